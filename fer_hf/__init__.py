@@ -1,0 +1,3 @@
+"""Facial expression recognition on the Hugging Face stack."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,53 @@
+"""What a data source hands to the Arrow builder, and the columns that every source shares."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import pyarrow as pa
+
+from fer_hf.labels import EXPRESSIONS
+
+
+def face_features(names: tuple[str, ...] = EXPRESSIONS, **extra: Any) -> datasets.Features:
+    """
+    The columns of every table: `image` (`datasets.Image`), `label` (`ClassLabel` in canonical order) and `row` (`int64`,
+    the source's own row), then what a source adds.
+    """
+    return datasets.Features(
+        {
+            "image": datasets.Image(),
+            "label": datasets.ClassLabel(names=list(names)),
+            "row": datasets.Value("int64"),
+            **extra,
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Source:
+    """
+    A data set as it lies on disk (or in a seed), described well enough to be turned into Arrow tables.
+
+    Attributes:
+        name (`str`):
+            What `load_dataset` calls it; also the name of its cache folder.
+        fingerprint (`str`):
+            Hex digest that changes whenever any image, label or option that shapes the tables changes. A cache is
+            served only under the same fingerprint.
+        features (`datasets.Features`):
+            The columns, as [`face_features`] makes them.
+        shards (`dict[str, list]`):
+            For every split, in the order train, validation, test, a list of picklable pieces of work. `num_proc` and
+            streaming divide the list, so a large split has several.
+        read (`Callable`):
+            Module-level function that turns one shard into Arrow tables of a few hundred to a few thousand rows each,
+            with `image` as a struct of `bytes` (an encoded image) and `path` (null). Raises `DataError` on bad input.
+    """
+
+    name: str
+    fingerprint: str
+    features: datasets.Features
+    shards: dict[str, list]
+    read: Callable[[Any], Iterator[pa.Table]]
