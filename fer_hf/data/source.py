@@ -12,8 +12,8 @@ from fer_hf.labels import EXPRESSIONS
 
 def face_features(names: tuple[str, ...] = EXPRESSIONS, **extra: Any) -> datasets.Features:
     """
-    The columns of every table: `image` (`datasets.Image`), `label` (`ClassLabel` in canonical order) and `row` (`int64`,
-    the source's own row), then what a source adds.
+    The columns of every table: `image` (`datasets.Image`), `label` (`ClassLabel` in canonical order) and `row`
+    (`int64`, the source's own row), then what a source adds.
     """
     return datasets.Features(
         {
