@@ -1,3 +1,21 @@
-"""Facial expression recognition on the Hugging Face stack."""
+"""
+Facial expression recognition on the Hugging Face stack.
+
+Importing the package registers its models with Transformers' Auto classes.
+"""
 
 __version__ = "0.1.0"
+
+from fer_hf.assets import asset
+from fer_hf.labels import EXPRESSIONS
+from fer_hf.models import HEADS, ViTMLPConfig, ViTMLPForImageClassification, load_image_classifier
+
+
+__all__ = [
+    "EXPRESSIONS",
+    "HEADS",
+    "ViTMLPConfig",
+    "ViTMLPForImageClassification",
+    "asset",
+    "load_image_classifier",
+]

@@ -1,0 +1,43 @@
+"""`evaluate.Metric` modules that need no network: `evaluate.load` would fetch a script from the Hub."""
+
+import datasets
+import evaluate
+import numpy as np
+from sklearn.metrics import accuracy_score, f1_score, recall_score
+from transformers import EvalPrediction
+
+
+class ExpressionMetrics(evaluate.Metric):
+    """
+    Accuracy, macro F1, weighted F1 and mean per-class accuracy (mean recall over the classes present), all by
+    scikit-learn.
+
+    `compute(predictions=..., references=...)` takes class ids and returns values in [0, 1].
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=self.__doc__,
+            citation="",
+            inputs_description="predictions, references: class ids",
+            features=datasets.Features(
+                {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
+            ),
+        )
+
+    def _compute(self, predictions: list[int], references: list[int]) -> dict[str, float]:
+        present = np.unique(references)
+        return {
+            "accuracy": float(accuracy_score(references, predictions)),
+            "macro_f1": float(f1_score(references, predictions, average="macro", zero_division=0)),
+            "weighted_f1": float(f1_score(references, predictions, average="weighted", zero_division=0)),
+            "mean_class_accuracy": float(
+                recall_score(references, predictions, average="macro", labels=present, zero_division=0)
+            ),
+        }
+
+
+def classification_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """[`ExpressionMetrics`] of logits, as `Trainer(compute_metrics=...)` calls it."""
+    logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
+    return ExpressionMetrics().compute(predictions=logits.argmax(-1), references=prediction.label_ids)

@@ -1,0 +1,42 @@
+# Two commands set everything up on a machine with python3 (3.11 or newer) and make: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+# Extra words for pip, such as: make demo PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple"
+PIP_ARGS ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+install: $(INSTALLED) ## Create .venv and install fer_hf into it, once
+
+# Runs again only when pyproject.toml changes.
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; found: $$($(PYTHON) --version). Use: make PYTHON=python3.11 ..."; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing fer_hf and its dependencies into $(VENV) (PyTorch is a few GB; once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -e ".[dev]"
+	@touch $@
+
+demo: $(INSTALLED) ## Fine-tune a small ViT on drawn faces with gradual unfreezing, about two minutes on a CPU
+	$(BIN)/accelerate launch recipes/vit_gradual_unfreeze.py
+
+test: $(INSTALLED) ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(INSTALLED) ## Mend style and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove the environment and caches; runs stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+
+.PHONY: help install demo test lint format clean

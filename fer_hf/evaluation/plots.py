@@ -1,0 +1,88 @@
+"""Pictures of a run. Written through `Figure` objects, so that no window system and no global state is touched."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import ConfusionMatrixDisplay
+
+
+# Okabe and Ito's colours, told apart by colour-blind readers (https://jfly.uni-koeln.de/color/).
+BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#999999"
+
+
+def plot_confusion_matrix(report: dict, path: str | Path, title: str) -> None:
+    """
+    Write a confusion matrix: counts, coloured by the share of the true class.
+
+    Args:
+        report (`dict`): From [`~fer_hf.evaluation.report.expression_report`].
+        path (`str` or `Path`): PNG file.
+        title (`str`): What was measured on what.
+    """
+    counts, names = np.array(report["confusion_matrix"]), list(report["per_class"])
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(7.2, 6.4), layout="constrained")
+    axes = figure.subplots()
+    display = ConfusionMatrixDisplay(shares, display_labels=names)
+    display.plot(ax=axes, cmap="Blues", include_values=False, colorbar=False, im_kw={"vmin": 0, "vmax": 1})
+    for row, column in np.ndindex(*counts.shape):
+        share = shares[row, column]
+        text = f"{counts[row, column]:,}\n{share:.0%}"
+        axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.5 else "black", fontsize=9)
+    axes.tick_params(axis="x", rotation=30)
+    axes.set_title(f"{title}\naccuracy {report['accuracy']:.1%} of {report['num_faces']:,} faces", fontsize=11)
+    axes.set_xlabel("predicted (percent of the true class)")
+    axes.set_ylabel("true")
+    figure.savefig(path, dpi=150)
+
+
+def plot_learning_curves(
+    log_history: list[dict], path: str | Path, unfreezing: list[dict] = (), best_epoch: float | None = None
+) -> None:
+    """
+    Write loss, validation metrics and trainable parameters by epoch, with thaws and the selected epoch marked.
+
+    Args:
+        log_history (`list[dict]`): `TrainerState.log_history`.
+        path (`str` or `Path`): PNG file.
+        unfreezing (`list[dict]`): [`~fer_hf.training.GradualUnfreezing.table`].
+        best_epoch (`float`, *optional*): End of the epoch whose weights were selected.
+    """
+    figure = Figure(figsize=(8, 8), layout="constrained")
+    loss, score, size = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 2])
+    _curve(loss, log_history, "loss", "training", BLUE)
+    _curve(loss, log_history, "eval_loss", "validation", ORANGE)
+    loss.set_ylabel("loss (nats)")
+    _curve(score, log_history, "eval_accuracy", "validation accuracy", ORANGE)
+    _curve(score, log_history, "eval_macro_f1", "validation macro F1", GREEN)
+    score.set_ylabel("score")
+    starts = [entry["epoch"] for entry in unfreezing]
+    end = max((entry["epoch"] for entry in log_history), default=0)
+    if unfreezing:
+        counts = [entry["trainable_parameters"] for entry in unfreezing]
+        size.stairs(counts, [*starts, max(end, starts[-1] + 1e-6)], baseline=None, color=BLUE, linewidth=2)
+    else:
+        _curve(size, log_history, "trainable_parameters", "trainable", BLUE)
+    size.set_ylim(bottom=0)
+    size.set_ylabel("trainable parameters")
+    size.yaxis.set_major_formatter(lambda value, _: f"{value / 1e6:.2f} M" if value >= 1e4 else f"{value:,.0f}")
+    size.set_xlabel("epochs")
+    for axes in (loss, score, size):
+        for number, start in enumerate(starts[1:]):
+            axes.axvline(start, color=GRAY, linestyle=":", linewidth=1, label="thaw" if number == 0 else None)
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color="black", linestyle="--", linewidth=1, label="selected")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+    for axes in (loss, score):
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
+    figure.savefig(path, dpi=150)
+
+
+def _curve(axes, log_history: list[dict], key: str, label: str, colour: str) -> None:
+    points = [(entry["epoch"], entry[key]) for entry in log_history if key in entry]
+    if points:
+        axes.plot(*zip(*points, strict=True), label=label, color=colour, marker="o", markersize=3)

@@ -1,0 +1,95 @@
+"""The end of every training run: score the selected weights, and leave report, pictures and record beside them."""
+
+from pathlib import Path
+
+from datasets import Dataset, DatasetDict
+
+from fer_hf.evaluation.plots import plot_confusion_matrix, plot_learning_curves
+from fer_hf.evaluation.record import describe_dataset, environment, write_json
+from fer_hf.evaluation.report import expression_report, report_text
+from fer_hf.training.arguments import DataArguments, ModelArguments, training_summary
+from fer_hf.training.launch import command_line
+from fer_hf.training.trainer import FerTrainer
+from fer_hf.training.unfreezing import GradualUnfreezing, count_parameters
+
+
+def finish_run(
+    trainer: FerTrainer,
+    faces: DatasetDict,
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    unfreezing: GradualUnfreezing | None = None,
+) -> dict:
+    """
+    Save the selected model, score it on validation and, once, on test, and write what the run leaves.
+
+    In `trainer.args.output_dir`: the model and its image processor, `all_results.json`, `trainer_state.json`,
+    `classification_report.json`, `confusion_matrix.png`, `learning_curves.png` and `run_record.json`. The record is
+    written last: a folder without one holds no finished run.
+
+    Args:
+        trainer (`FerTrainer`): After `train()`, holding the selected weights.
+        faces (`DatasetDict`): With `train`, `validation` and `test`.
+        model_args, data_args: The recipe's flags.
+        unfreezing (`GradualUnfreezing`, *optional*): The callback that was used.
+
+    Returns:
+        `dict`: The run record.
+    """
+    args, state = trainer.args, trainer.state
+    trainer.save_model()
+    trainer.save_state()
+    reports = {
+        "validation": _score(trainer, faces["validation"], "eval"),
+        "test": _score(trainer, faces["test"], "test"),
+    }
+    if not trainer.is_world_process_zero():
+        return {}
+    folder = Path(args.output_dir)
+    write_json(folder / "classification_report.json", reports)
+    table = unfreezing.table(trainer.model, args, state) if unfreezing else []
+    best = _best(trainer)
+    plot_confusion_matrix(reports["test"], folder / "confusion_matrix.png", f"{data_args.dataset_name}, test")
+    plot_learning_curves(state.log_history, folder / "learning_curves.png", table, best and best["epoch"])
+    record = {
+        **environment(args.world_size, args.device.type),
+        "command": command_line(args),
+        "seed": args.seed,
+        "dataset": describe_dataset(data_args.dataset_name, faces),
+        "model": {
+            "name_or_path": _public_name(model_args.model_name_or_path),
+            "architecture": type(trainer.model).__name__,
+            "head": model_args.head,
+            "parameters": count_parameters(trainer.model)[1],
+        },
+        "training": {**training_summary(args), "sampler": data_args.sampler},
+        "unfreezing": table,
+        "best": best,
+        "runtime": {"train_seconds": sum(entry.get("train_runtime", 0.0) for entry in state.log_history)},
+        "results": reports,
+    }
+    write_json(folder / "run_record.json", record)
+    print(f"\n{report_text(reports['validation'], 'validation (selects)')}")
+    print(f"\n{report_text(reports['test'], 'test (scored once)')}")
+    return record
+
+
+def _score(trainer: FerTrainer, split: Dataset, prefix: str) -> dict:
+    output = trainer.predict(split, metric_key_prefix=prefix)
+    trainer.save_metrics(prefix, output.metrics)
+    return expression_report(output.predictions, output.label_ids, split.features["label"].names)
+
+
+def _best(trainer: FerTrainer) -> dict | None:
+    state = trainer.state
+    if state.best_metric is None:
+        return None
+    epoch = next(e["epoch"] for e in state.log_history if e["step"] == state.best_global_step and "eval_loss" in e)
+    metric = f"eval_{trainer.args.metric_for_best_model.removeprefix('eval_')}"
+    return {"metric": metric, "value": state.best_metric, "epoch": epoch, "step": state.best_global_step}
+
+
+def _public_name(name_or_path: str) -> str:
+    """A Hub id or the name of a shipped checkpoint as it is; of a folder elsewhere only its own name."""
+    path = Path(name_or_path).expanduser()
+    return path.name if path.is_absolute() else name_or_path

@@ -1,0 +1,239 @@
+"""The flags of the recipes: dataclasses for `HfArgumentParser`, read from a flat YAML file first, then the command."""
+
+import dataclasses
+import difflib
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from accelerate.utils import broadcast_object_list
+from datasets import DatasetDict
+from transformers import HfArgumentParser, TrainingArguments
+
+from fer_hf.data import load_dataset
+from fer_hf.data.sampling import SAMPLERS
+from fer_hf.errors import BadInputError
+from fer_hf.models import HEADS
+
+
+_ALWAYS_RECORDED = (
+    "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "optim", "lr_scheduler_type",
+    "weight_decay", "warmup_steps", "max_grad_norm", "seed", "metric_for_best_model", "load_best_model_at_end",
+)  # fmt: skip
+_NOT_RECORDED = (
+    "output_dir", "logging", "log_", "report_to", "run_name", "project", "trackio", "hub_", "push_to_hub",
+    "disable_tqdm", "accelerator_config", "dataloader_", "cpu_threads", "use_cpu", "resume_from_checkpoint",
+    "deepspeed", "fsdp", "do_", "save_", "label_names", "greater_is_better",
+)  # fmt: skip
+
+
+@dataclass
+class ModelArguments:
+    """Which checkpoint to start from, and the head on top of it."""
+
+    model_name_or_path: str = field(
+        metadata={"help": "A Hub id, a folder, or the name of a checkpoint that ships with fer_hf."}
+    )
+    head: str = field(default="linear", metadata={"help": "Classification head.", "choices": list(HEADS)})
+    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of a Hub checkpoint."})
+    cache_dir: str | None = field(default=None, metadata={"help": "Where Hub checkpoints are kept."})
+    trust_remote_code: bool = field(default=False, metadata={"help": "Run model code that a Hub checkpoint carries."})
+
+    def hub(self) -> dict[str, Any]:
+        """What `from_pretrained` is told beside the name."""
+        return {
+            "revision": self.model_revision,
+            "cache_dir": self.cache_dir,
+            "trust_remote_code": self.trust_remote_code,
+        }
+
+
+@dataclass
+class DataArguments:
+    """Which faces to train on, and how they are drawn."""
+
+    dataset_name: str = field(metadata={"help": "A name that fer_hf.data.load_dataset knows, such as fer2013."})
+    data_dir: str | None = field(default=None, metadata={"help": "Folder with the data set's own files."})
+    dataset_options: dict | str | None = field(
+        default=None,
+        metadata={"help": 'Options of the loader as JSON, such as \'{"layout": "csv"}\'.'},
+    )
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first N faces only."})
+    max_eval_samples: int | None = field(
+        default=None, metadata={"help": "Validate and test on the first N faces of each split only."}
+    )
+    sampler: str = field(default="none", metadata={"help": "How training faces are drawn.", "choices": list(SAMPLERS)})
+
+    def load(self, **kwargs: Any) -> DatasetDict:
+        """
+        The `DatasetDict` these flags describe; keyword arguments are passed on to the loader.
+
+        Raises:
+            BadInputError: As [`~fer_hf.data.load_dataset`], and if `dataset_options` is no map.
+        """
+        options = self.dataset_options or {}
+        try:
+            options = json.loads(options) if isinstance(options, str) else options
+        except json.JSONDecodeError as error:
+            raise BadInputError(f"`dataset_options` is no JSON: {error}.") from error
+        if not isinstance(options, dict):
+            raise BadInputError(f"`dataset_options` must be a map of options, got {options!r}.")
+        faces = load_dataset(self.dataset_name, data_dir=self.data_dir, **{**options, **kwargs})
+        limits = {"train": self.max_train_samples, "validation": self.max_eval_samples, "test": self.max_eval_samples}
+        for split, limit in limits.items():
+            if limit is not None and split in faces:
+                faces[split] = faces[split].select(range(min(limit, len(faces[split]))))
+        return faces
+
+
+@dataclass
+class FerTrainingArguments(TrainingArguments):
+    """[`~transformers.TrainingArguments`] with this project's defaults, and gradual unfreezing."""
+
+    output_dir: str | None = field(
+        default=None, metadata={"help": "Where the run goes. Default: runs/<recipe>-<timestamp>."}
+    )
+    unfreeze_schedule: dict | str | None = field(
+        default=None,
+        metadata={"help": 'Map from 0-based epoch to the module(s) that thaw: \'{"2": "vit.layers.11"}\'.'},
+    )
+    unfreeze_every: int | None = field(
+        default=None, metadata={"help": "Instead: thaw the next block from the top every N epochs."}
+    )
+    unfreeze_on_plateau: int | None = field(
+        default=None,
+        metadata={"help": "Instead: thaw the next block after N evaluations without a better validation metric."},
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after N evaluations without a better validation metric."}
+    )
+    cpu_threads: int | None = field(
+        default=None, metadata={"help": "Threads per process on a CPU. Default: cores / local processes."}
+    )
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off: the collator reads images."})
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to validate: no, steps or epoch."})
+    save_strategy: str = field(
+        default="epoch", metadata={"help": "When to write a checkpoint: no, steps, epoch, best."}
+    )
+    logging_strategy: str = field(default="epoch", metadata={"help": "When to log the loss: no, steps or epoch."})
+    save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints kept, the best one apart."})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "End with the best validated weights."})
+    metric_for_best_model: str = field(
+        default="accuracy", metadata={"help": "Validation metric that selects: accuracy, macro_f1, loss, ..."}
+    )
+
+    def __post_init__(self):
+        # The parent insists on a folder; `parse_arguments` gives the run its own once all processes can agree on it.
+        self.output_dir_given = self.output_dir is not None
+        super().__post_init__()
+        if self.remove_unused_columns:
+            raise BadInputError("`remove_unused_columns` must be False: the `image` column would be dropped.")
+
+
+def parse_arguments(
+    dataclass_types: tuple[type, ...],
+    recipe: str,
+    default_config: Path,
+    args: list[str] | None = None,
+) -> tuple[Any, ...]:
+    """
+    Read a recipe's flags: a flat YAML file of flag names (`--config FILE`) first, then the command line, which wins.
+
+    With neither `--config` nor `--dataset_name`, `default_config` is read: the recipe's demo.
+
+    Args:
+        dataclass_types (`tuple[type, ...]`): As for [`~transformers.HfArgumentParser`].
+        recipe (`str`): Name of the recipe, for the default `output_dir`.
+        default_config (`Path`): YAML file of the demo.
+        args (`list[str]`, *optional*): The command line, without the program's name; `sys.argv[1:]` by default.
+
+    Returns:
+        `tuple`: One instance for each dataclass, in their order, and the path of the YAML file that was read (or
+        `None`).
+
+    Raises:
+        BadInputError: On a YAML file that is missing or no flat map, on unknown keys (naming the nearest known one),
+            on values that are none of a flag's choices, and on flags that do not go together.
+        SystemExit: With code 2, by argparse, on a bad command line.
+    """
+    args = sys.argv[1:] if args is None else args
+    parser = HfArgumentParser(dataclass_types, prog=f"{recipe}.py")
+    parser.add_argument("--config", type=Path, help="Flat YAML file of the flags below; the command line wins.")
+    given = _given(args)
+    config = Path(given["config"]) if "config" in given else None
+    if config is None and "dataset_name" not in given and not {"-h", "--help"} & set(args):
+        config = default_config
+    if config is not None:
+        _set_defaults(parser, config)
+    try:
+        *parsed, _ = parser.parse_args_into_dataclasses(args=args, look_for_args_file=False)
+    except ValueError as error:  # TrainingArguments on flags that do not go together
+        raise BadInputError(" ".join(str(error).split())) from error
+    for instance in parsed:
+        if isinstance(instance, FerTrainingArguments) and not instance.output_dir_given:
+            instance.output_dir = _new_run_dir(recipe)
+    return *parsed, config
+
+
+def _given(args: list[str]) -> dict[str, str]:
+    """Flags on the command line and the word that follows each."""
+    given = {}
+    for flag, value in zip(args, [*args[1:], ""], strict=True):
+        if flag.startswith("--"):
+            name, _, joined = flag[2:].partition("=")
+            given[name.replace("-", "_")] = joined or value
+    return given
+
+
+def _set_defaults(parser: HfArgumentParser, config: Path) -> None:
+    if not config.is_file():
+        raise BadInputError(f"`--config` {config}: no such file.")
+    try:
+        values = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{config}: no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise BadInputError(f"{config}: expected a flat map of flag names to values, got {type(values).__name__}.")
+    actions = {action.dest: action for action in parser._actions if action.dest not in ("help", "config")}
+    for key, value in values.items():
+        if key not in actions:
+            near = difflib.get_close_matches(str(key), actions, n=1, cutoff=0)
+            raise BadInputError(f"{config}: unknown key {key!r}; the nearest known one is {near[0]!r}.")
+        choices = actions[key].choices
+        if choices and value not in choices:
+            hint = f' (quote it: {key}: "no")' if value is False and "no" in choices else ""
+            raise BadInputError(
+                f"{config}: `{key}` must be one of {', '.join(map(str, choices))}, got {value!r}{hint}."
+            )
+        if key.endswith("_strategy") and value is False:
+            raise BadInputError(f'{config}: YAML reads `{key}: no` as false; quote it: `{key}: "no"`.')
+    # argparse converts text defaults, but 1e-4 is text to YAML and a bare int to a float flag is fine as it is.
+    parser.set_defaults(**values)
+    for key in values:
+        actions[key].required = False
+
+
+def _new_run_dir(recipe: str) -> str:
+    """`runs/<recipe>-<timestamp>`, the same one on every process."""
+    name = [str(Path("runs", f"{recipe}-{time.strftime('%Y%m%d-%H%M%S')}"))]
+    return broadcast_object_list(name)[0]
+
+
+def global_batch_size(args: TrainingArguments) -> int:
+    """Faces per optimizer step, over all processes and accumulated batches."""
+    return args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+
+
+def training_summary(args: FerTrainingArguments) -> dict[str, Any]:
+    """
+    The flags that shape a run's result, flat, for its record: the usual ones, and all that were changed from their
+    defaults. Paths, tokens and what only concerns reporting are left out.
+    """
+    defaults = {f.name: f.default for f in dataclasses.fields(args)}
+    values = {name: value for name, value in args.to_dict().items() if not name.startswith(_NOT_RECORDED)}
+    kept = {name: value for name, value in values.items() if name in _ALWAYS_RECORDED or value != defaults[name]}
+    return {**kept, "global_batch_size": global_batch_size(args)}

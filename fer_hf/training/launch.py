@@ -1,0 +1,75 @@
+"""How a recipe starts: threads, logging, the line that says what it runs on, and exit codes."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+import torch
+from accelerate import PartialState
+from transformers import TrainingArguments
+from transformers.utils import logging as transformers_logging
+
+from fer_hf.errors import BadInputError
+from fer_hf.training.arguments import FerTrainingArguments, global_batch_size
+
+
+logger = logging.getLogger(__name__)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call a recipe's `main`; bad input ends it with one line on stderr and exit code 2."""
+    try:
+        main()
+    except BadInputError as error:
+        if PartialState().is_local_main_process:
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def start(args: FerTrainingArguments, what: str) -> None:
+    """
+    Set threads and logging, and say what is about to run on what.
+
+    `accelerate launch` gives each process one thread; on a CPU that leaves cores idle, so each process gets the cores
+    divided by the processes on this machine, unless `--cpu_threads` says otherwise.
+    """
+    level = args.get_process_log_level()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("fer_hf").setLevel(min(level, logging.INFO) if args.process_index == 0 else logging.ERROR)
+    transformers_logging.set_verbosity(max(level, logging.WARNING))
+    if args.device.type == "cpu":
+        torch.set_num_threads(args.cpu_threads or max(1, available_cores() // local_processes()))
+    logger.info(what)
+    logger.info(
+        f"{args.world_size} process(es) on {args.device.type}, {torch.get_num_threads()} CPU threads each, "
+        f"global batch {global_batch_size(args)}; output in {args.output_dir}"
+    )
+
+
+def available_cores() -> int:
+    """Cores this process may use, which a container may limit."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def local_processes() -> int:
+    """Training processes on this machine, as the launcher says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def command_line(args: TrainingArguments) -> str:
+    """
+    The command that started this run, fit for publication: `DIR` stands for folders outside the working directory.
+    """
+    words = []
+    for word in sys.argv:
+        flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if os.path.isabs(os.path.expanduser(value)):
+            inside = os.path.relpath(os.path.expanduser(value))
+            value = "DIR" if inside.startswith("..") else inside
+        words.append(f"{flag}{equals}{value}" if value or equals else flag)
+    if "ACCELERATE_MIXED_PRECISION" in os.environ:
+        return " ".join(["accelerate launch", *words])
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return " ".join([f"torchrun --nproc_per_node {local_processes()}", *words])
+    return " ".join(["python", *words])

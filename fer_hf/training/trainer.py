@@ -1,0 +1,86 @@
+"""`FerTrainer`: what the stock `Trainer` gets wrong or lacks for this project, and nothing else."""
+
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset, Sampler
+from transformers import Trainer
+
+from fer_hf.data.sampling import EpochSampler, sampling_weights
+from fer_hf.training.unfreezing import count_parameters, frozen_to_eval
+
+
+class FerTrainer(Trainer):
+    """
+    A [`~transformers.Trainer`] that unfreezes safely, restores whole checkpoints and draws reproducibly.
+
+    - Every parameter is in the optimizer from the start, also those that are frozen at first: one that is added later
+      is silently never updated. Without a gradient, a parameter gets neither weight decay nor optimizer state.
+    - Frozen parts are in eval mode during training steps: no dropout, no moving BatchNorm statistics.
+    - Resuming and `load_best_model_at_end` read checkpoints with `from_pretrained`. The stock Trainer reads the file
+      under names that differ from those in memory for ViT and others, and so keeps the encoder it has
+      (https://github.com/huggingface/transformers/issues/43701; delete when that is fixed in our floor).
+    - The order of the training faces is a pure function of (seed, epoch), weighted or not.
+    - Logs carry `trainable_parameters`.
+
+    Args:
+        sampler (`str`, defaults to `"none"`):
+            One of [`~fer_hf.data.sampling.SAMPLERS`]: how training faces are drawn.
+        kwargs:
+            As for [`~transformers.Trainer`].
+    """
+
+    def __init__(self, *args: Any, sampler: str = "none", **kwargs: Any):
+        self.sampler = sampler
+        super().__init__(*args, **kwargs)
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """The stock optimizer over all parameters, frozen ones too."""
+        module = self.model if model is None else model
+        flags = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+        for parameter, _ in flags:
+            parameter.requires_grad_(True)
+        try:
+            return super().create_optimizer(model)
+        finally:
+            for parameter, flag in flags:
+                parameter.requires_grad_(flag)
+
+    def compute_loss(self, model: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """The stock loss, with frozen parts at rest: `training_step` has just set the whole model to train mode."""
+        if model.training:
+            frozen_to_eval(model)
+        return super().compute_loss(model, *args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """The stock log, with `trainable_parameters` beside the training loss."""
+        if "loss" in logs:
+            logs["trainable_parameters"] = count_parameters(self.model)[0]
+        super().log(logs, start_time)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return EpochSampler(len(dataset), seed, sampling_weights(self.sampler, dataset))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            self._read_checkpoint(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            super()._load_best_model()
+        else:
+            self._read_checkpoint(self.state.best_model_checkpoint)
+
+    def _read_checkpoint(self, checkpoint: str) -> None:
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        saved, info = type(model).from_pretrained(
+            checkpoint, config=model.config, dtype=model.dtype, output_loading_info=True
+        )
+        wrong = {kind: keys for kind, keys in info.items() if kind.endswith("_keys") and keys}
+        if wrong:
+            raise RuntimeError(f"{checkpoint} does not hold the model in training: {wrong}.")
+        model.load_state_dict(saved.state_dict())

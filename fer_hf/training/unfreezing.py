@@ -1,0 +1,329 @@
+"""Gradual unfreezing: start with the head alone, thaw the backbone piece by piece, on a schedule or on a plateau."""
+
+import difflib
+import json
+import logging
+import re
+from collections.abc import Iterable, Mapping
+
+from accelerate.utils import extract_model_from_parallel
+from torch import nn
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.conversion_mapping import get_model_conversion_mapping
+
+from fer_hf.errors import BadInputError
+from fer_hf.training.arguments import FerTrainingArguments
+
+
+logger = logging.getLogger(__name__)
+
+
+class UnfreezingError(BadInputError):
+    """An unfreezing schedule that this model cannot follow."""
+
+
+def head_modules(model: PreTrainedModel) -> list[str]:
+    """
+    Names of the modules that make up the classification head: everything beside the backbone.
+
+    Args:
+        model (`PreTrainedModel`):
+            Any image classifier of Transformers. Where the backbone is no attribute of its own (timm wrappers), the
+            head is the last linear layer with `num_labels` outputs.
+
+    Returns:
+        `list[str]`: Such as `["classifier"]`.
+
+    Raises:
+        UnfreezingError: If no head can be told from the backbone.
+    """
+    prefix = model.base_model_prefix
+    if model.base_model is not model:
+        beside = [name for name, child in model.named_children() if name != prefix and any(child.parameters())]
+        if beside:
+            return beside
+    for name, module in reversed(list(model.named_modules())):
+        if isinstance(module, nn.Linear) and module.out_features == model.config.num_labels:
+            return [name]
+    raise UnfreezingError(
+        f"Cannot tell the head of {type(model).__name__} from its backbone: no module beside "
+        f"`{prefix or 'the backbone'}`, and no linear layer with {model.config.num_labels} outputs."
+    )
+
+
+def unfreeze_order(model: PreTrainedModel) -> list[list[str]]:
+    """
+    The backbone's modules in groups, from the top (next to the head) down to the input.
+
+    The blocks are the members of the outermost `ModuleList`s (and of `Sequential`s of composite modules): a ViT's
+    layers, the stages of a Swin, ConvNeXt or ResNet. What follows the last block (a final norm) belongs to the first
+    group, what precedes the first block (the embeddings) to the last group of its own.
+
+    Args:
+        model (`PreTrainedModel`):
+            Any image classifier of Transformers.
+
+    Returns:
+        `list[list[str]]`: Module names; for a ViT
+        `[["vit.layers.11", "vit.layernorm"], ["vit.layers.10"], ..., ["vit.layers.0"], ["vit.embeddings"]]`.
+    """
+    head = head_modules(model)
+    pieces = [piece for piece in _pieces(model) if not _under(piece[0], head)]
+    blocks = [i for i, (_, is_block) in enumerate(pieces) if is_block]
+    if not blocks:
+        return [[name for name, _ in pieces]] if pieces else []
+    groups = [[pieces[i][0]] for i in reversed(blocks)]
+    between = {i: position for position, i in enumerate(reversed(blocks))}
+    before = []
+    for i, (name, is_block) in enumerate(pieces):
+        if is_block:
+            continue
+        below = [b for b in blocks if b < i]
+        (groups[between[below[-1]]] if below else before).append(name)
+    return groups + ([before] if before else [])
+
+
+def _pieces(module: nn.Module, prefix: str = "") -> list[tuple[str, bool]]:
+    """`(name, is a block)` of the outermost blocks and of what lies between them, in forward order of definition."""
+    pieces = []
+    for name, child in module.named_children():
+        full = f"{prefix}{name}"
+        if not any(True for _ in child.parameters()):
+            continue
+        if isinstance(child, nn.ModuleList | nn.Sequential) and _is_stack(child):
+            pieces += [(f"{full}.{i}", True) for i, block in child.named_children() if any(block.parameters())]
+        elif any(isinstance(m, nn.ModuleList | nn.Sequential) and _is_stack(m) for m in child.modules()):
+            pieces += _pieces(child, f"{full}.")
+        else:
+            pieces.append((full, False))
+    return pieces
+
+
+def _is_stack(container: nn.Module) -> bool:
+    children = [child for child in container.children() if any(True for _ in child.parameters())]
+    return len(children) > 1 and all(any(True for _ in child.children()) for child in children)
+
+
+def _under(name: str, roots: Iterable[str]) -> bool:
+    return any(name == root or name.startswith(f"{root}.") for root in roots)
+
+
+def resolve_module(model: PreTrainedModel, name: str) -> str:
+    """
+    The name in today's `model` of a module that may be written with an older Transformers version's name.
+
+    `vit.encoder.layer.11` (the name in files and in Transformers 4) gives `vit.layers.11`; the renaming is the
+    library's own, the one that `from_pretrained` applies to old checkpoints.
+
+    Raises:
+        UnfreezingError: If no module or parameter has that name, with the nearest names.
+    """
+    known = {n for n, _ in model.named_modules()} | {n for n, _ in model.named_parameters()}
+    today = name
+    for renaming in get_model_conversion_mapping(model):
+        for source, target in zip(renaming.source_patterns, renaming.target_patterns, strict=False):
+            if name not in known and "(" not in source:
+                today = re.sub(source, target, today)
+    for candidate in (name, today):
+        if candidate in known and candidate:
+            return candidate
+    near = difflib.get_close_matches(name, sorted(known), n=4, cutoff=0.4)
+    raise UnfreezingError(
+        f"`unfreeze_schedule` names {name!r}, and {type(model).__name__} has no such module. "
+        f"Near names: {', '.join(near) or 'none'}."
+    )
+
+
+def parse_schedule(schedule: str | Mapping) -> dict[int, list[str]]:
+    """
+    `{"2": "vit.layers.11", "4": ["vit.layers.10"]}`, as JSON text or a mapping, into `{2: [...], 4: [...]}`.
+
+    Raises:
+        UnfreezingError: If it is no such map, or an epoch is no integer >= 0.
+    """
+    form = 'a map from 0-based epoch to module name(s), like \'{"2": "vit.layers.11"}\''
+    if isinstance(schedule, str):
+        try:
+            schedule = json.loads(schedule)
+        except json.JSONDecodeError as error:
+            raise UnfreezingError(f"`unfreeze_schedule` must be {form}; it is no JSON: {error}.") from error
+    if not isinstance(schedule, Mapping) or not schedule:
+        raise UnfreezingError(f"`unfreeze_schedule` must be {form}, got {schedule!r}.")
+    parsed = {}
+    for epoch, names in schedule.items():
+        names = [names] if isinstance(names, str) else names
+        if not re.fullmatch(r"\d+", str(epoch)):
+            raise UnfreezingError(f"`unfreeze_schedule`: epoch {epoch!r} is no integer >= 0; expected {form}.")
+        if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+            raise UnfreezingError(f"`unfreeze_schedule`: epoch {epoch} has {names!r}; expected {form}.")
+        parsed.setdefault(int(epoch), []).extend(names)
+    return parsed
+
+
+def frozen_to_eval(model: nn.Module) -> None:
+    """
+    Put every module whose parameters are all frozen into eval mode, so that its dropout and BatchNorm statistics rest.
+
+    `Trainer` calls `model.train()` before each step, which wakes them: call this after it.
+    """
+    for child in model.children():
+        parameters = list(child.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            child.eval()
+        else:
+            frozen_to_eval(child)
+
+
+class GradualUnfreezing(TrainerCallback):
+    """
+    Trains the head from the start and thaws parts of the backbone at the start of epochs.
+
+    What is thawed is a pure function of the epoch and of the logged validation results, so a resumed run goes on as if
+    it had never stopped. Parameters are frozen only once training begins, after accelerate has wrapped the model:
+    frozen before, DDP would never synchronise them. Use with [`~fer_hf.training.FerTrainer`], which keeps every
+    parameter in the optimizer; one added later would silently stay as it is.
+
+    Args:
+        model (`PreTrainedModel`):
+            The classifier to be trained; names are checked against it at once.
+        schedule (`str` or `Mapping`, *optional*):
+            Map from 0-based epoch to the module name(s) that thaw at its start. Modules that it does not name stay
+            frozen to the end.
+        every (`int`, *optional*):
+            Instead: thaw the next group of [`unfreeze_order`] at epochs `every`, `2 * every`, ...
+        on_plateau (`int`, *optional*):
+            Instead: thaw the next group when the validation metric (`metric_for_best_model`) has not improved for this
+            many evaluations.
+
+    Raises:
+        UnfreezingError: If not exactly one of the three is given, or it does not fit the model.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        schedule: str | Mapping | None = None,
+        every: int | None = None,
+        on_plateau: int | None = None,
+    ):
+        given = {"unfreeze_schedule": schedule, "unfreeze_every": every, "unfreeze_on_plateau": on_plateau}
+        chosen = [name for name, value in given.items() if value is not None]
+        if len(chosen) != 1:
+            raise UnfreezingError(f"Give one of {', '.join(given)}; got {', '.join(chosen) or 'none'}.")
+        for name, value in list(given.items())[1:]:
+            if value is not None and value < 1:
+                raise UnfreezingError(f"`{name}` must be >= 1, got {value}.")
+        self.every, self.on_plateau = every, on_plateau
+        self.head = head_modules(model)
+        self.schedule = None
+        if schedule is not None:
+            self.schedule = {
+                epoch: [resolve_module(model, name) for name in names]
+                for epoch, names in sorted(parse_schedule(schedule).items())
+            }
+        self.order = unfreeze_order(model)
+        # Some models hold parameters that are never trained, such as fixed position embeddings.
+        self.fixed = {name for name, p in model.named_parameters() if not p.requires_grad}
+        self._thawed: list[str] | None = None
+
+    @classmethod
+    def from_arguments(cls, model: PreTrainedModel, args: FerTrainingArguments) -> "GradualUnfreezing | None":
+        """The callback that a recipe's flags ask for, or `None` when they ask for none: everything trains."""
+        given = (args.unfreeze_schedule, args.unfreeze_every, args.unfreeze_on_plateau)
+        return None if all(value is None for value in given) else cls(model, *given)
+
+    def thawed(self, epoch: int, log_history: list[dict] = (), metric: str = "", larger_is_better: bool = True):
+        """
+        Names of the backbone modules that train in `epoch` (0-based), in the order in which they thawed.
+
+        Args:
+            epoch (`int`): The epoch that begins or is under way.
+            log_history (`list[dict]`): `TrainerState.log_history`; only for `on_plateau`.
+            metric (`str`): The key watched there, such as `eval_accuracy`.
+            larger_is_better (`bool`): Its direction.
+        """
+        if self.schedule is not None:
+            return [name for when, names in self.schedule.items() if when <= epoch for name in names]
+        if self.every is not None:
+            steps = epoch // self.every
+        else:
+            steps = self._plateaus(epoch, log_history, metric, larger_is_better)
+        return [name for group in self.order[:steps] for name in group]
+
+    def _plateaus(self, epoch: int, log_history: list[dict], metric: str, larger_is_better: bool) -> int:
+        best, waited, count = None, 0, 0
+        for entry in log_history:
+            if metric not in entry or entry["epoch"] > epoch:
+                continue
+            value = entry[metric] if larger_is_better else -entry[metric]
+            if best is None or value > best:
+                best, waited = value, 0
+            else:
+                waited += 1
+            if waited == self.on_plateau:
+                count, waited = count + 1, 0
+        return count
+
+    def table(self, model: PreTrainedModel, args: TrainingArguments, state: TrainerState) -> list[dict]:
+        """
+        What trained when: one entry for the start and for every epoch (up to `state.epoch`) at which something thawed.
+
+        Returns:
+            `list[dict]`: With `epoch` (0-based), `thawed` (module names new in it) and `trainable_parameters`.
+        """
+        table, before = [], None
+        for epoch in range(max(1, -int(-(state.epoch or 0) // 1))):
+            now = self._now(epoch, args, state)
+            if now == before:
+                continue
+            new = self.head if before is None else []
+            new = new + [name for name in now if name not in (before or [])]
+            trained = sum(p.numel() for n, p in model.named_parameters() if self._trains(n, now))
+            table.append({"epoch": epoch, "thawed": new, "trainable_parameters": trained})
+            before = now
+        return table
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        self._check_length(args)
+        self._apply(args, state, kwargs["model"])
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        self._apply(args, state, kwargs["model"])
+
+    def _now(self, epoch: int, args: TrainingArguments, state: TrainerState) -> list[str]:
+        metric = f"eval_{(args.metric_for_best_model or 'loss').removeprefix('eval_')}"
+        larger = metric != "eval_loss" if args.greater_is_better is None else args.greater_is_better
+        return self.thawed(epoch, state.log_history, metric, larger)
+
+    def _trains(self, name: str, thawed: list[str]) -> bool:
+        return name not in self.fixed and _under(name, [*self.head, *thawed])
+
+    def _apply(self, args: TrainingArguments, state: TrainerState, model: nn.Module) -> None:
+        model = extract_model_from_parallel(model, keep_torch_compile=False)
+        epoch = int(state.epoch or 0)
+        thawed = self._now(epoch, args, state)
+        if thawed == self._thawed:
+            return
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(self._trains(name, thawed))
+            if not parameter.requires_grad:
+                parameter.grad = None
+        new = self.head if self._thawed is None else []
+        new = new + [name for name in thawed if name not in (self._thawed or [])]
+        self._thawed = thawed
+        trained, total = count_parameters(model)
+        logger.info(f"epoch {epoch}: {', '.join(new)} now training: {trained:,} of {total:,} parameters")
+
+    def _check_length(self, args: TrainingArguments) -> None:
+        late = [epoch for epoch in self.schedule or {} if args.max_steps <= 0 and epoch >= args.num_train_epochs]
+        if late:
+            logger.warning(
+                f"`unfreeze_schedule` thaws at epochs {late}, and training ends before them "
+                f"(num_train_epochs={args.num_train_epochs:g}): those modules stay frozen."
+            )
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """`(trainable, all)` parameters of `model`."""
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return trainable, sum(p.numel() for p in model.parameters())

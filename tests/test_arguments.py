@@ -1,0 +1,100 @@
+import pytest
+
+from fer_hf.errors import BadInputError
+from fer_hf.training import DataArguments, FerTrainingArguments, ModelArguments, parse_arguments
+from fer_hf.training.arguments import training_summary
+from fer_hf.training.launch import command_line
+
+
+FLAGS = (ModelArguments, DataArguments, FerTrainingArguments)
+
+
+@pytest.fixture
+def demo(tmp_path):
+    path = tmp_path / "demo.yaml"
+    path.write_text(
+        "model_name_or_path: m\ndataset_name: synthetic\nlearning_rate: 1e-3\nunfreeze_schedule: {2: vit.layers.11}\n"
+    )
+    return path
+
+
+def parse(demo, *args):
+    return parse_arguments(FLAGS, "recipe", demo, ["--use_cpu", *args])
+
+
+def test_without_a_config_or_a_data_set_the_demo_is_read(demo, tmp_path):
+    model_args, data_args, args, config = parse(demo)
+    assert config == demo
+    assert (model_args.model_name_or_path, data_args.dataset_name) == ("m", "synthetic")
+    assert args.learning_rate == 1e-3  # YAML reads 1e-3 as text
+    assert args.unfreeze_schedule == {2: "vit.layers.11"}
+    assert args.output_dir.startswith("runs/recipe-")
+    *_, config = parse(demo, "--dataset_name", "fer2013", "--model_name_or_path", "x")
+    assert config is None
+
+
+def test_the_command_line_wins_over_the_file(demo):
+    _, _, args, _ = parse(demo, "--config", str(demo), "--learning_rate", "0.5", "--output_dir", "out")
+    assert (args.learning_rate, args.output_dir) == (0.5, "out")
+    _, _, args, _ = parse(demo, f"--config={demo}", "--unfreeze_schedule", '{"1": "vit"}')
+    assert args.unfreeze_schedule == '{"1": "vit"}'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rat: 1", "unknown key 'learning_rat'; the nearest known one is 'learning_rate'"),
+        ("- a\n- b", "expected a flat map of flag names to values, got list"),
+        ("a: [1", "no YAML"),
+        ("head: mlp4", "`head` must be one of linear, mlp3, mlp5, mlp5_bn, got 'mlp4'"),
+        ("save_strategy: no", 'quote it: `save_strategy: "no"`'),
+    ],
+)
+def test_a_bad_file_is_one_clear_line(tmp_path, text, message):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(BadInputError) as error:
+        parse(path)
+    assert message in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(demo, tmp_path):
+    with pytest.raises(BadInputError, match=r"nowhere.yaml: no such file"):
+        parse(demo, "--config", str(tmp_path / "nowhere.yaml"))
+
+
+def test_flags_that_do_not_go_together_are_bad_input(demo):
+    with pytest.raises(BadInputError, match="requires the save and eval strategy to match"):
+        parse(demo, "--eval_strategy", "no")
+    with pytest.raises(BadInputError, match="`remove_unused_columns` must be False"):
+        parse(demo, "--remove_unused_columns", "True")
+
+
+def test_data_options_may_be_json_on_the_command_line(demo):
+    _, data_args, _, _ = parse(demo, "--dataset_options", '{"train": 7')
+    with pytest.raises(BadInputError, match="`dataset_options` is no JSON"):
+        data_args.load()
+
+
+def test_the_summary_holds_what_shapes_the_result_and_no_paths(demo):
+    _, _, args, _ = parse(demo, "--per_device_train_batch_size", "16", "--gradient_accumulation_steps", "2")
+    summary = training_summary(args)
+    assert summary["global_batch_size"] == 32
+    assert summary["gradient_accumulation_steps"] == 2
+    assert summary["learning_rate"] == 1e-3
+    assert summary["unfreeze_schedule"] == {2: "vit.layers.11"}
+    assert not any("dir" in key or "token" in key for key in summary)
+
+
+def test_the_recorded_command_holds_no_folder_of_the_machine(demo, monkeypatch, tmp_path):
+    _, _, args, _ = parse(demo)
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.chdir(tmp_path)
+    words = ["recipes/r.py", "--data_dir", "/data/faces", f"--output_dir={tmp_path}/runs/a", "--seed", "1"]
+    monkeypatch.setattr("sys.argv", words)
+    assert command_line(args) == "python recipes/r.py --data_dir DIR --output_dir=runs/a --seed 1"
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    assert command_line(args).startswith("accelerate launch recipes/r.py")

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
+from transformers import EvalPrediction
+
+from fer_hf.evaluation.plots import plot_confusion_matrix, plot_learning_curves
+from fer_hf.evaluation.report import expression_report, report_text
+from fer_hf.metrics import ExpressionMetrics, classification_metrics
+
+
+NAMES = ["a", "b", "c"]
+LABELS = np.array([0, 0, 0, 1, 1, 2])
+# Predictions 0 0 1 1 2 2: recalls 2/3, 1/2, 1.
+LOGITS = np.array([[2, 0, 0], [3, 1, 0], [0, 1, 0], [0, 2, 0], [0, 0, 1], [0, 0, 4]], dtype=float)
+
+
+def test_a_report_holds_the_numbers_worked_out_by_hand():
+    report = expression_report(LOGITS, LABELS, NAMES)
+    assert report["num_faces"] == 6
+    assert report["accuracy"] == pytest.approx(4 / 6)
+    assert report["mean_class_accuracy"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
+    assert report["confusion_matrix"] == [[2, 1, 0], [0, 1, 1], [0, 0, 1]]
+    assert report["per_class"]["a"] == {
+        "precision": pytest.approx(1), "recall": pytest.approx(2 / 3), "f1": pytest.approx(0.8), "support": 3,
+    }  # fmt: skip
+    assert report["macro_f1"] == pytest.approx((0.8 + 0.5 + 2 / 3) / 3)
+    odds = np.exp(LOGITS) / np.exp(LOGITS).sum(axis=1, keepdims=True)
+    assert report["loss"] == pytest.approx(-np.log(odds[np.arange(6), LABELS]).mean())
+
+
+def test_metrics_equal_scikit_learns_on_random_input():
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(0, 7, 200), rng.normal(size=(200, 7))
+    metrics = classification_metrics(EvalPrediction(logits, labels))
+    predicted = logits.argmax(1)
+    assert metrics["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro"))
+    assert metrics["weighted_f1"] == pytest.approx(f1_score(labels, predicted, average="weighted"))
+    assert metrics["mean_class_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predicted))
+    odds = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    report = expression_report(logits, labels, list("abcdefg"))
+    assert report["loss"] == pytest.approx(log_loss(labels, odds))
+
+
+def test_a_class_without_faces_does_not_lower_the_mean_class_accuracy():
+    scores = ExpressionMetrics().compute(predictions=[0, 0, 1], references=[0, 0, 1])
+    assert scores["mean_class_accuracy"] == 1.0
+    report = expression_report(LOGITS[:3], LABELS[:3], NAMES)
+    assert report["per_class"]["c"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
+
+
+def test_the_text_shows_every_class_and_the_headline_figures():
+    text = report_text(expression_report(LOGITS, LABELS, NAMES), "test")
+    assert "test: 6 faces" in text
+    assert "accuracy             0.6667" in text
+    assert [line.split()[0] for line in text.splitlines()[-3:]] == NAMES
+
+
+def test_pictures_are_written(tmp_path):
+    report = expression_report(LOGITS, LABELS, NAMES)
+    plot_confusion_matrix(report, tmp_path / "matrix.png", "drawn faces, test")
+    history = [{"epoch": 1.0, "loss": 1.0}, {"epoch": 1.0, "eval_loss": 0.9, "eval_accuracy": 0.5}]
+    plot_learning_curves(history, tmp_path / "curves.png", [{"epoch": 0, "trainable_parameters": 5}], 1.0)
+    for name in ("matrix.png", "curves.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
