@@ -1,0 +1,80 @@
+"""Data sets of faces as Arrow tables with the same columns everywhere: `load_dataset(name, data_dir=...)`."""
+
+import inspect
+import os
+from typing import Any
+
+from datasets import DatasetDict
+
+from fer_hf.data import fer2013
+from fer_hf.data.builder import build, content_fingerprint
+from fer_hf.errors import DataError
+
+
+# What `load_dataset` knows: name -> function that describes the data set as a `Source`.
+SOURCES = {"fer2013": fer2013.source}
+
+__all__ = ["DataError", "content_fingerprint", "load_dataset"]
+
+
+def load_dataset(
+    name: str,
+    data_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    num_proc: int | None = None,
+    **options: Any,
+) -> DatasetDict:
+    """
+    A data set of faces with its official splits, as Arrow tables.
+
+    The tables are written once and then served from the cache, until a byte of the files or an option changes.
+
+    Args:
+        name (`str`):
+            `"fer2013"` (your own copy, see [`fer2013.source`] for the layouts) or `"synthetic"` (drawn faces, for
+            trying things out, see [`synthetic.source`]).
+        data_dir (`str` or `os.PathLike`, *optional*):
+            The folder with the data set's files. Needed by every data set but `"synthetic"`. Nothing is downloaded.
+        cache_dir (`str` or `os.PathLike`, *optional*):
+            Where the Arrow files go. Defaults to the cache of `datasets` (`$HF_HOME/datasets`).
+        num_proc (`int`, *optional*):
+            Number of processes that write the tables; has no influence on them.
+        options (keyword arguments):
+            The data set's own, such as `layout="folders"` for `"fer2013"`.
+
+    Returns:
+        `DatasetDict`: `train`, `validation` and `test`, each with the columns
+
+        - `image` (`datasets.Image`): the face; 48x48 pixels in 256 grays for `"fer2013"`,
+        - `label` (`datasets.ClassLabel`): the expression, in the order of [`fer_hf.labels.EXPRESSIONS`],
+        - `row` (`int`): where the face stands in the source, such as the row of its CSV counted from 0,
+
+        and what a data set adds by option.
+
+    Raises:
+        `DataError`: If the name or an option is not known, `data_dir` is missing, or a file is not what it should be.
+            The cache is left as it was.
+
+    Example:
+
+    ```python
+    >>> from fer_hf.data import load_dataset
+    >>> faces = load_dataset("fer2013", data_dir="~/data/fer2013")
+    >>> faces.num_rows
+    {'train': 28709, 'validation': 3589, 'test': 3589}
+    >>> faces["train"].features["label"].names
+    ['angry', 'disgust', 'fear', 'happy', 'sad', 'surprise', 'neutral']
+    >>> faces["train"][0]["image"].size
+    (48, 48)
+    ```
+    """
+    if name not in SOURCES:
+        raise DataError(f"`name` must be one of {sorted(SOURCES)}, got {name!r}.")
+    parameters = inspect.signature(SOURCES[name]).parameters
+    known = sorted(set(parameters) - {"data_dir"})
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise DataError(f"{name!r} has no option {', '.join(map(repr, unknown))}. Its options are {', '.join(known)}.")
+    if data_dir is None and parameters["data_dir"].default is inspect.Parameter.empty:
+        raise DataError(f"{name!r} needs `data_dir`, the folder with its files. Nothing is downloaded.")
+    return build(SOURCES[name](data_dir, **options), cache_dir=cache_dir, num_proc=num_proc)

@@ -1,0 +1,128 @@
+"""
+Turns a `Source` into cached Arrow tables with a `datasets` builder.
+
+Making a `datasets` builder replaces `open`, `os.path` and `pathlib.Path` in the module that defines its class with
+versions for remote files. The class therefore stands here, and whatever reads files stands elsewhere.
+"""
+
+import hashlib
+import os
+import struct
+from collections.abc import Iterator
+
+import datasets
+import pyarrow as pa
+
+from fer_hf.data.source import Source
+from fer_hf.errors import DataError
+
+
+class _SourceBuilder(datasets.ArrowBasedBuilder):
+    """Writes the tables of one `Source`; cached under `<cache_dir>/<name>/default/0.0.0/<fingerprint>`."""
+
+    def __init__(self, source: Source, cache_dir: str | None = None):
+        self.source = source
+        super().__init__(cache_dir=cache_dir, dataset_name=source.name, hash=source.fingerprint)
+
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(features=self.source.features)
+
+    def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
+        return [
+            datasets.SplitGenerator(name=split, gen_kwargs={"shards": shards})
+            for split, shards in self.source.shards.items()
+        ]
+
+    def _generate_tables(self, shards: list) -> Iterator[tuple[tuple[int, int], pa.Table]]:
+        for shard_index, shard in enumerate(shards):
+            for table_index, table in enumerate(self.source.read(shard)):
+                yield (shard_index, table_index), table
+
+    def _prepare_split_single(self, *args, **kwargs) -> Iterator[tuple]:
+        # A DataError is wrapped by the parent, and a process pool then loses what was wrapped; so it is unwrapped
+        # here, which runs inside the worker.
+        try:
+            yield from super()._prepare_split_single(*args, **kwargs)
+        except datasets.exceptions.DatasetGenerationError as error:
+            if isinstance(error.__cause__, DataError):
+                raise error.__cause__ from None
+            raise
+
+
+def build(
+    source: Source, cache_dir: str | os.PathLike | None = None, num_proc: int | None = None
+) -> datasets.DatasetDict:
+    """
+    The tables of a source, from the cache if they have been written before under the same fingerprint.
+
+    Progress bars are those of `datasets` (`datasets.disable_progress_bars()` silences them).
+
+    Args:
+        source (`Source`):
+            What to read, and how.
+        cache_dir (`str` or `os.PathLike`, *optional*):
+            Where the Arrow files go. Defaults to the cache of `datasets` (`$HF_HOME/datasets`).
+        num_proc (`int`, *optional*):
+            Number of processes that write, at least 1; no more are started than a split has shards. Defaults to this
+            process alone. It has no influence on the tables.
+
+    Returns:
+        `datasets.DatasetDict`: One table per split, memory-mapped, in the order of `source.shards`.
+
+    Raises:
+        `DataError`: On bad input, as `source.read` raises it; nothing is left in the cache then.
+    """
+    if num_proc is not None and num_proc < 1:
+        raise DataError(f"`num_proc` must be at least 1, or None for this process alone, got {num_proc}.")
+    root = os.path.abspath(os.path.expanduser(cache_dir or datasets.config.HF_DATASETS_CACHE))
+    root_is_new = not os.path.exists(root)
+    builder = _SourceBuilder(source, cache_dir=root)
+    try:
+        builder.download_and_prepare(num_proc=num_proc)
+    except BaseException as error:
+        _remove_traces(builder.cache_dir, root, root_is_new)
+        if isinstance(error, DataError):
+            raise error from None  # drops a process pool's copy of the traceback
+        raise
+    tables = builder.as_dataset()
+    return datasets.DatasetDict({split: tables[split] for split in source.shards})
+
+
+def _remove_traces(folder: str, root: str, root_is_new: bool) -> None:
+    """Removes the lock files and empty folders that a failed build leaves; its half-written files are gone already."""
+    locks = [os.path.join(root, folder.replace("/", "_") + ".lock"), folder + "_builder.lock"]
+    locks.append(folder + ".incomplete_info.lock")
+    for lock in locks:
+        if os.path.exists(lock):
+            os.remove(lock)
+    parent = os.path.dirname(folder)
+    while (parent != root or root_is_new) and len(parent) >= len(root) and not os.listdir(parent):
+        os.rmdir(parent)
+        parent = os.path.dirname(parent)
+
+
+def content_fingerprint(dataset: datasets.Dataset) -> str:
+    """
+    A digest of what a split holds, which is the same on every machine and wherever the cache lies.
+
+    Args:
+        dataset (`datasets.Dataset`):
+            A table with the columns `image` (embedded bytes) and `label`; after `.select` or `.shuffle`, the selected
+            rows in their order are meant.
+
+    Returns:
+        `str`: SHA-256 in hex over the label, the length and the bytes of every encoded image, row by row.
+
+    Raises:
+        `ValueError`: If an image is only a path, so that its bytes are not part of the table.
+    """
+    digest = hashlib.sha256()
+    for table in dataset.select_columns(["image", "label"]).with_format("arrow").iter(batch_size=1000):
+        images = table["image"].combine_chunks().field("bytes")
+        if images.null_count:
+            raise ValueError("`dataset` holds images as paths only; its fingerprint needs their bytes in the table.")
+        for image, label in zip(images, table["label"].to_pylist(), strict=True):
+            buffer = image.as_buffer()
+            digest.update(struct.pack("<qq", label, len(buffer)))
+            digest.update(buffer)
+    return digest.hexdigest()

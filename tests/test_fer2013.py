@@ -1,0 +1,448 @@
+import hashlib
+import io
+import os
+import shutil
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer_hf.data import DataError, content_fingerprint, fer2013, load_dataset
+from fer_hf.labels import EXPRESSIONS
+
+
+USAGES = ["Training"] * 8 + ["PublicTest"] * 3 + ["PrivateTest"] * 3
+SPLITS = {"train": range(0, 8), "validation": range(8, 11), "test": range(11, 14)}
+
+# The published counts by class (Goodfellow et al., 2013), in the order angry, disgust, ..., neutral.
+PUBLISHED = {
+    "train": [3995, 436, 4097, 7215, 4830, 3171, 4965],
+    "validation": [467, 56, 496, 895, 653, 415, 607],
+    "test": [491, 55, 528, 879, 594, 416, 626],
+}
+
+
+def make_faces(seed=0):
+    """Noise, with the whole range from 0 to 255 in every face."""
+    faces = np.random.default_rng(seed).integers(0, 256, (len(USAGES), 48, 48), dtype=np.uint8)
+    faces[:, 0, :2] = 0, 255
+    return faces
+
+
+def make_rows(seed=0):
+    """`[emotion, pixels, usage]` as strings; the emotion of row i is i modulo 7."""
+    faces = make_faces(seed=seed)
+    return [
+        [str(index % 7), " ".join(map(str, face.ravel())), usage]
+        for index, (face, usage) in enumerate(zip(faces, USAGES, strict=True))
+    ]
+
+
+def write_csv(folder, rows, header=("emotion", "pixels", "Usage"), name="fer2013.csv", end="\n"):
+    folder.mkdir(exist_ok=True)
+    lines = [",".join(header), *(",".join(row) for row in rows)]
+    (folder / name).write_bytes("".join(line + end for line in lines).encode())
+    return folder
+
+
+def write_folders(folder, suffix=".png", mode="L"):
+    for index, (face, usage) in enumerate(zip(make_faces(), USAGES, strict=True)):
+        label = folder / ("train" if usage == "Training" else "test") / EXPRESSIONS[index % 7]
+        label.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(face).convert(mode).save(label / f"{usage}_{index:05d}{suffix}")
+    return folder
+
+
+def assert_is_fixture(tables):
+    faces = make_faces()
+    assert list(tables) == ["train", "validation", "test"]
+    for split, rows in SPLITS.items():
+        assert tables[split]["row"][:] == list(rows)
+        assert tables[split]["label"][:] == [row % 7 for row in rows]
+        assert tables[split].features["label"].names == list(EXPRESSIONS)
+        for row, image in zip(rows, tables[split]["image"], strict=True):
+            assert image.format == "PNG"
+            assert image.mode == "L"
+            np.testing.assert_array_equal(np.asarray(image), faces[row])
+
+
+def assert_refused(data_dir, cache_dir, *parts, **options):
+    """The one-line message holds all `parts`, and the cache is as empty as it was."""
+    cache_dir.mkdir()
+    with pytest.raises(DataError) as caught:
+        load_dataset("fer2013", data_dir, cache_dir=cache_dir, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 500
+    for part in parts:
+        assert part in message
+    assert list(cache_dir.iterdir()) == []
+
+
+# CSV
+
+
+def test_the_csv_gives_its_faces_labels_and_rows_in_the_official_splits(tmp_path):
+    folder = write_csv(tmp_path / "data", make_rows())
+    assert_is_fixture(load_dataset("fer2013", folder, cache_dir=tmp_path))
+
+
+def test_the_icml_csv_with_blanks_in_its_header_and_another_order_gives_the_same(tmp_path):
+    rows = [[emotion, usage, pixels] for emotion, pixels, usage in make_rows()]
+    folder = write_csv(tmp_path / "data", rows, ("emotion", " Usage", " pixels"), "icml_face_data.csv")
+    assert_is_fixture(load_dataset("fer2013", folder, cache_dir=tmp_path))
+
+
+def test_further_columns_are_passed_over(tmp_path):
+    rows = [["x", *row] for row in make_rows()]
+    folder = write_csv(tmp_path / "data", rows, ("id", "emotion", "pixels", "Usage"))
+    assert_is_fixture(load_dataset("fer2013", folder, cache_dir=tmp_path))
+
+
+def test_windows_line_ends_byte_order_mark_quotes_and_blank_last_lines_change_nothing(tmp_path):
+    rows = [[f'"{value}"' for value in row] for row in make_rows()]
+    folder = write_csv(tmp_path / "data", rows, ('"emotion"', '"pixels"', '"Usage"'), end="\r\n")
+    path = folder / "fer2013.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes() + b"\r\n\r\n")
+    assert_is_fixture(load_dataset("fer2013", folder, cache_dir=tmp_path))
+
+
+def test_a_last_line_without_line_end_is_read(tmp_path):
+    folder = write_csv(tmp_path / "data", make_rows())
+    path = folder / "fer2013.csv"
+    path.write_bytes(path.read_bytes().rstrip())
+    assert_is_fixture(load_dataset("fer2013", folder, cache_dir=tmp_path))
+
+
+def test_pixels_may_have_leading_zeros_and_wide_gaps(tmp_path):
+    rows = make_rows()
+    rows[0][1] = "  ".join(f"{int(pixel):03d}" for pixel in rows[0][1].split()) + " "
+    assert_is_fixture(load_dataset("fer2013", write_csv(tmp_path / "data", rows), cache_dir=tmp_path))
+
+
+@pytest.mark.parametrize("num_proc", [None, 2])
+def test_neither_blocks_nor_processes_nor_mixed_splits_change_the_tables(tmp_path, monkeypatch, num_proc):
+    # 20,000 bytes are two or three lines, so that every split has several shards, and most blocks two splits.
+    monkeypatch.setattr(fer2013, "_BLOCK", 20_000)
+    monkeypatch.setattr(fer2013, "_ROWS", 2)
+    order = [0, 8, 1, 11, 2, 3, 9, 12, 4, 5, 10, 6, 13, 7]
+    rows = make_rows()
+    folder = write_csv(tmp_path / "data", [rows[index] for index in order])
+    source = fer2013.source(folder)
+    assert [len(shards) for shards in source.shards.values()] == [5, 3, 3]
+
+    tables = load_dataset("fer2013", folder, cache_dir=tmp_path, num_proc=num_proc)
+    faces = make_faces()
+    for split, members in SPLITS.items():
+        expected = [index for index in order if index in members]
+        assert tables[split]["row"][:] == [order.index(index) for index in expected]
+        assert tables[split]["label"][:] == [index % 7 for index in expected]
+        for index, image in zip(expected, tables[split]["image"], strict=True):
+            np.testing.assert_array_equal(np.asarray(image), faces[index])
+
+
+def test_data_dir_may_be_relative_or_begin_with_the_home_folder(tmp_path, monkeypatch):
+    write_csv(tmp_path / "data", make_rows())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    fingerprints = {fer2013.source(data_dir).fingerprint for data_dir in ("data", "~/data", tmp_path / "data")}
+    assert len(fingerprints) == 1
+
+
+def test_one_changed_byte_is_read_anew_and_the_old_cache_is_still_served(tmp_path):
+    folder = write_csv(tmp_path / "data", make_rows())
+    path = folder / "fer2013.csv"
+    content = path.read_bytes()
+    before = load_dataset("fer2013", folder, cache_dir=tmp_path)["train"]
+    assert content[: content.index(b",") + 1].endswith(b"emotion,")
+    first_row = content.index(b"\n") + 1
+    path.write_bytes(content[:first_row] + b"6" + content[first_row + 1 :])
+    after = load_dataset("fer2013", folder, cache_dir=tmp_path)["train"]
+    assert before["label"][:3] == [0, 1, 2]
+    assert after["label"][:3] == [6, 1, 2]
+    assert content_fingerprint(before) != content_fingerprint(after)
+
+    path.write_bytes(content)
+    again = load_dataset("fer2013", folder, cache_dir=tmp_path)["train"]
+    assert again.cache_files == before.cache_files
+    assert again["label"][:] == before["label"][:]
+
+
+def change(row, column, value):
+    rows = make_rows()
+    rows[row][column] = value
+    return rows
+
+
+def change_pixel(value):
+    pixels = make_rows()[9][1].split()
+    pixels[99] = value
+    return change(9, 1, " ".join(pixels))
+
+
+BAD_ROWS = {
+    "emotion 7": (change(9, 0, "7"), ["line 11", "'7'", "from 0 (angry) to 6 (neutral)", "Correct"]),
+    "emotion -1": (change(9, 0, "-1"), ["line 11", "'-1'", "Correct"]),
+    "emotion as a word": (change(9, 0, "happy"), ["line 11", "'happy'", "Correct"]),
+    "no emotion": (change(9, 0, ""), ["line 11", "the emotion is ''", "Correct"]),
+    "2303 pixels": (change(9, 1, " ".join(["7"] * 2303)), ["line 11", "2303 pixels", "48 x 48 = 2304", "Correct"]),
+    "no pixels": (change(9, 1, ""), ["line 11", "0 pixels", "Correct"]),
+    "pixel 256": (change_pixel("256"), ["line 11", "pixel 100 is '256'", "0 to 255", "Correct"]),
+    "pixel -1": (change_pixel("-1"), ["line 11", "pixel 100 is '-1'", "Correct"]),
+    "pixel 1.5": (change_pixel("1.5"), ["line 11", "pixel 100 is '1.5'", "Correct"]),
+    "pixel nan": (change_pixel("nan"), ["line 11", "pixel 100 is 'nan'", "Correct"]),
+    "pixel beyond 64 bits": (change_pixel(str(2**64)), ["line 11", "pixel 100 is '18446744073709551616'", "Correct"]),
+    "pixels of 3 kB in one word": (change(9, 1, "1" * 3000), ["line 11", "pixel 1 is '11111", "...", "Correct"]),
+    "unknown Usage": (change(9, 2, "Testing"), ["line 11", "'Testing'", "PublicTest", "correct"]),
+    "only unknown Usage": ([[*row[:2], "test"] for row in make_rows()], ["line 2", "'test'", "PublicTest", "correct"]),
+    "a column too few": (
+        [row[: 2 if row[0] == "3" else 3] for row in make_rows()],
+        ["line 5", "2 columns", "Correct"],
+    ),
+    "blank line": ([*make_rows()[:5], [""], *make_rows()[5:]], ["line 7", "1 columns", "Correct"]),
+    "no validation": (
+        [row for row in make_rows() if row[2] != "PublicTest"],
+        ["PublicTest", "validation", "complete"],
+    ),
+    "no rows": ([], ["no rows", "Fetch"]),
+}
+
+
+@pytest.mark.parametrize(("rows", "parts"), BAD_ROWS.values(), ids=BAD_ROWS)
+def test_a_bad_row_is_refused_with_its_line_and_leaves_no_cache(tmp_path, rows, parts):
+    folder = write_csv(tmp_path / "data", rows)
+    assert_refused(folder, tmp_path / "cache", str(folder / "fer2013.csv"), *parts)
+
+
+def test_the_line_is_right_in_later_blocks_and_in_other_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(fer2013, "_BLOCK", 20_000)
+    folder = write_csv(tmp_path / "data", change(6, 0, "9"))
+    assert_refused(folder, tmp_path / "cache", "fer2013.csv, line 8", "'9'", num_proc=2)
+
+
+@pytest.mark.parametrize(
+    ("header", "parts"),
+    [
+        (("emotion", "pixels"), ["no column 'Usage'"]),
+        (("label", "pixel", "Usage"), ["no column 'emotion' and 'pixels'", "'label,pixel,Usage'"]),
+        (("emotion;pixels;Usage",), ["no column 'emotion' and 'pixels' and 'Usage'", "commas"]),
+    ],
+)
+def test_a_missing_column_is_refused_with_the_header_that_was_found(tmp_path, header, parts):
+    folder = write_csv(tmp_path / "data", make_rows(), header)
+    assert_refused(folder, tmp_path / "cache", "fer2013.csv, line 1", *parts)
+
+
+# Folders
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [(".png", "L"), (".png", "RGB"), (".bmp", "RGB"), (".PNG", "RGBA")])
+def test_folders_give_the_same_tables_as_the_csv_to_the_byte(tmp_path, suffix, mode):
+    folders = load_dataset("fer2013", write_folders(tmp_path / "folders", suffix, mode), cache_dir=tmp_path)
+    csv = load_dataset("fer2013", write_csv(tmp_path / "csv", make_rows()), cache_dir=tmp_path)
+    assert_is_fixture(folders)
+    for split in SPLITS:
+        assert content_fingerprint(folders[split]) == content_fingerprint(csv[split])
+
+
+def test_gray_faces_in_colour_jpegs_come_out_as_pillow_decodes_them(tmp_path):
+    folder = write_folders(tmp_path / "data", ".jpg", "RGB")
+    tables = load_dataset("fer2013", folder, cache_dir=tmp_path)
+    expected = np.asarray(Image.open(folder / "train" / "fear" / "Training_00002.jpg").convert("L"))
+    np.testing.assert_array_equal(np.asarray(tables["train"][2]["image"]), expected)
+
+
+def test_label_folders_are_matched_by_name_and_files_sorted_by_number(tmp_path):
+    folder = write_folders(tmp_path / "data")
+    (folder / "train" / "angry").rename(folder / "train" / "Anger")
+    (folder / "train" / "happy").rename(folder / "train" / "happiness")
+    # As numbers 9 < 10; as text, "10" comes first.
+    (folder / "train" / "disgust" / "Training_00001.png").rename(folder / "train" / "disgust" / "Training_10.png")
+    (folder / "train" / "neutral" / "Training_00006.png").rename(folder / "train" / "neutral" / "Training_9.png")
+    train = load_dataset("fer2013", folder, cache_dir=tmp_path)["train"]
+    assert train["row"][:] == [0, 2, 3, 4, 5, 7, 9, 10]
+    assert train["label"][:] == [0, 2, 3, 4, 5, 0, 6, 1]
+
+
+def test_files_that_are_no_images_are_passed_over(tmp_path):
+    folder = write_folders(tmp_path / "data")
+    before = fer2013.source(folder).fingerprint
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "notes.txt", "._Training_00000.png"):
+        (folder / "train" / "angry" / name).write_text("no face")
+        (folder / "train" / name).write_text("no face")
+    (folder / "test" / "__MACOSX").mkdir()
+    (folder / "test" / ".ipynb_checkpoints").mkdir()
+    assert_is_fixture(load_dataset("fer2013", folder, cache_dir=tmp_path))
+    assert fer2013.source(folder).fingerprint == before
+
+
+def test_links_to_folders_and_to_files_are_followed(tmp_path):
+    folder = write_folders(tmp_path / "data")
+    shutil.move(folder / "test", tmp_path / "elsewhere")
+    (folder / "test").symlink_to(tmp_path / "elsewhere")
+    shutil.move(folder / "train" / "sad", tmp_path / "sad")
+    (folder / "train" / "sad").symlink_to(tmp_path / "sad")
+    shutil.move(folder / "train" / "fear" / "Training_00002.png", tmp_path / "face.png")
+    (folder / "train" / "fear" / "Training_00002.png").symlink_to(tmp_path / "face.png")
+    assert_is_fixture(load_dataset("fer2013", folder, cache_dir=tmp_path))
+
+
+@pytest.mark.parametrize("target", [".", "..", "../..", "loop"])
+def test_a_link_that_leads_round_in_a_circle_is_refused(tmp_path, target):
+    folder = write_folders(tmp_path / "data")
+    (folder / "train" / "sad" / "loop").symlink_to(target)
+    assert_refused(folder, tmp_path / "cache", str(folder / "train" / "sad" / "loop"), "symbolic link", "Remove")
+
+
+def test_one_changed_byte_in_an_image_of_unchanged_size_is_seen(tmp_path):
+    folder = write_folders(tmp_path / "data", ".bmp")
+    path = folder / "train" / "sad" / "Training_00004.bmp"
+    before = load_dataset("fer2013", folder, cache_dir=tmp_path)["train"]
+    status, content = path.stat(), bytearray(path.read_bytes())
+    content[-1] ^= 1  # bitmaps run from the bottom up, so this is the last pixel of the first line
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    after = load_dataset("fer2013", folder, cache_dir=tmp_path)["train"]
+    difference = np.asarray(before[4]["image"], dtype=int) - np.asarray(after[4]["image"], dtype=int)
+    assert np.argwhere(difference).tolist() == [[0, 47]]
+
+
+def png(image):
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return content.getvalue()
+
+
+# What stands in train/sad/Training_00004.png instead of the face, and what is said of it.
+BAD_IMAGES = {
+    "empty": (b"", ["not a readable image", "Unpack"]),
+    "text": (b"no face", ["not a readable image", "Unpack"]),
+    "truncated": (png(Image.fromarray(make_faces()[0]))[:900], ["not a readable image", "Unpack"]),
+    "small": (png(Image.new("L", (47, 48))), ["47x48 pixels", "48x48", "Use the published images"]),
+    "huge": (png(Image.new("L", (5000, 4000))), ["5000x4000 pixels", "48x48", "Use the published images"]),
+    "16-bit": (png(Image.new("I;16", (48, 48))), ["'I;16'", "8-bit", "Use the published images"]),
+}
+
+
+@pytest.mark.parametrize(("content", "parts"), BAD_IMAGES.values(), ids=BAD_IMAGES)
+@pytest.mark.parametrize("num_proc", [None, 2])
+def test_a_bad_image_is_refused_by_name_and_leaves_no_cache(tmp_path, monkeypatch, content, parts, num_proc):
+    monkeypatch.setattr(fer2013, "_ROWS", 2)
+    folder = write_folders(tmp_path / "data")
+    path = folder / "train" / "sad" / "Training_00004.png"
+    path.write_bytes(content)
+    assert_refused(folder, tmp_path / "cache", str(path), *parts, num_proc=num_proc)
+
+
+# What is moved where, and what is said of it.
+BAD_TREES = {
+    "unknown label": ("train/sad", "train/bored", ["train/bored", "'bored'", "Rename"]),
+    "contempt": ("train/sad", "train/contempt", ["train/contempt", "Rename"]),
+    "no usage": ("train/angry/Training_00007.png", "train/angry/im7.png", ["im7.png", "Training_<number>", "Restore"]),
+    "copy": ("train/angry/Training_00007.png", "train/angry/Training_7 (1).png", ["Training_7 (1).png", "Restore"]),
+    "wrong part": (
+        "train/angry/Training_00007.png",
+        "test/happy/Training_00007.png",
+        ["test/happy/Training", "Restore"],
+    ),
+    "no label": ("train/angry/Training_00007.png", "train/Training_00007.png", ["outside of the label", "Move"]),
+    "empty label": ("train/sad/Training_00004.png", "a.png", ["train/sad: no image", "Unpack"]),
+    "no test": ("test", "other", ["test is missing", "needs both"]),
+    "one number twice": ("train/angry/Training_00007.png", "train/angry/Training_0.png", ["same number", "Remove"]),
+}
+
+
+@pytest.mark.parametrize(("start", "end", "parts"), BAD_TREES.values(), ids=BAD_TREES)
+def test_a_bad_tree_is_refused_with_the_path_and_leaves_no_cache(tmp_path, start, end, parts):
+    folder = write_folders(tmp_path / "data")
+    (folder / start).rename(folder / end)
+    assert_refused(folder, tmp_path / "cache", str(folder), *parts)
+
+
+@pytest.mark.parametrize("usage", ["PublicTest", "PrivateTest"])
+def test_a_tree_without_one_of_the_test_splits_is_refused(tmp_path, usage):
+    folder = write_folders(tmp_path / "data")
+    for path in folder.glob(f"test/*/{usage}_*"):
+        path.unlink()
+    for label in (folder / "test").iterdir():
+        if not any(label.iterdir()):
+            label.rmdir()
+    assert_refused(folder, tmp_path / "cache", str(folder), usage, "would be empty", "complete")
+
+
+def test_a_train_folder_without_anything_is_refused(tmp_path):
+    folder = write_folders(tmp_path / "data")
+    shutil.rmtree(folder / "train")
+    (folder / "train").mkdir()
+    assert_refused(folder, tmp_path / "cache", str(folder), "Training", "train split would be empty")
+
+
+# Which layout
+
+
+def test_a_folder_with_several_layouts_asks_which(tmp_path):
+    folder = write_csv(write_folders(tmp_path / "data"), make_rows(seed=1))
+    assert_refused(folder, tmp_path / "cache", str(folder), "csv, folders", "layout='csv'")
+    csv = load_dataset("fer2013", folder, cache_dir=tmp_path, layout="csv")["test"]
+    np.testing.assert_array_equal(np.asarray(csv[0]["image"]), make_faces(seed=1)[11])
+    assert_is_fixture(load_dataset("fer2013", folder, cache_dir=tmp_path, layout="folders"))
+
+
+def test_a_layout_that_is_not_there_or_not_known_is_refused(tmp_path):
+    folder = write_csv(tmp_path / "data", make_rows())
+    assert_refused(folder, tmp_path / "cache1", str(folder), "no icml_face_data.csv", "Found here: csv", layout="icml")
+    assert_refused(folder, tmp_path / "cache2", "'zip'", "['csv', 'folders', 'icml']", layout="zip")
+
+
+def test_folders_without_the_data_set_are_refused(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    wanted = "fer2013.csv, icml_face_data.csv, or the folders train and test"
+    assert_refused(tmp_path / "nowhere", tmp_path / "cache1", "nowhere does not exist", "`data_dir`", wanted)
+    assert_refused(file, tmp_path / "cache2", "file is a file", "`data_dir`", wanted)
+    (tmp_path / "empty").mkdir()
+    assert_refused(tmp_path / "empty", tmp_path / "cache3", "no known layout", wanted, "Check `data_dir`")
+
+
+def test_the_image_bytes_are_a_plain_png_that_is_the_same_everywhere():
+    face = np.arange(48 * 48, dtype=np.uint32).reshape(48, 48).astype(np.uint8)
+    content = fer2013._encode_png(face)
+    with Image.open(io.BytesIO(content)) as image:
+        assert (image.format, image.mode, image.size) == ("PNG", "L", (48, 48))
+        np.testing.assert_array_equal(np.asarray(image), face)
+    # 8 signature + 25 IHDR + 12 around IDAT + 2 zlib header + 5 block header + 48 x 49 + 4 checksum + 12 IEND
+    assert len(content) == 8 + 25 + 12 + 2 + 5 + 48 * 49 + 4 + 12
+    # If this changes, every data fingerprint does, and `FORMAT_VERSION` must be raised.
+    digest = hashlib.sha256(content).hexdigest()
+    assert digest == "37ee4f727bb84d6a5dc950d95db2e37558fb1cee353f30f2bb3c3733b39baf2f"
+
+
+# The real data
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    if "FER2013_DIR" not in os.environ:
+        pytest.skip("FER2013_DIR is not set to a folder with FER-2013 as fer2013.csv and as folders")
+    cache_dir = tmp_path_factory.mktemp("cache")
+    return {
+        layout: load_dataset("fer2013", os.environ["FER2013_DIR"], cache_dir=cache_dir, layout=layout)
+        for layout in ("csv", "folders")
+    }
+
+
+def test_the_real_data_has_the_published_counts(real):
+    assert real["csv"].num_rows == {"train": 28_709, "validation": 3_589, "test": 3_589}
+    for split, counts in PUBLISHED.items():
+        found = Counter(real["csv"][split]["label"][:])
+        assert [found[label] for label in range(7)] == counts
+
+
+def test_the_real_data_gives_identical_tables_from_the_csv_and_from_folders(real):
+    for split in PUBLISHED:
+        csv, folders = (real[layout][split].with_format("arrow")[:] for layout in ("csv", "folders"))
+        assert csv.column_names == ["image", "label", "row"]
+        assert csv.equals(folders)
+    rows = [row for split in PUBLISHED for row in real["csv"][split]["row"][:]]
+    assert rows == list(range(35_887))
