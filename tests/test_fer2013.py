@@ -198,9 +198,9 @@ BAD_ROWS = {
     "only unknown Usage": ([[*row[:2], "test"] for row in make_rows()], ["line 2", "'test'", "PublicTest", "correct"]),
     "a column too few": (
         [row[: 2 if row[0] == "3" else 3] for row in make_rows()],
-        ["line 5", "2 columns", "Correct"],
+        ["line 5", "3 columns", "line 2:", "Correct"],
     ),
-    "blank line": ([*make_rows()[:5], [""], *make_rows()[5:]], ["line 7", "1 columns", "Correct"]),
+    "blank line": ([*make_rows()[:5], [""], *make_rows()[5:]], ["line 7", "line 1: ''", "Correct"]),
     "no validation": (
         [row for row in make_rows() if row[2] != "PublicTest"],
         ["PublicTest", "validation", "complete"],
@@ -316,9 +316,12 @@ def png(image):
 
 # What stands in train/sad/Training_00004.png instead of the face, and what is said of it.
 BAD_IMAGES = {
-    "empty": (b"", ["not a readable image", "Unpack"]),
+    "empty": (b"", ["not a readable image (of no known format)", "Unpack"]),
     "text": (b"no face", ["not a readable image", "Unpack"]),
-    "truncated": (png(Image.fromarray(make_faces()[0]))[:900], ["not a readable image", "Unpack"]),
+    "truncated": (
+        png(Image.fromarray(make_faces()[0]))[:900],
+        ["not a readable image (image file is trunc", "Unpack"],
+    ),
     "small": (png(Image.new("L", (47, 48))), ["47x48 pixels", "48x48", "Use the published images"]),
     "huge": (png(Image.new("L", (5000, 4000))), ["5000x4000 pixels", "48x48", "Use the published images"]),
     "16-bit": (png(Image.new("I;16", (48, 48))), ["'I;16'", "8-bit", "Use the published images"]),

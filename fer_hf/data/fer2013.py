@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from fer_hf.data.source import Source, face_features
 from fer_hf.errors import DataError
@@ -189,7 +189,7 @@ def _read_csv(shard: tuple) -> Iterator[pa.Table]:
                 if not line.strip() and not file.read(_BLOCK).strip():
                     break  # blank lines at the end of the file
                 raise DataError(
-                    f"{where}: {len(fields)} columns where the header has {num_columns}: {_short(line)}. "
+                    f"{where}: the header has {num_columns} columns, but this line {len(fields)}: {_short(line)}. "
                     "Correct the line, or fetch the file again."
                 )
             usage = _unquoted(fields[usage_at])
@@ -351,7 +351,8 @@ def _decode(path: str) -> np.ndarray:
             # Known before the pixels are: a huge or 16-bit image is refused without being decoded.
             face = np.asarray(image.convert("L")) if size == (SIDE, SIDE) and mode in _EIGHT_BIT_MODES else None
     except Exception as error:  # Pillow's decoders raise whatever they like on damaged files
-        raise DataError(f"{path}: not a readable image ({error}). Unpack or fetch the data set again.") from error
+        reason = "of no known format" if isinstance(error, UnidentifiedImageError) else error
+        raise DataError(f"{path}: not a readable image ({reason}). Unpack or fetch the data set again.") from error
     if size != (SIDE, SIDE):
         raise DataError(
             f"{path}: {size[0]}x{size[1]} pixels, but FER-2013 is {SIDE}x{SIDE}. Use the published images as they are."
