@@ -1,0 +1,244 @@
+"""A small Hub on loopback, in memory: enough for the real `huggingface_hub` client to publish and load models."""
+
+import base64
+import contextlib
+import hashlib
+import json
+import re
+import threading
+import time
+from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+import uvicorn
+import yaml
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+
+
+# Token -> user and whether it may write. Any other token is unknown to the server.
+USERS = {"x": ("owner", True), "reader": ("owner", False)}
+LARGE = (".safetensors", ".png")
+
+
+@dataclass
+class Repo:
+    """One model repository: every commit is a whole tree, every reference names a commit."""
+
+    private: bool
+    refs: dict[str, str] = field(default_factory=dict)  # main, branches, tags, refs/pr/N -> commit
+    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)  # commit -> path -> content
+    messages: list[str] = field(default_factory=list)
+
+    def commit(self, ref: str, files: dict[str, bytes], message: str) -> str:
+        sha = hashlib.sha1(f"{len(self.commits)} {message}".encode()).hexdigest()
+        self.commits[sha], self.refs[ref] = files, sha
+        self.messages.append(message)
+        return sha
+
+    def tree(self, revision: str = "main") -> tuple[str, dict[str, bytes]]:
+        sha = self.refs.get(revision, revision)
+        return sha, self.commits[sha]
+
+
+class Refusal(Exception):
+    """An answer other than 2xx, with the headers the client reads."""
+
+    def __init__(self, status: int, code: str = "", message: str = ""):
+        self.status, self.headers = status, {"X-Error-Code": code, "X-Error-Message": message}
+
+
+def _oid(path: str, content: bytes) -> str:
+    """What the Hub calls a file's content: SHA-256 of a large file, git's SHA-1 of a regular one."""
+    if path.endswith(LARGE):
+        return hashlib.sha256(content).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _metadata(card: bytes | str) -> dict:
+    text = card.decode() if isinstance(card, bytes) else card
+    block = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
+    return yaml.safe_load(block[1]) if block else {}
+
+
+class Hub:
+    """The server's state and its answers. `log` holds every request as `"METHOD path"`."""
+
+    def __init__(self):
+        self.repos: dict[str, Repo] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.log: list[str] = []
+        self.endpoint = ""
+
+    def repo(self, repo_id: str, revision: str = "main") -> Repo:
+        if repo_id not in self.repos:
+            raise Refusal(404, "RepoNotFound", "Repository not found")
+        repo = self.repos[repo_id]
+        if revision not in repo.refs and revision not in repo.commits:
+            raise Refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        return repo
+
+    def answer(self, method: str, parts: list[str], user: str, may_write: bool, query: dict, body: bytes):
+        """The JSON of one request; `parts` are the path's segments, unquoted."""
+        if method == "POST" and parts != ["api", "validate-yaml"] and not may_write:
+            raise Refusal(403, message="You don't have the rights to write here")
+        match method, parts:
+            case "GET", ["api", "whoami-v2"]:
+                return {"type": "user", "name": user, "orgs": [], "auth": {"type": "access_token"}}
+            case "POST", ["api", "validate-yaml"]:
+                return self.validate(json.loads(body)["content"])
+            case "POST", ["api", "repos", "create"]:
+                return self.create(user, json.loads(body))
+            case "GET", ["api", "models", owner, name]:
+                return self.info(f"{owner}/{name}", "main")
+            case "GET", ["api", "models", owner, name, "revision", revision]:
+                return self.info(f"{owner}/{name}", revision)
+            case "GET", ["api", "models", owner, name, "refs"]:
+                refs = self.repo(f"{owner}/{name}").refs.items()
+                branches = [{"name": r, "ref": f"refs/heads/{r}", "targetCommit": sha} for r, sha in refs]
+                return {"branches": branches, "tags": [], "converts": []}
+            case "GET", ["api", "models", owner, name, "tree", revision, *folder]:
+                _, files = self.repo(f"{owner}/{name}", revision).tree(revision)
+                if folder:
+                    raise Refusal(404, "EntryNotFound", "no such folder")
+                return [{"type": "file", "path": p, "size": len(c), "oid": _oid(p, c)} for p, c in files.items()]
+            case "POST", ["api", "models", owner, name, "branch" | "tag" as kind, ref]:
+                payload = json.loads(body or b"{}")
+                repo = self.repo(f"{owner}/{name}")
+                new = payload["tag"] if kind == "tag" else ref
+                if new in repo.refs:
+                    raise Refusal(409, message="Reference already exists")
+                repo.refs[new] = repo.tree(ref if kind == "tag" else payload.get("startingPoint", "main"))[0]
+                return {}
+            case "POST", ["api", "models", owner, name, "preupload", revision]:
+                _, files = self.repo(f"{owner}/{name}", revision).tree(revision)
+                return {"files": [self.upload_mode(file["path"], files) for file in json.loads(body)["files"]]}
+            case "POST", ["api", "models", owner, name, "commit", revision]:
+                return self.commit(f"{owner}/{name}", revision, body, create_pr=query.get("create_pr") == "1")
+            case "POST", [_, _, "info", "lfs", "objects", "batch"]:
+                return {"transfer": "basic", "objects": [self.lfs_action(o) for o in json.loads(body)["objects"]]}
+            case "PUT", ["lfs", oid]:
+                if hashlib.sha256(body).hexdigest() != oid:
+                    raise Refusal(400, message="the content does not have this SHA-256")
+                self.blobs[oid] = body
+                return {}
+        raise Refusal(404, "EntryNotFound", f"no route for {method} /{'/'.join(parts)}")
+
+    def validate(self, content: str) -> dict:
+        """The checks of the Hub that a card of ours could fail."""
+        for model in _metadata(content).get("model-index", []):
+            for result in model["results"]:
+                if not (result["task"]["type"] and result["dataset"]["name"] and result["dataset"]["type"]):
+                    raise Refusal(400, message="model-index: task and dataset are required")
+                if any(isinstance(m["value"], str) for m in result["metrics"]):
+                    raise Refusal(400, message="model-index: a metric value must be a number")
+        return {"errors": [], "warnings": []}
+
+    def create(self, user: str, payload: dict) -> dict:
+        owner = payload.get("organization") or user
+        repo_id = f"{owner}/{payload['name']}"
+        if owner != user:
+            raise Refusal(403, message=f"You don't have the rights to create a model under {owner}")
+        if repo_id in self.repos:
+            return JSONResponse({"url": f"{self.endpoint}/{repo_id}"}, status_code=409)
+        self.repos[repo_id] = Repo(private=payload.get("visibility") == "private" or bool(payload.get("private")))
+        self.repos[repo_id].commit("main", {".gitattributes": b"*.safetensors filter=lfs\n"}, "initial commit")
+        return {"url": f"{self.endpoint}/{repo_id}", "name": repo_id}
+
+    def info(self, repo_id: str, revision: str) -> dict:
+        repo = self.repo(repo_id, revision)
+        sha, files = repo.tree(revision)
+        card = _metadata(files.get("README.md", b""))
+        siblings = [{"rfilename": path} for path in files]
+        info = {
+            "_id": "0",
+            "id": repo_id,
+            "modelId": repo_id,
+            "sha": sha,
+            "private": repo.private,
+            "siblings": siblings,
+        }
+        return info | {key: card[key] for key in ("pipeline_tag", "library_name", "tags") if key in card}
+
+    def upload_mode(self, path: str, files: dict[str, bytes]) -> dict:
+        known = {"oid": _oid(path, files[path])} if path in files else {}
+        return {
+            "path": path,
+            "uploadMode": "lfs" if path.endswith(LARGE) else "regular",
+            "shouldIgnore": False,
+        } | known
+
+    def lfs_action(self, wanted: dict) -> dict:
+        upload = {"actions": {"upload": {"href": f"{self.endpoint}/lfs/{wanted['oid']}"}}}
+        return {"oid": wanted["oid"], "size": wanted["size"]} | ({} if wanted["oid"] in self.blobs else upload)
+
+    def commit(self, repo_id: str, revision: str, body: bytes, create_pr: bool) -> dict:
+        repo = self.repo(repo_id, revision)
+        files, message = dict(repo.tree(revision)[1]), ""
+        for line in body.decode().splitlines():
+            entry = json.loads(line)
+            value = entry["value"]
+            match entry["key"]:
+                case "header":
+                    message = value["summary"]
+                case "file":
+                    files[value["path"]] = base64.b64decode(value["content"])
+                case "lfsFile":
+                    files[value["path"]] = self.blobs[value["oid"]]
+                case "deletedFile":
+                    del files[value["path"]]
+        number = 1 + sum(ref.startswith("refs/pr/") for ref in repo.refs)
+        sha = repo.commit(f"refs/pr/{number}" if create_pr else revision, files, message)
+        url = f"{self.endpoint}/{repo_id}"
+        pull_request = {"pullRequestUrl": f"{url}/discussions/{number}"} if create_pr else {}
+        return {"success": True, "commitOid": sha, "commitUrl": f"{url}/commit/{sha}"} | pull_request
+
+    def resolve(self, repo_id: str, revision: str, path: str) -> Response:
+        sha, files = self.repo(repo_id, revision).tree(revision)
+        if path not in files:
+            raise Refusal(404, "EntryNotFound", f"no {path} at {revision}")
+        headers = {"X-Repo-Commit": sha, "ETag": f'"{_oid(path, files[path])}"'}
+        return Response(files[path], media_type="application/octet-stream", headers=headers)
+
+
+def make_app(hub: Hub) -> FastAPI:
+    """The web application around `hub`."""
+    app = FastAPI()
+
+    @app.api_route("/{_:path}", methods=["GET", "HEAD", "POST", "PUT"])
+    async def everything(request: Request):
+        # The raw path, because a revision such as refs%2Fpr%2F1 is one segment of it.
+        parts = [unquote(part) for part in request.scope["raw_path"].decode().split("?")[0].strip("/").split("/")]
+        hub.log.append(f"{request.method} {'/'.join(parts)}")
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        user, may_write = USERS.get(token, ("", False))
+        try:
+            if token and not user:
+                raise Refusal(401, message="Invalid credentials in Authorization header")
+            if request.method in ("GET", "HEAD") and len(parts) > 4 and parts[2] == "resolve":
+                return hub.resolve(f"{parts[0]}/{parts[1]}", parts[3], "/".join(parts[4:]))
+            body = await request.body()
+            return hub.answer(request.method, parts, user, may_write, dict(request.query_params), body)
+        except Refusal as refusal:
+            error = {"error": refusal.headers["X-Error-Message"]}
+            return JSONResponse(error, status_code=refusal.status, headers=refusal.headers)
+
+    return app
+
+
+@contextlib.contextmanager
+def running_hub():
+    """A `Hub` answering on a free port of 127.0.0.1 in a thread of this process, until the block ends."""
+    hub = Hub()
+    server = uvicorn.Server(uvicorn.Config(make_app(hub), host="127.0.0.1", port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.02)
+    hub.endpoint = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    try:
+        yield hub
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
