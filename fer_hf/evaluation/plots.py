@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from datasets import Dataset
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import ConfusionMatrixDisplay
@@ -86,3 +87,25 @@ def _curve(axes, log_history: list[dict], key: str, label: str, colour: str) -> 
     points = [(entry["epoch"], entry[key]) for entry in log_history if key in entry]
     if points:
         axes.plot(*zip(*points, strict=True), label=label, color=colour, marker="o", markersize=3)
+
+
+def plot_faces(faces: Dataset, path: str | Path, per_class: int = 8) -> None:
+    """
+    Write a sheet of faces: one column for each expression, the first `per_class` faces of it below each other.
+
+    Args:
+        faces (`datasets.Dataset`): With `image` and `label`.
+        path (`str` or `Path`): PNG file.
+        per_class (`int`, defaults to 8): Rows of the sheet.
+    """
+    names, labels = faces.features["label"].names, np.array(faces["label"][:])
+    figure = Figure(figsize=(1.25 * len(names), 1.25 * per_class + 0.3), layout="constrained")
+    grid = figure.subplots(per_class, len(names), squeeze=False)
+    for column, name in enumerate(names):
+        chosen = np.flatnonzero(labels == column)[:per_class]
+        for row in range(per_class):
+            grid[row, column].axis("off")
+            if row < len(chosen):
+                grid[row, column].imshow(faces[int(chosen[row])]["image"], cmap="gray", vmin=0, vmax=255)
+        grid[0, column].set_title(name, fontsize=11)
+    figure.savefig(path, dpi=100)

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from accelerate import PartialState
@@ -29,10 +30,17 @@ def run(main: Callable[[], None]) -> None:
 
 def start(args: FerTrainingArguments, what: str) -> None:
     """
-    Set threads and logging, and say what is about to run on what.
+    Set threads and logging, say what is about to run on what, and refuse a folder that holds a finished run.
 
     `accelerate launch` gives each process one thread; on a CPU that leaves cores idle, so each process gets the cores
     divided by the processes on this machine, unless `--cpu_threads` says otherwise.
+
+    Args:
+        args (`FerTrainingArguments`): The run's flags.
+        what (`str`): What runs, in a line or a few.
+
+    Raises:
+        BadInputError: If `output_dir` holds a finished run and none is to be resumed.
     """
     level = args.get_process_log_level()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -40,6 +48,8 @@ def start(args: FerTrainingArguments, what: str) -> None:
     transformers_logging.set_verbosity(max(level, logging.WARNING))
     if args.device.type == "cpu":
         torch.set_num_threads(args.cpu_threads or max(1, available_cores() // local_processes()))
+    if Path(args.output_dir, "run_record.json").exists() and not args.resume_from_checkpoint:
+        raise BadInputError(f"`output_dir` {args.output_dir} holds a finished run; choose another or delete it.")
     logger.info(what)
     logger.info(
         f"{args.world_size} process(es) on {args.device.type}, {torch.get_num_threads()} CPU threads each, "

@@ -39,7 +39,7 @@ def head_modules(model: PreTrainedModel) -> list[str]:
     """
     prefix = model.base_model_prefix
     if model.base_model is not model:
-        beside = [name for name, child in model.named_children() if name != prefix and any(child.parameters())]
+        beside = [name for name, child in model.named_children() if name != prefix and _has_parameters(child)]
         if beside:
             return beside
     for name, module in reversed(list(model.named_modules())):
@@ -88,10 +88,10 @@ def _pieces(module: nn.Module, prefix: str = "") -> list[tuple[str, bool]]:
     pieces = []
     for name, child in module.named_children():
         full = f"{prefix}{name}"
-        if not any(True for _ in child.parameters()):
+        if not _has_parameters(child):
             continue
         if isinstance(child, nn.ModuleList | nn.Sequential) and _is_stack(child):
-            pieces += [(f"{full}.{i}", True) for i, block in child.named_children() if any(block.parameters())]
+            pieces += [(f"{full}.{i}", True) for i, block in child.named_children() if _has_parameters(block)]
         elif any(isinstance(m, nn.ModuleList | nn.Sequential) and _is_stack(m) for m in child.modules()):
             pieces += _pieces(child, f"{full}.")
         else:
@@ -100,8 +100,12 @@ def _pieces(module: nn.Module, prefix: str = "") -> list[tuple[str, bool]]:
 
 
 def _is_stack(container: nn.Module) -> bool:
-    children = [child for child in container.children() if any(True for _ in child.parameters())]
+    children = [child for child in container.children() if _has_parameters(child)]
     return len(children) > 1 and all(any(True for _ in child.children()) for child in children)
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
 
 
 def _under(name: str, roots: Iterable[str]) -> bool:

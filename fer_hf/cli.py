@@ -1,0 +1,68 @@
+"""`fer-hf`: sub-commands of a few lines over the library."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from fer_hf.errors import BadInputError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """
+    Run a sub-command.
+
+    Args:
+        argv (`list[str]`, *optional*): Without the program's name; `sys.argv[1:]` by default.
+
+    Returns:
+        `int`: 0, or 2 on bad input, after one line on stderr.
+    """
+    parser = argparse.ArgumentParser(prog="fer-hf", description="Facial expression recognition on the Hugging Face stack.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("env", help="print versions, for bug reports").set_defaults(run=_env)
+    data = argparse.ArgumentParser(add_help=False)
+    data.add_argument("--dataset", default="synthetic", help="a name that fer_hf.data.load_dataset knows")
+    data.add_argument("--data_dir", help="folder with the data set's own files")
+    data.add_argument("--dataset_options", default="{}", help="options of the loader, as JSON")
+    faces = commands.add_parser("faces", parents=[data], help="count a data set's faces and draw a sheet of them")
+    faces.add_argument("--split", default="train", help="split to draw from")
+    faces.add_argument("--output", type=Path, help="PNG file for the sheet")
+    faces.set_defaults(run=_faces)
+    args = parser.parse_args(argv)
+    try:
+        args.run(args)
+    except BadInputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _env(args: argparse.Namespace) -> None:
+    from fer_hf.evaluation.record import versions
+
+    for name, version in versions().items():
+        print(f"{name:<16} {version}")
+
+
+def _faces(args: argparse.Namespace) -> None:
+    from fer_hf.data import load_dataset
+    from fer_hf.evaluation.plots import plot_faces
+    from fer_hf.evaluation.record import describe_dataset
+
+    try:
+        options = json.loads(args.dataset_options)
+    except json.JSONDecodeError as error:
+        raise BadInputError(f"`--dataset_options` is no JSON: {error}.") from error
+    dataset = load_dataset(args.dataset, data_dir=args.data_dir, **options)
+    for split, counts in describe_dataset(args.dataset, dataset)["counts"].items():
+        print(f"{split:<12} {sum(counts.values()):>7,}  " + "  ".join(f"{n} {c:,}" for n, c in counts.items()))
+    if args.output:
+        if args.split not in dataset:
+            raise BadInputError(f"`--split` must be one of {', '.join(dataset)}, got {args.split!r}.")
+        plot_faces(dataset[args.split], args.output)
+        print(f"sheet of {args.split}: {args.output}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

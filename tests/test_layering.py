@@ -1,0 +1,65 @@
+"""Imports point one way: what stands above may use what stands below, never the reverse."""
+
+import ast
+from pathlib import Path
+
+import fer_hf
+
+
+PACKAGE = Path(fer_hf.__file__).parent
+# Level of each part of the package; a part may import parts of a lower level, and its own.
+LEVELS = {
+    "errors": 0,
+    "labels": 0,
+    "assets": 0,
+    "metrics": 1,
+    "models": 1,
+    "data": 1,
+    "training": 2,
+    "evaluation": 3,
+    "hub": 3,
+    "cli": 4,
+}
+
+
+def imported(path):
+    """Dotted names of the package's own modules that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def part(path):
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def test_every_part_of_the_package_imports_only_what_stands_below_it():
+    wrong = []
+    for path in PACKAGE.rglob("*.py"):
+        own = part(path)
+        if path == PACKAGE / "__init__.py":
+            continue
+        for name in imported(path):
+            if name.startswith("fer_hf."):
+                other = name.split(".")[1]
+                if other != own and LEVELS[other] >= LEVELS[own]:
+                    wrong.append(f"{path.relative_to(PACKAGE)} imports {name}")
+    assert wrong == []
+
+
+def test_a_model_folder_is_self_contained():
+    # Transformers copies these files to the Hub as they stand: an import of fer_hf would break them there.
+    allowed = {"torch", "torchvision", "transformers", "huggingface_hub", "math"}
+    files = [path for path in (PACKAGE / "models").glob("*/*.py") if path.name != "__init__.py"]
+    assert files
+    for path in files:
+        roots = {name.split(".")[0] for name in imported(path)}
+        assert roots <= allowed, f"{path.relative_to(PACKAGE)} imports {roots - allowed}"
+
+
+def test_recipes_and_push_to_hub_use_the_package_and_nothing_uses_them():
+    for path in PACKAGE.rglob("*.py"):
+        assert not any(name.split(".")[0] in ("recipes", "push_to_hub") for name in imported(path)), path

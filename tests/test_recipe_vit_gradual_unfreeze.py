@@ -1,0 +1,172 @@
+"""The recipe as a user runs it, small: what it leaves, and what it says."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import tiny_vit_config
+from PIL import Image
+from transformers import ViTForImageClassification, ViTImageProcessor, pipeline
+
+from fer_hf.data import load_dataset
+
+
+ROOT = Path(__file__).parent.parent
+RECIPE = ROOT / "recipes" / "vit_gradual_unfreeze.py"
+CONFIGS = sorted((ROOT / "recipes" / "configs").glob("*vit*.yaml"))
+
+
+def run_recipe(*flags, processes=1, cwd=ROOT, home):
+    launcher = [sys.executable]
+    if processes > 1:
+        launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
+    environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    words = [*launcher, str(RECIPE), "--use_cpu", "--disable_tqdm", "True", *map(str, flags)]
+    return subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def start_point(tmp_path_factory):
+    """A tiny checkpoint to start from."""
+    folder = tmp_path_factory.mktemp("start")
+    torch.manual_seed(0)
+    ViTForImageClassification(tiny_vit_config()).vit.save_pretrained(folder)
+    ViTImageProcessor(size={"height": 48, "width": 48}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small(start_point, tmp_path_factory):
+    """Flags of a run that takes a second."""
+    options = {"train": 56, "validation": 28, "test": 28}
+    return [
+        "--model_name_or_path", start_point, "--dataset_name", "synthetic", "--dataset_options", json.dumps(options),
+        "--num_train_epochs", 3, "--unfreeze_schedule", '{"1": "vit.encoder.layer.2"}', "--learning_rate", "1e-3",
+        "--per_device_train_batch_size", 8, "--seed", 1,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def finished(small, tmp_path_factory, home):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    done = run_recipe(*small, "--output_dir", folder, home=home)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_a_run_leaves_model_report_pictures_record_and_card(finished):
+    folder, done = finished
+    for name in (
+        "config.json", "model.safetensors", "preprocessor_config.json", "all_results.json", "trainer_state.json",
+        "README.md", "classification_report.json", "confusion_matrix.png", "learning_curves.png", "run_record.json",
+    ):  # fmt: skip
+        assert (folder / name).stat().st_size > 0, name
+    record = json.loads((folder / "run_record.json").read_text())
+    report = json.loads((folder / "classification_report.json").read_text())
+    results = json.loads((folder / "all_results.json").read_text())
+    assert record["results"] == report
+    assert report["test"]["accuracy"] == pytest.approx(results["test_accuracy"])
+    assert report["validation"]["accuracy"] == pytest.approx(record["best"]["value"])
+    assert [entry["epoch"] for entry in record["unfreezing"]] == [0, 1]
+    assert record["unfreezing"][1]["thawed"] == ["vit.layers.2"]
+    assert record["seed"] == 1
+    assert f"{report['test']['accuracy']:.4f}" in done.stdout
+
+
+def test_the_log_says_what_is_new_and_what_thaws_and_shows_both_reports(finished):
+    _, done = finished
+    assert "new weights: classifier.bias, classifier.weight" in done.stderr
+    assert "epoch 0: classifier now training: 231 of" in done.stderr
+    assert "epoch 1: vit.layers.2 now training" in done.stderr
+    assert "1 process(es) on cpu" in done.stderr
+    assert "validation (selects): 28 faces" in done.stdout
+    assert "test (scored once): 28 faces" in done.stdout
+
+
+def test_the_pipeline_gives_the_trainers_own_probabilities(finished, tmp_path):
+    folder, _ = finished
+    report = json.loads((folder / "classification_report.json").read_text())
+    faces = load_dataset("synthetic", train=56, validation=28, test=28, cache_dir=tmp_path)["test"]
+    classifier = pipeline("image-classification", model=str(folder), top_k=7, device="cpu")
+    scores = classifier(list(faces["image"]), batch_size=8)
+    by_name = [{entry["label"]: entry["score"] for entry in face} for face in scores]
+    names = faces.features["label"].names
+    assert all(set(face) == set(names) for face in by_name)
+    loss = -np.mean([np.log(face[names[label]]) for face, label in zip(by_name, faces["label"], strict=True)])
+    assert loss == pytest.approx(report["test"]["loss"], abs=1e-4)
+    predicted = [max(face, key=face.get) for face in by_name]
+    accuracy = np.mean([name == names[label] for name, label in zip(predicted, faces["label"], strict=True)])
+    assert accuracy == pytest.approx(report["test"]["accuracy"])
+    # The same face as grayscale, as RGB, as a file, and in a batch.
+    gray = faces[0]["image"]
+    gray.save(tmp_path / "face.png")
+    for form in (gray.convert("RGB"), str(tmp_path / "face.png"), Image.fromarray(np.asarray(gray))):
+        again = {entry["label"]: entry["score"] for entry in classifier(form)}
+        assert again == pytest.approx(by_name[0], abs=1e-4)
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 150, 3), dtype=np.uint8))
+    assert len(classifier(photo)) == 7
+
+
+def test_two_processes_train_the_same_model_as_one(small, start_point, tmp_path, home):
+    # Half the batch on each of two ranks, with a layer that thaws after DDP has wrapped the model.
+    one = run_recipe(*small, "--output_dir", tmp_path / "one", home=home)
+    two = run_recipe(
+        *small, "--per_device_train_batch_size", 4, "--output_dir", tmp_path / "two", processes=2, home=home
+    )
+    assert one.returncode == 0, one.stderr
+    assert two.returncode == 0, two.stderr
+    assert "2 process(es) on cpu" in two.stderr
+    logs = [json.loads((tmp_path / name / "trainer_state.json").read_text())["log_history"] for name in ("one", "two")]
+    losses = [[entry["loss"] for entry in log if "loss" in entry] for log in logs]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    evals = [[entry["eval_loss"] for entry in log if "eval_loss" in entry] for log in logs]
+    assert evals[0] == pytest.approx(evals[1], abs=1e-5)
+
+
+def test_bad_input_ends_with_one_line_and_exit_code_2(small, tmp_path, home):
+    done = run_recipe(
+        *small, "--unfreeze_schedule", '{"1": "vit.layer.2"}', "--output_dir", tmp_path / "run", home=home
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("error: `unfreeze_schedule` names 'vit.layer.2'")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "run_record.json").exists()
+
+
+def test_a_finished_run_is_not_overwritten(finished, small, home):
+    folder, _ = finished
+    before = (folder / "run_record.json").read_bytes()
+    done = run_recipe(*small, "--output_dir", folder, home=home)
+    assert done.returncode == 2
+    assert "holds a finished run" in done.stderr
+    assert (folder / "run_record.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_preset_runs_two_steps(config, tmp_path, home, start_point):
+    values = yaml.safe_load(config.read_text())
+    recipe = ROOT / "recipes" / f"{'pretrain_landmarks' if 'pretrain' in config.stem else 'vit_gradual_unfreeze'}.py"
+    flags = ["--config", config, "--output_dir", tmp_path / "run", "--max_steps", 2, "--max_eval_samples", 7]
+    flags += ["--dataset_name", "synthetic", "--max_train_samples", 16, "--per_device_train_batch_size", 8]
+    flags += ["--dataset_options", '{"train": 16, "validation": 7, "test": 7}']
+    if "model_name_or_path" in values and values["model_name_or_path"].startswith("google/"):
+        # The published checkpoint's own names: twelve layers, as the schedule wants them.
+        backbone = ViTForImageClassification(tiny_vit_config(num_hidden_layers=12)).vit
+        backbone.save_pretrained(tmp_path / "in21k")
+        ViTImageProcessor(size={"height": 48, "width": 48}).save_pretrained(tmp_path / "in21k")
+        flags += ["--model_name_or_path", tmp_path / "in21k"]
+    environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    words = [sys.executable, str(recipe), "--use_cpu", "--disable_tqdm", "True", *map(str, flags)]
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
