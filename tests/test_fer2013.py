@@ -198,9 +198,12 @@ BAD_ROWS = {
     "only unknown Usage": ([[*row[:2], "test"] for row in make_rows()], ["line 2", "'test'", "PublicTest", "correct"]),
     "a column too few": (
         [row[: 2 if row[0] == "3" else 3] for row in make_rows()],
-        ["line 5", "3 columns", "line 2:", "Correct"],
+        ["line 5", "found: 2, in the header: 3", "Correct"],
     ),
-    "blank line": ([*make_rows()[:5], [""], *make_rows()[5:]], ["line 7", "line 1: ''", "Correct"]),
+    "blank line": (
+        [*make_rows()[:5], [""], *make_rows()[5:]],
+        ["line 7", "found: 1, in the header: 3. It reads ''", "Correct"],
+    ),
     "no validation": (
         [row for row in make_rows() if row[2] != "PublicTest"],
         ["PublicTest", "validation", "complete"],

@@ -189,7 +189,7 @@ def _read_csv(shard: tuple) -> Iterator[pa.Table]:
                 if not line.strip() and not file.read(_BLOCK).strip():
                     break  # blank lines at the end of the file
                 raise DataError(
-                    f"{where}: the header has {num_columns} columns, but this line {len(fields)}: {_short(line)}. "
+                    f"{where}: columns found: {len(fields)}, in the header: {num_columns}. It reads {_short(line)}. "
                     "Correct the line, or fetch the file again."
                 )
             usage = _unquoted(fields[usage_at])
