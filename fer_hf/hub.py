@@ -131,19 +131,6 @@ def _run_directory(run_dir: str | Path) -> Path:
     return run_dir
 
 
-def _base_model(name_or_path: str, run_dir: Path) -> str | None:
-    """The Hub id a run started from, or `None` for our own checkpoints and for directories, here or elsewhere."""
-    first, _, name = name_or_path.partition("/")
-    local = {".", "..", "~", "runs", "outputs", "checkpoints", run_dir.resolve().parent.name}
-    if not name or first in local or Path(name_or_path).exists():
-        return None
-    try:
-        validate_repo_id(name_or_path)
-    except HFValidationError:
-        return None
-    return name_or_path
-
-
 def _card_data(record: dict, facts: dict, name: str, base_model: str | None, model_type: str) -> ModelCardData:
     results = []
     for split, report in record["results"].items():
@@ -201,7 +188,8 @@ def render_model_card(run_dir: str | Path, repo_id: str | None = None) -> ModelC
         # A user's own data set: the card says only what the run knows.
         own = {"title": dataset, "about": "A data set of the publisher's own.", "terms": "See its publisher."}
         facts = DATASETS.get(dataset, own | {"citations": []})
-        base_model = _base_model(record["model"]["name_or_path"], run_dir)
+        # Folders and shipped checkpoints are no Hub ids, whatever they look like.
+        base_model = record["model"]["name_or_path"] if record["model"]["source"] == "hub" else None
         last_split = "test" if "test" in record["results"] else next(iter(record["results"]))
         minutes = record["runtime"]["train_seconds"] / 60
         model_paper = _MODEL_PAPERS.get(config["model_type"])

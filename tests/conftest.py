@@ -1,9 +1,12 @@
 """No test may reach the Hub, write into the user's caches, or depend on the order of the others."""
 
 import os
+import tempfile
 
 
 # Set before anything of Hugging Face is imported: these are read at import.
+_home = tempfile.TemporaryDirectory(prefix="fer_hf-tests-")
+os.environ["HF_HOME"] = _home.name
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"

@@ -60,6 +60,7 @@ RECORD = {
     },
     "model": {
         "name_or_path": "google/vit-base-patch16-224-in21k",
+        "source": "hub",
         "architecture": "ViTForImageClassification",
         "head": "linear",
         "parameters": 12345,
@@ -202,7 +203,8 @@ def test_a_card_is_whole(run_dir):
 def test_every_dataset_has_its_card(run_dir, dataset):
     def change(record):
         record["dataset"]["name"], record["commit"], record["best"] = dataset, None, None
-        record["unfreezing"], record["model"]["name_or_path"] = [], "runs/x"
+        record["unfreezing"] = []
+        record["model"] |= {"name_or_path": "runs/x", "source": "local"}
         del record["results"]["validation"]
 
     _change_record(run_dir, change)

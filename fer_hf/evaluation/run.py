@@ -4,6 +4,7 @@ from pathlib import Path
 
 from datasets import Dataset, DatasetDict
 
+from fer_hf.assets import asset_names
 from fer_hf.evaluation.plots import plot_confusion_matrix, plot_learning_curves
 from fer_hf.evaluation.record import describe_dataset, environment, write_json
 from fer_hf.evaluation.report import expression_report, report_text
@@ -57,7 +58,7 @@ def finish_run(
         "seed": args.seed,
         "dataset": describe_dataset(data_args.dataset_name, faces),
         "model": {
-            "name_or_path": _public_name(model_args.model_name_or_path),
+            **_start_point(model_args.model_name_or_path),
             "architecture": type(trainer.model).__name__,
             "head": model_args.head,
             "parameters": count_parameters(trainer.model)[1],
@@ -89,7 +90,11 @@ def _best(trainer: FerTrainer) -> dict | None:
     return {"metric": metric, "value": state.best_metric, "epoch": epoch, "step": state.best_global_step}
 
 
-def _public_name(name_or_path: str) -> str:
-    """A Hub id or the name of a shipped checkpoint as it is; of a folder elsewhere only its own name."""
+def _start_point(name_or_path: str) -> dict:
+    """Where the weights came from; of a folder elsewhere only its own name is told."""
+    if name_or_path in asset_names():
+        return {"name_or_path": name_or_path, "source": "shipped"}
     path = Path(name_or_path).expanduser()
-    return path.name if path.is_absolute() else name_or_path
+    if path.exists():
+        return {"name_or_path": path.name if path.is_absolute() else name_or_path, "source": "local"}
+    return {"name_or_path": name_or_path, "source": "hub"}

@@ -132,6 +132,8 @@ class FerTrainingArguments(TrainingArguments):
         super().__post_init__()
         if self.remove_unused_columns:
             raise BadInputError("`remove_unused_columns` must be False: the `image` column would be dropped.")
+        if self.device.type == "cpu":
+            self.dataloader_pin_memory = False  # without an accelerator it only warns
 
 
 def parse_arguments(

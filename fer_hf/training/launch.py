@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from datasets import disable_progress_bars as disable_datasets_bars
+from huggingface_hub.utils import enable_progress_bars as enable_download_bars
 from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
@@ -46,6 +48,12 @@ def start(args: FerTrainingArguments, what: str) -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("fer_hf").setLevel(min(level, logging.INFO) if args.process_index == 0 else logging.ERROR)
     transformers_logging.set_verbosity(max(level, logging.WARNING))
+    # Bars for work of milliseconds (loading, saving) only hide the lines that matter; downloads keep theirs.
+    transformers_logging.disable_progress_bar()
+    if args.disable_tqdm:
+        disable_datasets_bars()
+    else:
+        enable_download_bars()
     if args.device.type == "cpu":
         torch.set_num_threads(args.cpu_threads or max(1, available_cores() // local_processes()))
     if Path(args.output_dir, "run_record.json").exists() and not args.resume_from_checkpoint:

@@ -4,9 +4,10 @@ from typing import Any
 
 import torch
 from torch.utils.data import Dataset, Sampler
-from transformers import Trainer
+from transformers import PrinterCallback, ProgressCallback, Trainer
 
 from fer_hf.data.sampling import EpochSampler, sampling_weights
+from fer_hf.training.callbacks import BarCallback, LogLineCallback
 from fer_hf.training.unfreezing import count_parameters, frozen_to_eval
 
 
@@ -21,7 +22,7 @@ class FerTrainer(Trainer):
       under names that differ from those in memory for ViT and others, and so keeps the encoder it has
       (https://github.com/huggingface/transformers/issues/43701; delete when that is fixed in our floor).
     - The order of the training faces is a pure function of (seed, epoch), weighted or not.
-    - Logs carry `trainable_parameters`.
+    - Logs carry `trainable_parameters`, and show as one short line each.
 
     Args:
         sampler (`str`, defaults to `"none"`):
@@ -33,6 +34,10 @@ class FerTrainer(Trainer):
     def __init__(self, *args: Any, sampler: str = "none", **kwargs: Any):
         self.sampler = sampler
         super().__init__(*args, **kwargs)
+        for stock, ours in ((PrinterCallback, []), (ProgressCallback, [BarCallback])):
+            if self.pop_callback(stock) is not None:
+                for callback in (*ours, LogLineCallback):
+                    self.add_callback(callback)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """The stock optimizer over all parameters, frozen ones too."""

@@ -1,7 +1,7 @@
 """
 Pretrain a compact ViT backbone on drawn faces, without expressions: regress where brows, lids, nose and mouth lie.
 
-    accelerate launch recipes/pretrain_landmarks.py --config recipes/configs/pretrain_vit_compact_drawn.yaml
+    accelerate launch recipes/pretrain_drawn_faces.py --config recipes/configs/pretrain_vit_compact_drawn.yaml
 
 What it leaves is a bare backbone (`ViTModel`) and its image processor, for `--model_name_or_path` of other recipes.
 From a random start, gradual unfreezing of a deep ViT learns next to nothing: the head sits on frozen noise.
@@ -12,7 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import EvalPrediction, ViTConfig, ViTForImageClassification, ViTImageProcessor, set_seed
+from transformers import (
+    BaseImageProcessor,
+    EvalPrediction,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessor,
+    set_seed,
+)
 
 from fer_hf.data.collator import FaceCollator
 from fer_hf.training import DataArguments, FerTrainer, FerTrainingArguments, parse_arguments, run, start
@@ -42,43 +49,65 @@ def main() -> None:
     set_seed(args.seed)
 
     faces = data_args.load(landmarks=True)
-    model = build(backbone_args, np.array(faces["train"]["landmarks"][:]))
     size = {"height": backbone_args.image_size, "width": backbone_args.image_size}
     processor = ViTImageProcessor(size=size, do_convert_rgb=True)
+    collator = LandmarkCollator(processor, np.array(faces["train"]["landmarks"][:]))
+    model = build(backbone_args, num_coordinates=len(collator.mean))
     trainer = FerTrainer(
         model=model,
         args=args,
         train_dataset=faces["train"],
         eval_dataset=faces["validation"],
-        data_collator=FaceCollator(processor, label_column="landmarks"),
-        compute_metrics=landmark_error,
+        data_collator=collator,
+        compute_metrics=collator.landmark_error,
         processing_class=processor,
     )
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    trainer.save_state()
     if trainer.is_world_process_zero():
         model.vit.save_pretrained(args.output_dir)
         processor.save_pretrained(args.output_dir)
-    trainer.save_state()
 
 
-def build(backbone_args: BackboneArguments, landmarks: np.ndarray) -> ViTForImageClassification:
-    """A ViT that regresses `landmarks` of shape `(num_faces, num_coordinates)`, from their mean on."""
+class LandmarkCollator(FaceCollator):
+    """
+    Batches whose labels are landmark coordinates in units of their standard deviation over the training faces.
+
+    Args:
+        processor (`BaseImageProcessor`): The image processor.
+        landmarks (`np.ndarray` of shape `(num_faces, num_coordinates)`): Of the training faces, in [0, 1].
+    """
+
+    def __init__(self, processor: BaseImageProcessor, landmarks: np.ndarray):
+        super().__init__(processor, label_column="landmarks")
+        self.mean, self.std = (torch.tensor(f(landmarks, axis=0), dtype=torch.float32) for f in (np.mean, np.std))
+
+    def __call__(self, examples: list[dict]) -> dict[str, torch.Tensor]:
+        """As [`FaceCollator`], with `labels` of shape `(batch_size, num_coordinates)`."""
+        batch = super().__call__(examples)
+        return {**batch, "labels": (batch["labels"] - self.mean) / self.std}
+
+    def landmark_error(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Mean distance between true and regressed landmarks, as a share of the image's side."""
+        offsets = (prediction.predictions - prediction.label_ids) * self.std.numpy()
+        return {"landmark_error": float(np.linalg.norm(offsets.reshape(len(offsets), -1, 2), axis=-1).mean())}
+
+
+def build(backbone_args: BackboneArguments, num_coordinates: int) -> ViTForImageClassification:
+    """A ViT from scratch with `num_coordinates` outputs."""
     config = ViTConfig(
-        **vars(backbone_args), num_labels=landmarks.shape[1], problem_type="regression", layer_norm_eps=1e-6
+        **vars(backbone_args),
+        num_labels=num_coordinates,
+        problem_type="regression",
+        # ViT-B's 0.02 leaves so narrow an encoder next to silent: it would regress the mean face for many epochs.
+        initializer_range=backbone_args.hidden_size**-0.5,
     )
     model = ViTForImageClassification(config)
     with torch.no_grad():
-        model.classifier.bias.copy_(torch.tensor(landmarks.mean(axis=0)))
         # The faces are gray, so three equal channels stay equal, and a colour photo is seen by its mean over channels.
         patches = model.vit.embeddings.patch_embeddings.projection.weight
         patches.copy_(patches.mean(dim=1, keepdim=True).expand_as(patches))
     return model
-
-
-def landmark_error(prediction: EvalPrediction) -> dict[str, float]:
-    """Mean distance between true and regressed landmarks, as a share of the image's side."""
-    offsets = (prediction.predictions - prediction.label_ids).reshape(len(prediction.label_ids), -1, 2)
-    return {"landmark_error": float(np.linalg.norm(offsets, axis=-1).mean())}
 
 
 if __name__ == "__main__":
