@@ -7,9 +7,9 @@ from PIL import Image, ImageDraw, ImageFilter
 
 
 # Part of the fingerprint of every drawn data set: raise it with any change that moves a pixel or a landmark.
-DRAWING_VERSION = 1
+DRAWING_VERSION = 2
 
-# The action units that `draw_face` knows, by their number in the Facial Action Coding System (Ekman and Friesen, 1978).
+# The action units that `draw_face` knows, numbered as in the Facial Action Coding System (Ekman and Friesen, 1978).
 UNIT_NAMES = {
     1: "inner brow raiser",
     2: "outer brow raiser",
@@ -42,21 +42,23 @@ _TRAITS = {
     # Head and features.
     "width": (0.66, 0.79), "jaw": (1.05, 1.18), "jaw_power": (1.9, 2.7), "jaw_taper": (0.0, 0.3), "crown": (1.0, 1.2),
     "eye_gap": (0.31, 0.365), "eye_width": (0.165, 0.2), "lid_up": (0.07, 0.105), "lid_low": (0.042, 0.06),
-    "eye_tilt": (-0.08, 0.16), "iris": (0.07, 0.084), "gaze_x": (-0.05, 0.05), "gaze_y": (-0.015, 0.015),
+    "eye_tilt": (-0.08, 0.16), "iris": (0.07, 0.084), "gaze_x": (-0.03, 0.03), "gaze_y": (-0.015, 0.015),
     "brow_y": (-0.265, -0.205), "brow_arch": (0.02, 0.07), "brow_drop": (-0.02, 0.05), "brow_thick": (0.035, 0.075),
     "nose_y": (0.40, 0.48), "nose_width": (0.11, 0.165), "nose_relief": (0.10, 0.17), "mouth_y": (0.68, 0.75),
     "mouth_width": (0.25, 0.31), "lip_up": (0.03, 0.07), "lip_low": (0.05, 0.095), "mouth_bend": (-0.012, 0.016),
     "age": (0.0, 1.0), "asymmetry_up": (-0.14, 0.14), "asymmetry_low": (-0.14, 0.14), "toothy": (0.0, 1.0),
     # Tones.
-    "skin": (0.28, 0.86), "hair": (0.0, 1.0), "brow_tone": (0.25, 0.6), "iris_tone": (0.1, 0.4), "lip_tone": (0.6, 0.85),
-    "sclera": (0.72, 0.92), "cloth": (0.05, 0.9),
+    "skin": (0.32, 0.86), "hair": (0.0, 1.0), "brow_tone": (0.25, 0.6), "iris_tone": (0.1, 0.4),
+    "lip_tone": (0.6, 0.85), "sclera": (0.72, 0.92), "cloth": (0.05, 0.9),
     # Hair, beard, glasses.
-    "style": (0.0, 1.0), "hair_line": (-0.78, -0.58), "hair_part": (-0.5, 0.5), "hair_side": (0.0, 1.0), "hair_volume": (1.03, 1.16),
-    "beard": (0.0, 1.0), "beard_depth": (0.2, 0.55), "glasses": (0.0, 1.0), "glasses_shape": (2.0, 5.0), "glasses_tone": (0.02, 0.3),
+    "style": (0.0, 1.0), "hair_line": (-0.78, -0.58), "hair_part": (-0.5, 0.5), "hair_side": (0.0, 1.0),
+    "hair_volume": (1.03, 1.16), "beard": (0.0, 1.0), "beard_depth": (0.2, 0.55), "glasses": (0.0, 1.0),
+    "glasses_shape": (2.0, 5.0), "glasses_tone": (0.02, 0.3),
     # Camera.
-    "yaw": (-0.38, 0.38), "pitch": (-0.16, 0.16), "roll": (-0.2, 0.2), "scale": (0.43, 0.5), "shift_x": (-0.04, 0.04),
-    "eyes_at": (0.33, 0.39), "light_x": (-0.75, 0.75), "light_y": (-0.7, 0.25), "light_depth": (0.35, 0.8),
-    "gain": (0.8, 1.15), "gamma": (0.8, 1.25), "lift": (0.0, 0.08), "blur": (0.0, 0.8), "noise": (0.4, 6.0),
+    "yaw": (-0.38, 0.38), "pitch": (-0.16, 0.16), "roll": (-0.2, 0.2), "scale": (0.46, 0.545),
+    "shift_x": (-0.03, 0.03), "eyes_at": (0.33, 0.39), "light_x": (-0.75, 0.75), "light_y": (-0.7, 0.25),
+    "light_depth": (0.35, 0.8), "gain": (0.8, 1.15), "gamma": (0.8, 1.25), "lift": (0.0, 0.08), "blur": (0.0, 0.8),
+    "noise": (0.4, 6.0),
 }  # fmt: skip
 
 _MAX_JAW_DROP = 0.16
@@ -66,6 +68,7 @@ _CIRCLE = np.stack([np.cos(_ROUND), np.sin(_ROUND)], axis=1)  # (24, 2)
 _S = np.linspace(0.0, 1.0, 9)  # along a stroke
 # A parabola through three points, met at the start, the middle and the end of the stroke.
 _THROUGH_THREE = np.stack([(1 - _S) * (1 - 2 * _S), 4 * _S * (1 - _S), _S * (2 * _S - 1)], axis=1)  # (9, 3)
+_TAPERS = {count: 1.0 - 0.8 * np.linspace(-1.0, 1.0, count) ** 2 for count in (len(_S), len(_T))}
 _LID = 1.0 - np.abs(_T) ** 2.3
 _LIP_X = np.sin(_T * np.pi / 2)
 _LIP_OPEN = np.cos(_T * np.pi / 2)
@@ -77,22 +80,29 @@ class _Pose:
     def __init__(self, traits: dict[str, float]):
         self.sin_yaw, self.cos_yaw = np.sin(traits["yaw"]), np.cos(traits["yaw"])
         self.sin_pitch, self.cos_pitch = np.sin(traits["pitch"]), np.cos(traits["pitch"])
-        roll, self.scale = traits["roll"], traits["scale"]
+        roll = traits["roll"]
         self.rotation = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
-        # The lowest chin that any jaw drop can give stays in the picture, whatever this face's own jaw does.
-        lowest = self.turn(np.array([[0.0, traits["jaw"] + _MAX_JAW_DROP]])) @ self.rotation * self.scale
-        eyes_at = min(traits["eyes_at"], 0.985 - lowest[0, 1])
+        # The highest brows and the lowest chin that action units can give this face stay in the picture. The bounds
+        # are its traits' alone, so that the crop tells nothing of its expression.
+        brow = traits["brow_y"] - traits["brow_arch"] - 0.21
+        reach = np.array(
+            [(0.0, traits["jaw"] + _MAX_JAW_DROP), (-0.34, brow), (0.34, brow), (-0.57, brow), (0.57, brow)]
+        )
+        reach = (self.turn(reach) @ self.rotation)[:, 1]
+        self.scale = min(traits["scale"], 0.97 / (reach.max() - reach.min()))
+        highest, lowest = 0.015 - reach.min() * self.scale, 0.985 - reach.max() * self.scale
+        eyes_at = min(max(traits["eyes_at"], highest), lowest)
         # Half of what the roll does to the middle of the face is undone, as a face detector's crop would.
         middle = np.array([[0.0, 0.4]]) @ self.rotation * self.scale
         self.shift = np.array([0.5 + traits["shift_x"] - middle[0, 0], eyes_at])
 
-    def turn(self, points: np.ndarray, bump: float = 0.0) -> np.ndarray:
+    def turn(self, points: np.ndarray, bump: float | np.ndarray = 0.0) -> np.ndarray:
         """Yaw and pitch of points `(n, 2)` on a curved front; `bump` is their height above it."""
         x, y = points[:, 0], points[:, 1]
         depth = 0.3 + bump - 0.83 * x**2 - 0.13 * (y - 0.1) ** 2
         return np.stack([x * self.cos_yaw + depth * self.sin_yaw, y * self.cos_pitch + depth * self.sin_pitch], axis=1)
 
-    def project(self, points: np.ndarray, bump: float = 0.0) -> np.ndarray:
+    def project(self, points: np.ndarray, bump: float | np.ndarray = 0.0) -> np.ndarray:
         """Face units `(n, 2)` to image coordinates `(n, 2)`, in [0, 1] inside the picture."""
         return self.turn(points, bump) @ self.rotation * self.scale + self.shift
 
@@ -100,29 +110,50 @@ class _Pose:
         """The turned face units, each `(side, side)`, that the pixels of a square picture lie on."""
         centres = (np.arange(side) + 0.5) / side
         picture = np.stack(np.meshgrid(centres, centres), axis=-1)  # (side, side, 2)
-        face = (picture - self.shift) @ self.rotation.T / self.scale
+        face = ((picture - self.shift) @ self.rotation.T / self.scale).astype(np.float32)
         return face[..., 0], face[..., 1]
 
 
 class _Canvas:
-    """An enlarged picture to draw on in face units, without antialiasing: shrinking it is what smooths the edges."""
+    """Shapes in face units, in the order of drawing. They are worked out together: one at a time is slow in numpy."""
 
-    def __init__(self, image: Image.Image, pose: _Pose):
-        self.image, self.pose = image, pose
-        self.pen = ImageDraw.Draw(image)
+    def __init__(self):
+        self.shapes, self.tones, self.bumps, self.strokes = [], [], [], []
 
     def fill(self, points: np.ndarray, tone: float, bump: float = 0.0):
-        corners = self.pose.project(points, bump) * self.image.width
-        self.pen.polygon(corners.ravel().tolist(), fill=int(tone * 255))
+        self.shapes.append(points)
+        self.tones.append(int(tone * 255))
+        self.bumps.append(bump)
 
     def stroke(self, points: np.ndarray, tone: float, width: float | np.ndarray, bump: float = 0.0):
         """A strip along `points`, as wide as `width` (one number, thinning to both ends, or one for each point)."""
-        if isinstance(width, float):
-            width = width * (1.0 - 0.8 * np.linspace(-1.0, 1.0, len(points)) ** 2)
-        along = np.gradient(points, axis=0)
-        across = along[:, ::-1] * np.array([-1.0, 1.0])
-        across *= (0.5 * width / np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-6))[:, None]
-        self.fill(np.concatenate([points + across, (points - across)[::-1]]), tone, bump)
+        self.strokes.append((len(self.shapes), width * _TAPERS[len(points)] if isinstance(width, float) else width))
+        self.fill(points, tone, bump)
+
+    def _widen(self):
+        lines = [self.shapes[index] for index, _ in self.strokes]
+        ends = np.cumsum([len(line) for line in lines])
+        points, half = np.concatenate(lines), 0.5 * np.concatenate([width for _, width in self.strokes])
+        before, after = np.arange(len(points)) - 1, np.arange(len(points)) + 1
+        after[ends - 1] -= 1
+        before[np.concatenate([[0], ends[:-1]])] += 1
+        along = points[after] - points[before]
+        across = along[:, ::-1] * (-1.0, 1.0) * (half / np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-6))[:, None]
+        one, other = points + across, points - across
+        for (index, _), end, line in zip(self.strokes, ends.tolist(), lines, strict=True):
+            start = end - len(line)
+            self.shapes[index] = np.concatenate([one[start:end], other[start:end][::-1]])
+
+    def paint(self, image: Image.Image, pose: _Pose):
+        """Draws the shapes in turn, without antialiasing: shrinking an enlarged picture is what smooths the edges."""
+        if self.strokes:
+            self._widen()
+        lengths = [len(points) for points in self.shapes]
+        corners = pose.project(np.concatenate(self.shapes), np.repeat(self.bumps, lengths)) * image.width
+        pen, corners, start = ImageDraw.Draw(image), corners.ravel().tolist(), 0
+        for length, tone in zip(lengths, self.tones, strict=True):
+            pen.polygon(corners[start : start + 2 * length], fill=tone)
+            start += 2 * length
 
 
 def _through(start: tuple, middle: tuple, end: tuple) -> np.ndarray:
@@ -197,6 +228,8 @@ def _mouth(t: dict, au: dict, left: dict, right: dict) -> dict[str, np.ndarray]:
     smile = max(0.0, au[12] - 0.35) * (0.3 + t["toothy"]) * 0.16
     rise = 0.07 * au[9] + 0.35 * smile + 0.03 * au[26] + 0.025 * au[20] * au[26]
     fall = 0.27 * au[26] + 0.085 * au[16] + 0.65 * smile + 0.02 * au[20]
+    # However many units pull at it, the lower lip does not reach the chin.
+    fall = min(fall, t["jaw"] + _MAX_JAW_DROP * au[26] - 0.06 - t["lip_low"] - middle)
     thin = (1.0 - 0.65 * au[23]) * (1.0 - 0.25 * au[12]) * (1.0 - 0.25 * au[20])
     upper_inner = middle + bend - rise * opening
     lower_inner = middle + bend + fall * opening
@@ -245,8 +278,21 @@ def _landmarks(rig: dict, pose: _Pose) -> np.ndarray:
 _NOSE_BUMP = 0.22
 
 
-def _relief(t: dict, au: dict, rig: dict, pose: _Pose, side: int) -> np.ndarray:
-    """Light on the face, `(side, side)`, 1 on a flat front: Lambert's law on a sum of Gaussian bumps and dents."""
+def _bells(spots: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Gaussian bells `(spots, pixels)` of height 1; a spot is its middle x and y, spread along and across, angle."""
+    cx, cy, along, across, angle = spots.T
+    cos, sin, along, across = np.cos(angle), np.sin(angle), 0.5 / along**2, 0.5 / across**2
+    xx, yy, xy = cos**2 * along + sin**2 * across, sin**2 * along + cos**2 * across, 2 * cos * sin * (along - across)
+    # Multiplied out, the squares of all spots at all pixels are one product of matrices.
+    rest = xx * cx**2 + yy * cy**2 + xy * cx * cy
+    factors = np.stack([xx, yy, xy, -2 * xx * cx - xy * cy, -2 * yy * cy - xy * cx, rest], axis=1).astype(np.float32)
+    x, y = x.ravel(), y.ravel()
+    squares = factors @ np.stack([x * x, y * y, x * y, x, y, np.ones_like(x)])
+    return np.exp(np.negative(squares, out=squares), out=squares)
+
+
+def _relief(t: dict, au: dict, rig: dict, pose: _Pose, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Light on the face, 1 on a flat front, at the points `x`, `y`: Lambert's law on a sum of bumps and dents."""
     bumps = []  # x, y, spread along, spread across, angle, height, height above the front
 
     def bump(x, y, along, across, angle, height, above=0.0):
@@ -279,16 +325,11 @@ def _relief(t: dict, au: dict, rig: dict, pose: _Pose, side: int) -> np.ndarray:
     bump(0.0, rig["head"][36, 1] - 0.14, 0.15, 0.09, 0.0, 0.05 + 0.02 * au[15])
     bump(0.0, -0.55, 0.35, 0.2, 0.0, 0.04)
 
-    x, y = pose.grid(side)
     table = np.array(bumps)
-    table[:, :2] = np.concatenate([pose.turn(row[None, :2], row[6]) for row in table])
-    cx, cy, along, across, angle, height = (column.astype(np.float32)[:, None] for column in table.T[:6])
-    dx, dy = x.ravel().astype(np.float32) - cx, y.ravel().astype(np.float32) - cy  # (bumps, side * side)
-    cos, sin = np.cos(angle), np.sin(angle)
-    bell = np.exp(-0.5 * (((cos * dx + sin * dy) / along) ** 2 + ((cos * dy - sin * dx) / across) ** 2))
-    surface = (height.T @ bell).reshape(side, side)
-    surface -= (0.42 * x**2 + 0.13 * (y - 0.15) ** 2).astype(np.float32)
-    slope_y, slope_x = np.gradient(surface, 1.0 / (side * pose.scale))
+    table[:, :2] = pose.turn(table[:, :2], table[:, 6])
+    surface = (table[:, 5].astype(np.float32) @ _bells(table[:, :5], x, y)).reshape(x.shape)
+    surface -= 0.42 * x**2 + 0.13 * (y - 0.15) ** 2
+    slope_y, slope_x = np.gradient(surface, 1.0 / (len(x) * pose.scale))
     return _lambert(t, slope_x, slope_y)
 
 
@@ -300,29 +341,30 @@ def _lambert(t: dict, slope_x: np.ndarray, slope_y: np.ndarray) -> np.ndarray:
     return (1.0 - depth + depth * np.maximum(facing, 0.0) * length).clip(0.25, 1.45)
 
 
-def _beard(t: dict, rig: dict, pose: _Pose, side: int) -> np.ndarray:
-    """Share of light, `(side, side)`, that a beard or moustache leaves; all ones on a shaven face."""
+def _beard(t: dict, rig: dict, pose: _Pose, x: np.ndarray, y: np.ndarray) -> np.ndarray | float:
+    """Share of light, at the points `x`, `y`, that a beard or moustache leaves; 1 on a shaven face."""
     kind = t["beard"]
     if kind < 0.72:
-        return np.ones((side, side), dtype=np.float32)
+        return 1.0
     mouth, spots = rig["mouth"], []
     if kind < 0.9:  # moustache, lying between the nose and the lip wherever the lip goes
-        y = 0.5 * (rig["wing_y"] + mouth["upper_outer"][8, 1]) + 0.02
-        spots += [(sign * 0.1, y, 0.09, 0.035) for sign in (-1, 1)]
+        middle = 0.5 * (rig["wing_y"] + mouth["upper_outer"][8, 1]) + 0.02
+        spots += [(side * 0.1, middle, 0.09, 0.035, 0.0) for side in (-1, 1)]
     if kind > 0.82:  # beard, along the jaw
-        outline = rig["head"][26:47:2] * (0.93, 0.93)
-        spots += [(x, y, 0.1, 0.11) for x, y in outline]
-    table = np.array(spots)
-    table[:, :2] = pose.turn(table[:, :2])
-    x, y = pose.grid(side)
-    cx, cy, along, across = (column.astype(np.float32)[:, None] for column in table.T)
-    squares = ((x.ravel().astype(np.float32) - cx) / along) ** 2 + ((y.ravel().astype(np.float32) - cy) / across) ** 2
-    return 1.0 - t["beard_depth"] * np.exp(-0.5 * squares).sum(axis=0).clip(0.0, 1.0).reshape(side, side)
+        spots += [(*point, 0.1, 0.11, 0.0) for point in 0.93 * rig["head"][26:47:2]]
+    spots = np.array(spots)
+    spots[:, :2] = pose.turn(spots[:, :2])
+    return 1.0 - t["beard_depth"] * _bells(spots, x, y).sum(axis=0).clip(0.0, 1.0).reshape(x.shape)
 
 
 def _hair_tone(t: dict) -> float:
     # Most hair is darker than its skin; some is white or fair.
-    return 0.06 + 0.5 * t["skin"] * t["hair"] ** 2 + (0.35 if t["hair"] > 0.93 else 0.0)
+    return 0.05 + 0.6 * t["skin"] * t["hair"] ** 1.7 + (0.25 if t["hair"] > 0.93 else 0.0)
+
+
+def _white(t: dict) -> float:
+    # Eyes and teeth of a dark face, which the camera exposes longer, would glare.
+    return t["sclera"] * (0.3 + 0.7 * min(1.0, t["skin"] / 0.8))
 
 
 def _draw_behind(canvas: _Canvas, t: dict, rig: dict):
@@ -398,7 +440,7 @@ def _draw_eye(canvas: _Canvas, t: dict, au: dict, rig: dict, side: int):
     fold = upper.copy()
     fold[:, 1] -= (0.045 - 0.02 * au[5] + 0.01 * au[1]) * (0.4 + 0.6 * _LID)
     canvas.stroke(fold, 0.78 * skin, 0.022)
-    canvas.fill(np.concatenate([upper, lower[::-1]]), t["sclera"] * (0.55 + 0.45 * min(1.0, skin + 0.35)))
+    canvas.fill(np.concatenate([upper, lower[::-1]]), _white(t))
     iris = _ellipse(side * t["eye_gap"] + t["gaze_x"], t["gaze_y"] - 0.012, t["iris"], t["iris"])
     lids = np.argsort(upper[:, 0])
     top = np.interp(iris[:, 0], upper[lids, 0], upper[lids, 1])
@@ -449,14 +491,14 @@ def _draw_mouth(canvas: _Canvas, t: dict, au: dict, rig: dict):
         teeth = upper.copy()
         teeth[:, 1] = np.minimum(upper[:, 1] + shown, lower[:, 1])
         if shown > 0.02:
-            canvas.fill(np.concatenate([upper[2:-2], teeth[-3:1:-1]]), 0.45 + 0.45 * t["sclera"])
+            canvas.fill(np.concatenate([upper[2:-2], teeth[-3:1:-1]]), 1.05 * _white(t))
         row = lower.copy()
         row[:, 1] = np.maximum(lower[:, 1] - 0.07 * max(au[16], 0.7 * au[20]), teeth[:, 1] + 0.012)
         if max(au[16], au[20]) > 0.15:
-            canvas.fill(np.concatenate([row[3:-3], np.maximum(lower, row)[-4:2:-1]]), 0.35 + 0.4 * t["sclera"])
+            canvas.fill(np.concatenate([row[3:-3], np.maximum(lower, row)[-4:2:-1]]), 0.9 * _white(t))
     else:
         canvas.stroke(0.5 * (upper + lower), (0.34 - 0.14 * au[23]) * skin, 0.03 + 0.015 * au[23])
-    for index, side in ((0, -1), (16, 1)):  # the shadow in the corners of the mouth
+    for index in (0, 16):  # the shadow in the corners of the mouth
         canvas.fill(_ellipse(upper[index, 0], upper[index, 1] + 0.005, 0.03, 0.022), 0.45 * skin)
 
 
@@ -501,10 +543,18 @@ def _draw_glasses(canvas: _Canvas, t: dict):
     canvas.stroke(_through((-inner, 0.0), (0.0, -0.03), (inner, 0.0)), t["glasses_tone"], np.full(9, 0.032), 0.15)
 
 
+def _light(t: dict, au: dict, rig: dict, pose: _Pose, side: int) -> np.ndarray:
+    x, y = pose.grid(min(side, 128))  # light is soft: finer pictures enlarge it
+    light = _relief(t, au, rig, pose, x, y) * _beard(t, rig, pose, x, y)
+    return light if side <= 128 else np.asarray(Image.fromarray(light).resize((side, side), Image.Resampling.BICUBIC))
+
+
 def _develop(picture: np.ndarray, t: dict, grain: np.ndarray) -> np.ndarray:
     """What the camera does to a picture of floats in [0, 1]: exposure, blur, noise."""
     size = len(picture)
-    picture = t["lift"] + (1.0 - t["lift"]) * np.clip(picture * t["gain"], 0.0, 1.0) ** t["gamma"]
+    # A camera exposes a dark face longer, though not so long that all faces come out alike.
+    gain = t["gain"] * (0.75 / t["skin"]) ** 0.5
+    picture = t["lift"] + (1.0 - t["lift"]) * np.clip(picture * gain, 0.0, 1.0) ** t["gamma"]
     image = Image.fromarray((picture * 255.0).astype(np.uint8))
     # Blur and noise are those of the picture the face was cropped from, some 48 pixels wide.
     image = image.filter(ImageFilter.GaussianBlur(t["blur"] * size / 48.0))
@@ -533,7 +583,9 @@ def draw_face(
     """
     au = dict.fromkeys(UNIT_NAMES, 0.0)
     for number, intensity in units.items():
-        au[number] = au[number] * 0.0 + min(max(float(intensity), 0.0), 1.0)
+        if number not in au:
+            raise KeyError(f"action unit {number!r} is not drawn; those drawn are {sorted(au)}")
+        au[number] = min(max(float(intensity), 0.0), 1.0)
     uniform = rng.random(len(_TRAITS)).tolist()
     t = {name: low + (high - low) * u for (name, (low, high)), u in zip(_TRAITS.items(), uniform, strict=True)}
     jags, backdrop = rng.random(12), rng.random((3, 3))
@@ -541,9 +593,7 @@ def draw_face(
     pose = _Pose(t)
     rig = _rig(t, au)
 
-    enlarged = image_size * (4 if image_size < 96 else 2)
-    backdrop = Image.fromarray((40 + 180 * backdrop).astype(np.uint8))
-    canvas = _Canvas(backdrop.resize((enlarged, enlarged), Image.Resampling.BILINEAR), pose)
+    canvas = _Canvas()
     _draw_behind(canvas, t, rig)
     _draw_skin(canvas, t, au, rig)
     _draw_nose(canvas, t, au, rig)
@@ -553,11 +603,17 @@ def draw_face(
         _draw_brow(canvas, t, rig, side)
     _draw_mouth(canvas, t, au, rig)
     _draw_glasses(canvas, t)
+    enlarge = 4 if image_size < 96 else 2
+    backdrop = Image.fromarray((40 + 180 * backdrop).astype(np.uint8))
+    picture = backdrop.resize((enlarge * image_size, enlarge * image_size), Image.Resampling.BILINEAR)
+    canvas.paint(picture, pose)
 
-    flat = np.asarray(canvas.image.reduce(enlarged // image_size), dtype=np.float32) / 255.0
-    light = _relief(t, au, rig, pose, image_size) * _beard(t, rig, pose, image_size)
-    mask = _Canvas(Image.new("L", (image_size, image_size)), pose)
-    mask.fill(rig["head"], 1.0)
-    mask = np.asarray(mask.image, dtype=np.float32) / 255.0
-    face = flat * (1.0 + (0.3 + 0.7 * mask) * (light - 1.0))
+    # What lies off the face gets a third of its light and shadow.
+    share = _Canvas()
+    share.fill(rig["head"], 1.0)
+    mask = Image.new("L", (image_size, image_size), 80)
+    share.paint(mask, pose)
+    flat = np.asarray(picture.reduce(enlarge), dtype=np.float32) / 255.0
+    light = _light(t, au, rig, pose, image_size) - 1.0
+    face = flat * (1.0 + np.asarray(mask, dtype=np.float32) / 255.0 * light)
     return _develop(face, t, grain), _landmarks(rig, pose)

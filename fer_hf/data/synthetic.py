@@ -109,7 +109,7 @@ def source(
         seed (`int`, *optional*, defaults to 0):
             From 0 to 2**32 - 1. Another seed gives other people.
         imbalance (`str`, *optional*, defaults to `"none"`):
-            `"none"` for equally many faces of each expression, `"fer2013"` for the shares of FER-2013's Training split.
+            `"none"` for equally many faces of each expression, `"fer2013"` for FER-2013's shares (Training split).
         landmarks (`bool`, *optional*, defaults to `False`):
             Whether to add the column `landmarks`: 48 `float32` in [0, 1], x and y of each of
             [`~fer_hf.data.drawing.LANDMARKS`] in turn.
