@@ -18,7 +18,9 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         `int`: 0, or 2 on bad input, after one line on stderr.
     """
-    parser = argparse.ArgumentParser(prog="fer-hf", description="Facial expression recognition on the Hugging Face stack.")
+    parser = argparse.ArgumentParser(
+        prog="fer-hf", description="Facial expression recognition on the Hugging Face stack."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("env", help="print versions, for bug reports").set_defaults(run=_env)
     data = argparse.ArgumentParser(add_help=False)

@@ -1,5 +1,6 @@
 """
-Pretrain a compact ViT backbone on drawn faces, without expressions: regress where brows, lids, nose and mouth lie.
+Pretrain a compact ViT backbone on drawn faces, without expressions: regress where brows, lids, nose and mouth lie, and
+how strongly each facial action unit shows.
 
     accelerate launch recipes/pretrain_drawn_faces.py --config recipes/configs/pretrain_vit_compact_drawn.yaml
 
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from datasets import Dataset
 from transformers import (
     BaseImageProcessor,
     EvalPrediction,
@@ -45,21 +47,24 @@ def main() -> None:
     backbone_args, data_args, args, _ = parse_arguments(
         (BackboneArguments, DataArguments, FerTrainingArguments), RECIPE, CONFIG
     )
-    start(args, f"{RECIPE}: a {backbone_args.num_hidden_layers}-layer ViT on the landmarks of drawn faces")
+    start(
+        args,
+        f"{RECIPE}: a {backbone_args.num_hidden_layers}-layer ViT on the landmarks and action units of drawn faces",
+    )
     set_seed(args.seed)
 
-    faces = data_args.load(landmarks=True)
+    faces = data_args.load(landmarks=True, action_units=True)
     size = {"height": backbone_args.image_size, "width": backbone_args.image_size}
     processor = ViTImageProcessor(size=size, do_convert_rgb=True)
-    collator = LandmarkCollator(processor, np.array(faces["train"]["landmarks"][:]))
-    model = build(backbone_args, num_coordinates=len(collator.mean))
+    collator = FaceTargetCollator(processor, faces["train"])
+    model = build(backbone_args, num_targets=len(collator.mean))
     trainer = FerTrainer(
         model=model,
         args=args,
         train_dataset=faces["train"],
         eval_dataset=faces["validation"],
         data_collator=collator,
-        compute_metrics=collator.landmark_error,
+        compute_metrics=collator.errors,
         processing_class=processor,
     )
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
@@ -69,35 +74,42 @@ def main() -> None:
         processor.save_pretrained(args.output_dir)
 
 
-class LandmarkCollator(FaceCollator):
+class FaceTargetCollator(FaceCollator):
     """
-    Batches whose labels are landmark coordinates in units of their standard deviation over the training faces.
+    Batches whose labels are landmark coordinates, then action-unit intensities, each standardised over the training
+    faces: in their own units, the differences between faces are too small to learn from.
 
     Args:
         processor (`BaseImageProcessor`): The image processor.
-        landmarks (`np.ndarray` of shape `(num_faces, num_coordinates)`): Of the training faces, in [0, 1].
+        faces (`Dataset`): The training faces, with `landmarks` in [0, 1] and `action_units` in [0, 1].
     """
 
-    def __init__(self, processor: BaseImageProcessor, landmarks: np.ndarray):
-        super().__init__(processor, label_column="landmarks")
-        self.mean, self.std = (torch.tensor(f(landmarks, axis=0), dtype=torch.float32) for f in (np.mean, np.std))
+    def __init__(self, processor: BaseImageProcessor, faces: Dataset):
+        super().__init__(processor, label_column="targets")
+        targets = torch.tensor(np.concatenate([faces["landmarks"][:], faces["action_units"][:]], axis=1)).float()
+        self.mean, self.std = targets.mean(dim=0), targets.std(dim=0)
+        self.num_coordinates = len(faces[0]["landmarks"])
 
     def __call__(self, examples: list[dict]) -> dict[str, torch.Tensor]:
-        """As [`FaceCollator`], with `labels` of shape `(batch_size, num_coordinates)`."""
-        batch = super().__call__(examples)
+        """As [`FaceCollator`], with `labels` of shape `(batch_size, num_targets)`."""
+        batch = super().__call__([{**e, "targets": e["landmarks"] + e["action_units"]} for e in examples])
         return {**batch, "labels": (batch["labels"] - self.mean) / self.std}
 
-    def landmark_error(self, prediction: EvalPrediction) -> dict[str, float]:
-        """Mean distance between true and regressed landmarks, as a share of the image's side."""
+    def errors(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Mean distance of the landmarks as a share of the image's side, mean absolute error of the intensities."""
         offsets = (prediction.predictions - prediction.label_ids) * self.std.numpy()
-        return {"landmark_error": float(np.linalg.norm(offsets.reshape(len(offsets), -1, 2), axis=-1).mean())}
+        landmarks = offsets[:, : self.num_coordinates].reshape(len(offsets), -1, 2)
+        return {
+            "landmark_error": float(np.linalg.norm(landmarks, axis=-1).mean()),
+            "action_unit_error": float(np.abs(offsets[:, self.num_coordinates :]).mean()),
+        }
 
 
-def build(backbone_args: BackboneArguments, num_coordinates: int) -> ViTForImageClassification:
-    """A ViT from scratch with `num_coordinates` outputs."""
+def build(backbone_args: BackboneArguments, num_targets: int) -> ViTForImageClassification:
+    """A ViT from scratch with `num_targets` outputs."""
     config = ViTConfig(
         **vars(backbone_args),
-        num_labels=num_coordinates,
+        num_labels=num_targets,
         problem_type="regression",
         # ViT-B's 0.02 leaves so narrow an encoder next to silent: it would regress the mean face for many epochs.
         initializer_range=backbone_args.hidden_size**-0.5,

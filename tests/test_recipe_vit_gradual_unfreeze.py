@@ -148,7 +148,13 @@ def call_recipe(monkeypatch, recipe, *flags):
 def test_bad_input_ends_with_one_line_and_exit_code_2(small, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         call_recipe(
-            monkeypatch, RECIPE, *small, "--unfreeze_schedule", '{"1": "vit.layer.2"}', "--output_dir", tmp_path / "run"
+            monkeypatch,
+            RECIPE,
+            *small,
+            "--unfreeze_schedule",
+            '{"1": "vit.layer.2"}',
+            "--output_dir",
+            tmp_path / "run",
         )
     assert stop.value.code == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]

@@ -62,6 +62,7 @@ _TRAITS = {
 }  # fmt: skip
 
 _MAX_JAW_DROP = 0.16
+_NOSE_BUMP = 0.22  # of the tip, above the front of the face
 _T = np.linspace(-1.0, 1.0, 17)  # along a lid or a lip
 _ROUND = np.linspace(0.0, 2.0 * np.pi, 24, endpoint=False)
 _CIRCLE = np.stack([np.cos(_ROUND), np.sin(_ROUND)], axis=1)  # (24, 2)
@@ -108,10 +109,9 @@ class _Pose:
 
     def grid(self, side: int) -> tuple[np.ndarray, np.ndarray]:
         """The turned face units, each `(side, side)`, that the pixels of a square picture lie on."""
-        centres = (np.arange(side) + 0.5) / side
-        picture = np.stack(np.meshgrid(centres, centres), axis=-1)  # (side, side, 2)
-        face = ((picture - self.shift) @ self.rotation.T / self.scale).astype(np.float32)
-        return face[..., 0], face[..., 1]
+        x, y = (((np.arange(side) + 0.5) / side)[:, None] - self.shift).T / self.scale
+        (a, b), (c, d) = self.rotation
+        return (x * a + y[:, None] * b).astype(np.float32), (x * c + y[:, None] * d).astype(np.float32)
 
 
 class _Canvas:
@@ -269,13 +269,10 @@ def _landmarks(rig: dict, pose: _Pose) -> np.ndarray:
     lips = [mouth["upper_inner"][0], mouth["upper_inner"][16]]
     lips += [mouth[name][8] for name in ("upper_outer", "upper_inner", "lower_inner", "lower_outer")]
     lips.append(rig["head"][36])
-    nose = pose.project(np.array([[0.0, rig["nose_y"]]]), _NOSE_BUMP)
-    wings = pose.project(np.array([[side * rig["nose_width"], rig["wing_y"]] for side in (-1, 1)]), 0.5 * _NOSE_BUMP)
-    points = pose.project(np.array(points + lips))
-    return np.concatenate([points[:14], nose, wings, points[14:]]).astype(np.float32)
-
-
-_NOSE_BUMP = 0.22
+    nose = [(0.0, rig["nose_y"])] + [(side * rig["nose_width"], rig["wing_y"]) for side in (-1, 1)]
+    bumps = np.zeros(len(LANDMARKS))
+    bumps[14:17] = np.array([1.0, 0.5, 0.5]) * _NOSE_BUMP
+    return pose.project(np.array(points + nose + lips), bumps).astype(np.float32)
 
 
 def _bells(spots: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -308,7 +305,6 @@ def _relief(t: dict, au: dict, rig: dict, pose: _Pose, x: np.ndarray, y: np.ndar
         bump(sign * t["eye_gap"], 0.0, 0.17, 0.11, 0.0, -0.075)
         bump(sign * t["eye_gap"], t["brow_y"] - 0.03, 0.2, 0.06, 0.0, 0.03)
         bump(sign * 0.43, 0.33 - 0.08 * smile, 0.16, 0.13, 0.0, 0.04 + 0.07 * smile)
-        # The fold from the nose's wing past the corner of the mouth.
         corner = mouth["upper_inner"][0 if sign < 0 else 16]
         fold = 0.006 + 0.012 * t["age"] + 0.05 * max(au[12], 0.9 * au[9], 0.5 * au[20])
         middle = (0.5 * (sign * rig["nose_width"] + corner[0]) + sign * 0.07, 0.5 * (rig["wing_y"] + corner[1]) - 0.02)
@@ -388,49 +384,39 @@ def _draw_behind(canvas: _Canvas, t: dict, rig: dict):
         canvas.fill(_ellipse(side * (width + 0.01), 0.12, 0.09, 0.19), 0.82 * t["skin"])
 
 
-def _draw_skin(canvas: _Canvas, t: dict, au: dict, rig: dict):
-    """The head and the lines that action units fold into it."""
-    skin = t["skin"]
-    canvas.fill(rig["head"], skin)
-
-    def wrinkle(points, depth, width):
-        if depth > 0.04:
-            canvas.stroke(points, skin * (1.0 - 0.5 * min(depth, 1.0)), width)
-
-    aged = 0.6 + 0.4 * t["age"]
+def _wrinkles(t: dict, au: dict, rig: dict) -> list[tuple]:
+    """The lines that action units fold into the skin: three points to go through, depth in [0, 1], width."""
+    aged, lines = 0.6 + 0.4 * t["age"], []
+    wide, sag = 0.2 + 0.22 * au[2], 0.03 * au[2]
     for number in range(3):  # across the forehead
         y = t["brow_y"] - 0.16 - 0.11 * number - 0.06 * au[1]
-        wide = 0.2 + 0.22 * au[2]
-        wrinkle(
-            _through((-wide, y + 0.03 * au[2]), (0, y), (wide, y + 0.03 * au[2])),
-            aged * au[1] * (0.5 + 0.5 * au[2]) * 0.8,
-            0.022,
-        )
-    mouth = rig["mouth"]["upper_inner"]
+        depth = aged * au[1] * (0.5 + 0.5 * au[2]) * 0.8
+        lines.append(((-wide, y + sag), (0.0, y), (wide, y + sag), depth, 0.022))
     for side in (-1, 1):
         x = side * (0.05 + 0.02 * t["age"])
         top, low = t["brow_y"] - 0.09 + 0.03 * au[4], t["brow_y"] + 0.09
-        wrinkle(_through((x, top), (x * 0.8, 0.5 * (top + low)), (x * 1.1, low)), 0.95 * aged * au[4], 0.034)
-        for number in range(2):  # beside the bridge of the nose
-            y = 0.06 + 0.085 * number
-            wrinkle(
-                _through((side * 0.02, y + 0.02), (side * 0.08, y + 0.01), (side * 0.15, y + 0.06)),
-                1.2 * aged * au[9],
-                0.028,
-            )
-        crow_x = side * (t["eye_gap"] + t["eye_width"] + 0.04)
-        for number in (-1, 0, 1):
-            ends = (
-                (crow_x, 0.02 + 0.02 * number),
-                (crow_x + side * 0.06, 0.03 + 0.05 * number),
-                (crow_x + side * 0.11, 0.04 + 0.09 * number),
-            )
-            wrinkle(_through(*ends), 0.8 * aged * au[6], 0.016)
-        corner = mouth[0 if side < 0 else 16]
+        lines.append(((x, top), (x * 0.8, 0.5 * (top + low)), (x * 1.1, low), 0.95 * aged * au[4], 0.034))
+        for y in (0.06, 0.145):  # beside the bridge of the nose
+            ends = (side * 0.02, y + 0.02), (side * 0.08, y + 0.01), (side * 0.15, y + 0.06)
+            lines.append((*ends, 1.2 * aged * au[9], 0.028))
+        x = side * (t["eye_gap"] + t["eye_width"] + 0.04)
+        for way in (-1, 0, 1):  # crow's feet
+            ends = (x, 0.02 + 0.02 * way), (x + side * 0.06, 0.03 + 0.05 * way), (x + side * 0.11, 0.04 + 0.09 * way)
+            lines.append((*ends, 0.8 * aged * au[6], 0.016))
+        # The fold from the nose's wing past the corner of the mouth.
+        x, y = rig["mouth"]["upper_inner"][0 if side < 0 else 16].tolist()
         wing = (side * (rig["nose_width"] + 0.025), rig["wing_y"] - 0.02)
-        out = (0.5 * (wing[0] + corner[0]) + side * (0.05 + 0.03 * au[12]), 0.5 * (wing[1] + corner[1]) - 0.03)
-        end = (corner[0] + side * 0.06, corner[1] - 0.02)
-        wrinkle(_through(wing, out, end), 0.12 * t["age"] + 0.5 * au[12] + 0.75 * au[9] + 0.15 * au[15], 0.028)
+        out = (0.5 * (wing[0] + x) + side * (0.05 + 0.03 * au[12]), 0.5 * (wing[1] + y) - 0.03)
+        depth = 0.12 * t["age"] + 0.5 * au[12] + 0.75 * au[9] + 0.15 * au[15]
+        lines.append((wing, out, (x + side * 0.06, y - 0.02), depth, 0.028))
+    return lines
+
+
+def _draw_skin(canvas: _Canvas, t: dict, au: dict, rig: dict):
+    canvas.fill(rig["head"], t["skin"])
+    for *points, depth, width in _wrinkles(t, au, rig):
+        if depth > 0.04:
+            canvas.stroke(_through(*points), t["skin"] * (1.0 - 0.5 * min(depth, 1.0)), width)
 
 
 def _draw_eye(canvas: _Canvas, t: dict, au: dict, rig: dict, side: int):

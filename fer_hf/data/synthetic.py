@@ -47,6 +47,9 @@ _SHARES = {
     "fer2013": (3995, 436, 4097, 7215, 4830, 3171, 4965),
 }
 
+# Values in a row of the columns that a table has on request.
+_EXTRA_LENGTHS = {"landmarks": 2 * len(LANDMARKS), "action_units": len(UNIT_NAMES)}
+
 _SPLITS = ("train", "validation", "test")
 _SHARD = 500  # faces in a shard: a second or two of drawing
 _BLOCK = len(EXPRESSIONS)  # labels are shuffled within blocks of this many faces
@@ -94,6 +97,7 @@ def source(
     seed: int = 0,
     imbalance: str = "none",
     landmarks: bool = False,
+    action_units: bool = False,
 ) -> Source:
     """
     Faces drawn by the package itself. Face `row` of a split depends on `seed`, the split and `row` (and on the options
@@ -113,6 +117,9 @@ def source(
         landmarks (`bool`, *optional*, defaults to `False`):
             Whether to add the column `landmarks`: 48 `float32` in [0, 1], x and y of each of
             [`~fer_hf.data.drawing.LANDMARKS`] in turn.
+        action_units (`bool`, *optional*, defaults to `False`):
+            Whether to add the column `action_units`: a `float32` in [0, 1] for each of
+            [`~fer_hf.data.drawing.UNIT_NAMES`] in turn, the intensity with which it was drawn.
 
     Returns:
         [`Source`]: Described without drawing anything; `image` holds gray PNG files.
@@ -131,11 +138,17 @@ def source(
     _check_integer("seed", seed, 0, 2**32 - 1)
     if imbalance not in _SHARES:
         raise DataError(f"`imbalance` must be one of {sorted(_SHARES)}, got {imbalance!r}.")
-    if not isinstance(landmarks, bool):
-        raise DataError(f"`landmarks` must be true or false, got {landmarks!r}.")
+    wanted = {"landmarks": landmarks, "action_units": action_units}
+    for name, value in wanted.items():
+        if not isinstance(value, bool):
+            raise DataError(f"`{name}` must be true or false, got {value!r}.")
 
-    extra = {"landmarks": datasets.List(datasets.Value("float32"), length=2 * len(LANDMARKS))} if landmarks else {}
-    options = {"image_size": image_size, "seed": seed, "imbalance": imbalance, "landmarks": landmarks}
+    extra = {
+        name: datasets.List(datasets.Value("float32"), length=length)
+        for name, length in _EXTRA_LENGTHS.items()
+        if wanted[name]
+    }
+    options = {"image_size": image_size, "seed": seed, "imbalance": imbalance, **wanted}
     described = json.dumps([DRAWING_VERSION, sizes, options], sort_keys=True)
     return Source(
         name="synthetic",
@@ -167,22 +180,21 @@ def read(shard: tuple[str, int, int, dict]) -> Iterator[pa.Table]:
     """
     split, start, stop, options = shard
     labels = _labels(split, start, stop, options["seed"], options["imbalance"])
-    columns = {"image": [], "label": labels, "row": list(range(start, stop))}
-    if options["landmarks"]:
-        columns["landmarks"] = []
+    columns = {"image": [], "label": labels, "row": list(range(start, stop)), "landmarks": [], "action_units": []}
     for row, label in zip(columns["row"], labels, strict=True):
         rng = np.random.default_rng([options["seed"], _SPLITS.index(split), row])
-        face, points = draw_face(rng, sample_units(rng, EXPRESSIONS[label]), options["image_size"])
+        units = sample_units(rng, EXPRESSIONS[label])
+        face, points = draw_face(rng, units, options["image_size"])
         columns["image"].append({"bytes": _png(face), "path": None})
-        if options["landmarks"]:
-            columns["landmarks"].append(points.ravel())
+        columns["landmarks"].append(points.ravel())
+        columns["action_units"].append([units.get(number, 0.0) for number in UNIT_NAMES])
     types = {
         "image": pa.struct({"bytes": pa.binary(), "path": pa.string()}),
         "label": pa.int64(),
         "row": pa.int64(),
-        "landmarks": pa.list_(pa.float32(), 2 * len(LANDMARKS)),
+        **{name: pa.list_(pa.float32(), length) for name, length in _EXTRA_LENGTHS.items() if options[name]},
     }
-    yield pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
+    yield pa.table({name: pa.array(columns[name], kind) for name, kind in types.items()})
 
 
 def _png(face: np.ndarray) -> bytes:
