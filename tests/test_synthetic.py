@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from fer_hf.data.synthetic import ACTION_UNITS, LANDMARKS, draw_face, sample_units, source
+from fer_hf.data.synthetic import ACTION_UNITS, LANDMARKS, UNIT_NAMES, draw_face, sample_units, source
 from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS
 
@@ -120,6 +120,19 @@ def test_tables_have_the_columns_that_the_features_promise(landmarks):
 def test_the_landmarks_column_changes_nothing_else():
     with_landmarks = drawn(landmarks=True)
     assert [{key: row[key] for key in ("image", "label", "row")} for row in with_landmarks] == drawn()
+
+
+def test_the_action_units_column_tells_what_was_drawn_and_changes_no_face():
+    rows = drawn(train=70, action_units=True)
+    assert [row["image"] for row in rows] == [row["image"] for row in drawn(train=70)]
+    units = np.array([row["action_units"] for row in rows])
+    assert units.shape == (70, len(UNIT_NAMES))
+    assert units.min() >= 0.0
+    assert units.max() <= 1.0
+    labels = np.array([row["label"] for row in rows])
+    smile = list(UNIT_NAMES).index(12)
+    happy, neutral = (units[labels == EXPRESSIONS.index(name), smile].mean() for name in ("happy", "neutral"))
+    assert happy > neutral + 0.3
 
 
 @pytest.mark.parametrize("seed", range(3))
