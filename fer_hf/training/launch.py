@@ -87,7 +87,8 @@ def command_line(args: TrainingArguments) -> str:
             value = "DIR" if inside.startswith("..") else inside
         words.append(f"{flag}{equals}{value}" if value or equals else flag)
     if "ACCELERATE_MIXED_PRECISION" in os.environ:
-        return " ".join(["accelerate launch", *words])
+        processes = [f"--num_processes {args.world_size}"] if args.world_size > 1 else []
+        return " ".join(["accelerate launch", *processes, *words])
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return " ".join([f"torchrun --nproc_per_node {local_processes()}", *words])
     return " ".join(["python", *words])
