@@ -10,42 +10,12 @@ from datasets.utils import tqdm
 from PIL import Image
 
 from fer_hf.data.correlation import best_correlations
+from fer_hf.data.mirrors import FLAT, PUBLISHED, mirror_signs, pixel_statistics
 from fer_hf.errors import DataError
-from fer_hf.labels import EXPRESSIONS
 
-
-def _by_expression(*counts: int) -> dict[str, int]:
-    return dict(zip(EXPRESSIONS, counts, strict=True))
-
-
-# What a complete, unchanged copy holds. `mean` and `std` are of the training pixels / 255, `sharpness` as in `audit`.
-PUBLISHED = {
-    "fer2013": {
-        # Counted and measured in the challenge's own fer2013.csv.
-        "source": "Goodfellow et al., 2013, https://huggingface.co/papers/1307.0414",
-        "counts": {
-            "train": _by_expression(3995, 436, 4097, 7215, 4830, 3171, 4965),
-            "validation": _by_expression(467, 56, 496, 895, 653, 415, 607),
-            "test": _by_expression(491, 55, 528, 879, 594, 416, 626),
-        },
-        "size": "48x48",
-        "pixels": {"mean": 0.5077, "std": 0.2550, "sharpness": 0.697},
-    },
-    # No validation split: a loader carves one from train.
-    "rafdb": {
-        "source": "EmoLabel/list_patition_label.txt, http://www.whdeng.cn/raf/model1.html",
-        "counts": {
-            "train": _by_expression(705, 717, 281, 4772, 1982, 1290, 2524),
-            "test": _by_expression(162, 160, 74, 1185, 478, 329, 680),
-        },
-        "size": "100x100",
-    },
-}
 
 NEAR = (0.99, 0.95, 0.90)  # correlations from which a face is called a near copy
-FLAT = 1.0  # gray levels; below this standard deviation a face shows nothing
 _SIDE = 48  # pixels; faces are compared at this size
-_MEAN_TOLERANCE = 0.002  # the official validation and test splits differ from train by up to 0.0019
 
 
 def pixel_hashes(dataset: Dataset) -> np.ndarray:
@@ -160,10 +130,10 @@ def audit(faces: DatasetDict, name: str) -> dict:
             "faces": [place(number) for number in np.flatnonzero(spreads < FLAT)],
         },
         "images": _images(joined("size"), joined("mode"), joined("colour"), place),
-        "pixels": _pixel_statistics(looks["train"]),
+        "pixels": pixel_statistics(looks["train"]),
     }
     counts_agree = result["published"] is not None and result["published"]["agrees"]
-    result["pixels"]["mirror"] = _mirror(result["pixels"], result["images"], counts_agree, name)
+    result["pixels"]["mirror"] = mirror_signs(result["pixels"], result["images"], counts_agree, name)
     result["findings"] = list(_findings(result))
     return result
 
@@ -283,63 +253,6 @@ def _images(sizes: np.ndarray, modes: np.ndarray, colour: np.ndarray, place: Cal
         "num_outliers": len(outliers),
         "outliers": [{**place(n), "size": str(sizes[n]), "mode": str(modes[n])} for n in outliers[:100]],
     }
-
-
-def _pixel_statistics(look: dict[str, np.ndarray]) -> dict:
-    mean = look["mean"].mean()
-    std = np.sqrt((look["std"] ** 2 + look["mean"] ** 2).mean() - mean**2)
-    ramp = np.linspace(0, 255, _SIDE**2, dtype=np.float32)
-    sharpness, unevenness, full_range = [], [], []
-    for start in range(0, len(look["small"]), 1024):
-        block = look["small"][start : start + 1024].astype(np.float32)
-        block = block[block.std(axis=(1, 2)) >= FLAT]
-        laplacian = 4 * block[:, 1:-1, 1:-1] - block[:, :-2, 1:-1] - block[:, 2:, 1:-1]
-        laplacian -= block[:, 1:-1, :-2] + block[:, 1:-1, 2:]
-        sharpness.append(laplacian.var(axis=(1, 2)) / block.var(axis=(1, 2)))
-        levels = np.sort(block.reshape(len(block), _SIDE**2), axis=1)
-        unevenness.append(np.abs(levels - ramp).mean(axis=1) / 255)
-        full_range.append((levels[:, 0] <= 3) & (levels[:, -1] >= 252))
-    sharpness, unevenness, full_range = map(np.concatenate, (sharpness, unevenness, full_range))
-    some = len(sharpness) > 0
-    return {
-        "mean": round(float(mean) / 255, 4),
-        "std": round(float(std) / 255, 4),
-        "lowest": int(look["lowest"].min()),
-        "highest": int(look["highest"].max()),
-        "sharpness": round(float(np.median(sharpness)), 3) if some else None,
-        "unevenness": round(float(np.median(unevenness)), 3) if some else None,
-        "full_range": round(float(full_range.mean()), 3) if some else None,
-    }
-
-
-def _mirror(pixels: dict, images: dict, counts_agree: bool, name: str) -> list[str]:
-    """
-    Signs of a processed copy. Measured on the original FER-2013: sharpness 0.70, unevenness 0.125, full range 0.23; on
-    copies made with Pillow: sharpness 0.33 or less after any blur or enlargement, but 0.51 as JPEG of quality 30,
-    unevenness 0.003 equalised, full range 0.999 stretched.
-    """
-    published, signs = PUBLISHED.get(name, {}), []
-    size = next(iter(images["sizes"]))
-    if size != published.get("size", size):
-        signs.append(f"resized from {published['size']} to {size}")
-    if "pixels" not in published or pixels["sharpness"] is None:
-        return signs
-    expected = published["pixels"]
-    if images["num_colour"]:
-        signs.append("coloured")
-    if pixels["unevenness"] < 0.02:
-        signs.append("histogram-equalised")
-    elif pixels["full_range"] > 0.9:
-        signs.append("contrast stretched face by face")
-    # Some levels are left to blur and JPEG, which move the outermost ones; 16..235 is the range of video.
-    if pixels["lowest"] > 8 or not 247 <= pixels["highest"] <= 255:
-        signs.append(f"rescaled to {pixels['lowest']}..{pixels['highest']}")
-    if pixels["sharpness"] < 0.6 * expected["sharpness"]:
-        signs.append("blurred, or enlarged from a smaller copy")
-    moved = any(abs(pixels[key] - expected[key]) > _MEAN_TOLERANCE for key in ("mean", "std"))
-    if signs or not moved:
-        return signs
-    return ["changed in a way that leaves no known sign" if counts_agree else "made of other faces, see the counts"]
 
 
 def _findings(result: dict) -> Iterator[dict]:
