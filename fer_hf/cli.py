@@ -31,6 +31,10 @@ def main(argv: list[str] | None = None) -> int:
     faces.add_argument("--split", default="train", help="split to draw from")
     faces.add_argument("--output", type=Path, help="PNG file for the sheet")
     faces.set_defaults(run=_faces)
+    audit = commands.add_parser("audit", parents=[data], help="find copies, leaks, conflicts and bad mirrors")
+    audit.add_argument("--output", type=Path, help="folder for audit.json and pictures (of real faces: keep them)")
+    audit.add_argument("--disable_tqdm", action="store_true", help="show no progress bars")
+    audit.set_defaults(run=_audit)
     args = parser.parse_args(argv)
     try:
         args.run(args)
@@ -48,15 +52,10 @@ def _env(args: argparse.Namespace) -> None:
 
 
 def _faces(args: argparse.Namespace) -> None:
-    from fer_hf.data import load_dataset
     from fer_hf.evaluation.plots import plot_faces
     from fer_hf.evaluation.record import describe_dataset
 
-    try:
-        options = json.loads(args.dataset_options)
-    except json.JSONDecodeError as error:
-        raise BadInputError(f"`--dataset_options` is no JSON: {error}.") from error
-    dataset = load_dataset(args.dataset, data_dir=args.data_dir, **options)
+    dataset = _load(args)
     for split, counts in describe_dataset(args.dataset, dataset)["counts"].items():
         print(f"{split:<12} {sum(counts.values()):>7,}  " + "  ".join(f"{n} {c:,}" for n, c in counts.items()))
     if args.output:
@@ -64,6 +63,33 @@ def _faces(args: argparse.Namespace) -> None:
             raise BadInputError(f"`--split` must be one of {', '.join(dataset)}, got {args.split!r}.")
         plot_faces(dataset[args.split], args.output)
         print(f"sheet of {args.split}: {args.output}")
+
+
+def _audit(args: argparse.Namespace) -> None:
+    import datasets
+
+    from fer_hf.data.audit import audit
+    from fer_hf.evaluation.audit_report import audit_text, write_audit
+
+    if args.disable_tqdm:
+        datasets.disable_progress_bars()
+    if args.output and args.output.exists() and not args.output.is_dir():
+        raise BadInputError(f"`--output` must be a folder, and {args.output} is a file.")
+    faces = _load(args)
+    result = audit(faces, args.dataset)
+    print(audit_text(result))
+    if args.output:
+        print(f"\nwritten: {', '.join(map(str, write_audit(result, faces, args.output)))}")
+
+
+def _load(args: argparse.Namespace):
+    from fer_hf.data import load_dataset
+
+    try:
+        options = json.loads(args.dataset_options)
+    except json.JSONDecodeError as error:
+        raise BadInputError(f"`--dataset_options` is no JSON: {error}.") from error
+    return load_dataset(args.dataset, data_dir=args.data_dir, **options)
 
 
 if __name__ == "__main__":

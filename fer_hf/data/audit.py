@@ -1,0 +1,324 @@
+"""What is wrong with a data set: published counts, copies, leaks, conflicting labels, flat faces, bad mirrors."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from datasets import Dataset, DatasetDict
+from datasets.utils import tqdm
+from PIL import Image
+
+from fer_hf.data.correlation import best_correlations
+from fer_hf.data.mirrors import FLAT, PUBLISHED, mirror_signs, pixel_statistics
+from fer_hf.errors import DataError
+
+
+NEAR = (0.99, 0.95, 0.90)  # correlations from which a face is called a near copy
+_SIDE = 48  # pixels; faces are compared at this size
+
+
+def pixel_hashes(dataset: Dataset) -> np.ndarray:
+    """
+    One hash per face over what it shows, not over how it is stored: a PNG and a BMP of the same pixels agree, and so
+    do a gray face and the same face with three equal channels. Sizes are part of the hash. Alpha is ignored.
+
+    Progress bars are those of `datasets` (`datasets.disable_progress_bars()` silences them).
+
+    Args:
+        dataset (`datasets.Dataset`): With `image`; after `.select` or `.shuffle`, the selected rows in their order.
+
+    Returns:
+        `np.ndarray` of shape `(num_rows,)`: 32 hexadecimal digits each (`"<U32"`).
+    """
+    return np.array([_hash(pixels) for pixels, _ in _decoded(dataset, "hashing faces")], dtype="<U32")
+
+
+def leaked_rows(faces: DatasetDict) -> dict[str, np.ndarray]:
+    """
+    Which faces of validation and test stand in train as well, pixel by pixel, under whatever label.
+
+    Args:
+        faces (`datasets.DatasetDict`): With `train`, and `validation`, `test` or both.
+
+    Returns:
+        `dict[str, np.ndarray]`: For `validation` and `test`, as far as they exist, a boolean mask of shape
+        `(num_rows,)` that is true where train holds an identical face.
+    """
+    train = pixel_hashes(faces["train"])
+    return {split: np.isin(pixel_hashes(faces[split]), train) for split in ("validation", "test") if split in faces}
+
+
+def audit(faces: DatasetDict, name: str) -> dict:
+    """
+    Look for everything that is known to go wrong with sets of faces. Nothing is changed.
+
+    Args:
+        faces (`datasets.DatasetDict`):
+            As [`fer_hf.data.load_dataset`] returns it: `train` with `image` and `label` (a `ClassLabel`), other
+            splits with `image` at least; -1 is no label. FER-2013 takes a quarter of a minute on one core, and
+            300 MB.
+        name (`str`):
+            The data set's name; what is published of it is in [`PUBLISHED`].
+
+    Returns:
+        `dict`: Ready for JSON. A face is named by `split`, `index` (its place in the split), `row` and `label`.
+
+        - `dataset`, `num_faces`, `num_distinct`, `num_rows` (by split), `counts` (by split and class);
+        - `findings`: one sentence for every check, with `ok`;
+        - `published`: `source`, `agrees` and the `differences`, or `None` if nothing is known;
+        - `duplicates`: groups of faces with identical pixels, wherever they stand; `num_redundant` faces could go;
+        - `leaks`: for a pair of splits such as `test_in_train`, how many faces of the first have an identical copy in
+          the second, how many of those share the label of some copy, and by class;
+        - `conflicts`: groups of identical faces with different labels, the worst (most labels, then most faces) first
+          and flat ones last;
+        - `near_copies`: faces of validation and test whose correlation with some face of train, both gray and at
+          48x48 pixels, reaches a threshold, identical ones included;
+        - `flat`: faces with a standard deviation below 1 gray level, and how many of these are constant;
+        - `images`: sizes, modes, how many faces have colour, and those whose size or mode is not that of most (named:
+          the first 100);
+        - `pixels`: of train, `mean` and `std` (/ 255, every face counts alike), `lowest` and `highest` gray level,
+          and medians or shares over the faces, gray and at 48x48 pixels and flat ones aside: `sharpness` (variance of
+          the Laplacian / variance of the face), `unevenness` (mean distance / 255 of the sorted gray levels from an
+          even ramp: 0 for an equalised histogram) and `full_range` (share of faces that reach both ends of the
+          scale, up to 3 levels). `mirror` lists the signs of a processed copy, where published values are known.
+
+    Raises:
+        `DataError`: If there is no face in train, a split has no `image`, or train no `ClassLabel`.
+    """
+    _check(faces)
+    looks = {split: _look(table, split) for split, table in faces.items()}
+    names = faces["train"].features["label"].names
+    labels = {split: _labels(table) for split, table in faces.items()}
+    hashes = {split: look["hashes"] for split, look in looks.items()}
+    everywhere = [(split, index) for split, table in faces.items() for index in range(len(table))]
+    rows = {
+        split: table["row"][:] if "row" in table.column_names else range(len(table)) for split, table in faces.items()
+    }
+
+    def place(number: int) -> dict:
+        split, index = everywhere[number]
+        label = labels[split][index]
+        return {
+            "split": split,
+            "index": index,
+            "row": rows[split][index],
+            "label": names[label] if label >= 0 else None,
+        }
+
+    def joined(key: str) -> np.ndarray:
+        return np.concatenate([look[key] for look in looks.values()])
+
+    spreads = joined("spread")
+    distinct, groups = np.unique(joined("hashes"), return_inverse=True)
+    counts = {split: {n: int((labels[split] == i).sum()) for i, n in enumerate(names)} for split in faces}
+    result = {
+        "dataset": name,
+        "num_faces": len(everywhere),
+        "num_distinct": len(distinct),
+        "num_rows": {split: len(table) for split, table in faces.items()},
+        "findings": [],
+        "counts": counts,
+        "published": _compare_counts(counts, name),
+        "duplicates": _duplicates(groups, hashes),
+        "leaks": _leaks(hashes, labels, names),
+        "conflicts": _conflicts(groups, np.concatenate(list(labels.values())), spreads, place),
+        "near_copies": _near_copies(looks),
+        "flat": {
+            "num_faces": int((spreads < FLAT).sum()),
+            "num_constant": int((spreads == 0).sum()),
+            "faces": [place(number) for number in np.flatnonzero(spreads < FLAT)],
+        },
+        "images": _images(joined("size"), joined("mode"), joined("colour"), place),
+        "pixels": pixel_statistics(looks["train"]),
+    }
+    counts_agree = result["published"] is not None and result["published"]["agrees"]
+    result["pixels"]["mirror"] = mirror_signs(result["pixels"], result["images"], counts_agree, name)
+    result["findings"] = list(_findings(result))
+    return result
+
+
+def _check(faces: DatasetDict) -> None:
+    if "train" not in faces or not len(faces["train"]):
+        raise DataError(f"An audit needs faces in a split called 'train', found {', '.join(faces) or 'no split'}.")
+    for split, table in faces.items():
+        if "image" not in table.column_names:
+            raise DataError(f"{split!r} has no column 'image', only {', '.join(table.column_names)}.")
+    if not hasattr(faces["train"].features.get("label"), "names"):
+        raise DataError("The column 'label' of 'train' must be a ClassLabel, so that classes have names.")
+
+
+def _labels(table: Dataset) -> np.ndarray:
+    labels = table["label"][:] if "label" in table.column_names else [None] * len(table)
+    return np.array([-1 if label is None else label for label in labels], dtype=np.int64)
+
+
+def _look(table: Dataset, split: str) -> dict[str, np.ndarray]:
+    """All that is needed of every face of a split, from decoding it once."""
+    small = np.empty((len(table), _SIDE, _SIDE), dtype=np.uint8)
+    look = {key: [] for key in ("hashes", "size", "mode", "colour", "mean", "std", "spread", "lowest", "highest")}
+    for index, (pixels, image) in enumerate(_decoded(table, f"looking at {split}")):
+        gray = image.convert("L")
+        small[index] = gray if gray.size == (_SIDE, _SIDE) else gray.resize((_SIDE, _SIDE), Image.Resampling.BOX)
+        look["hashes"].append(_hash(pixels))
+        look["size"].append(f"{image.width}x{image.height}")
+        look["mode"].append(image.mode)
+        look["colour"].append(pixels.ndim == 3)
+        look["mean"].append(pixels.mean())
+        look["std"].append(pixels.std())
+        # A face of one colour shows nothing either, though its channels differ.
+        look["spread"].append(pixels.std(axis=(0, 1)).max() if pixels.ndim == 3 else look["std"][-1])
+        look["lowest"].append(pixels.min())
+        look["highest"].append(pixels.max())
+    return {"small": small, **{key: np.array(values) for key, values in look.items()}}
+
+
+def _compare_counts(counts: dict, name: str) -> dict | None:
+    if name not in PUBLISHED:
+        return None
+    published = PUBLISHED[name]
+    found = {split: dict(classes) for split, classes in counts.items()}
+    if "validation" in found and "validation" not in published["counts"]:
+        for expression, count in found.pop("validation").items():  # was carved from train
+            found["train"][expression] += count
+    differences = [
+        {"split": split, "class": expression, "found": number, "published": expected.get(expression, 0)}
+        for split, expected in published["counts"].items()
+        for expression in dict.fromkeys([*expected, *found.get(split, {})])
+        if (number := found.get(split, {}).get(expression, 0)) != expected.get(expression, 0)
+    ]
+    return {"source": published["source"], "agrees": not differences, "differences": differences}
+
+
+def _duplicates(groups: np.ndarray, hashes: dict[str, np.ndarray]) -> dict:
+    sizes = np.bincount(groups)
+    return {
+        "num_groups": int((sizes > 1).sum()),
+        "num_redundant": int(len(groups) - len(sizes)),
+        "largest_group": int(sizes.max()),
+        "redundant_within": {split: len(found) - len(np.unique(found)) for split, found in hashes.items()},
+    }
+
+
+def _leaks(hashes: dict[str, np.ndarray], labels: dict[str, np.ndarray], names: list[str]) -> dict:
+    leaks = {}
+    for split, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
+        if split not in hashes or other not in hashes:
+            continue
+        leaked = np.isin(hashes[split], hashes[other])
+        labelled = set(zip(hashes[other].tolist(), labels[other].tolist(), strict=True))
+        pairs = zip(hashes[split][leaked].tolist(), labels[split][leaked].tolist(), strict=True)
+        leaks[f"{split}_in_{other}"] = {
+            "num_faces": int(leaked.sum()),
+            "same_label": sum(pair in labelled for pair in pairs),
+            "by_class": {n: int((labels[split][leaked] == i).sum()) for i, n in enumerate(names)},
+        }
+    return leaks
+
+
+def _conflicts(groups: np.ndarray, labels: np.ndarray, spreads: np.ndarray, place: Callable[[int], dict]) -> dict:
+    labelled = np.flatnonzero(labels >= 0)
+    members = {}
+    # Only groups with two labels are worth a Python list.
+    num_labels = np.bincount(np.unique(np.stack([groups, labels])[:, labelled], axis=1)[0], minlength=groups.max() + 1)
+    for number in labelled[num_labels[groups[labelled]] > 1]:
+        members.setdefault(groups[number], []).append(number)
+    worst_first = sorted(
+        members.items(), key=lambda item: (spreads[item[1][0]] < FLAT, -num_labels[item[0]], -len(item[1]))
+    )
+    return {
+        "num_groups": len(members),
+        "num_faces": sum(map(len, members.values())),
+        "groups": [[place(number) for number in found] for _, found in worst_first],
+    }
+
+
+def _near_copies(looks: dict[str, dict[str, np.ndarray]]) -> dict:
+    near = {}
+    for split in ("validation", "test"):
+        if split in looks:
+            best = best_correlations(looks[split]["small"], looks["train"]["small"], min(NEAR))
+            best[np.isin(looks[split]["hashes"], looks["train"]["hashes"])] = 1  # constant faces have no correlation
+            near[f"{split}_in_train"] = {f"{least:.2f}": int((best >= least).sum()) for least in NEAR}
+    return near
+
+
+def _images(sizes: np.ndarray, modes: np.ndarray, colour: np.ndarray, place: Callable[[int], dict]) -> dict:
+    usual_size, usual_mode = (Counter(values.tolist()).most_common(1)[0][0] for values in (sizes, modes))
+    outliers = np.flatnonzero((sizes != usual_size) | (modes != usual_mode))
+    return {
+        "sizes": dict(Counter(sizes.tolist()).most_common()),
+        "modes": dict(Counter(modes.tolist()).most_common()),
+        "num_colour": int(colour.sum()),
+        "num_outliers": len(outliers),
+        "outliers": [{**place(n), "size": str(sizes[n]), "mode": str(modes[n])} for n in outliers[:100]],
+    }
+
+
+def _findings(result: dict) -> Iterator[dict]:
+    """Every check in a sentence."""
+
+    def finding(check: str, ok: bool, text: str) -> dict:
+        return {"check": check, "ok": bool(ok), "text": text}
+
+    published = result["published"]
+    if published is None:
+        yield finding("counts", True, f"nothing published is known of {result['dataset']!r}")
+    elif published["agrees"]:
+        yield finding("counts", True, f"as published ({published['source']})")
+    else:
+        listed = [
+            f"{d['split']} {d['class']} {d['found']:,}, not {d['published']:,}" for d in published["differences"]
+        ]
+        more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
+        yield finding("counts", False, f"not as published: {'; '.join(listed[:5])}{more} ({published['source']})")
+    for pair, leak in result["leaks"].items():
+        split, other = pair.split("_in_")
+        total = result["num_rows"][split]
+        text = f"{leak['num_faces']:,} of {total:,} faces of {split} stand in {other} as well, pixel by pixel"
+        text += f" ({leak['num_faces'] / max(total, 1):.1%}; {leak['same_label']:,} with the same label)"
+        yield finding("leaks", not leak["num_faces"], text)
+    for pair, near in result["near_copies"].items():
+        listed = ", ".join(f"{count:,} at {least}" for least, count in near.items())
+        worse = near[f"{min(NEAR):.2f}"] > result["leaks"][pair]["num_faces"]
+        yield finding("near copies", not worse, f"{pair.replace('_', ' ')}, by correlation: {listed}")
+    found = result["duplicates"]
+    text = f"{found['num_redundant']:,} redundant copies in {found['num_groups']:,} groups, the largest of"
+    yield finding("copies", not found["num_redundant"], f"{text} {found['largest_group']:,}")
+    found = result["conflicts"]
+    text = f"{found['num_groups']:,} groups of identical faces ({found['num_faces']:,} faces) have different labels"
+    yield finding("conflicts", not found["num_groups"], text)
+    found = result["flat"]
+    text = f"{found['num_faces']:,} faces show nothing, {found['num_constant']:,} of them of one gray level"
+    yield finding("flat", not found["num_faces"], text)
+    found = result["images"]
+    kinds = ", ".join([*list(found["sizes"])[:3], *list(found["modes"])[:3]])
+    text = f"{found['num_outliers']:,} faces unlike most in size or mode ({kinds})"
+    yield finding("images", not found["num_outliers"], text)
+    found = result["pixels"]
+    text = f"train has mean {found['mean']:.4f} and spread {found['std']:.4f}"
+    if expected := PUBLISHED.get(result["dataset"], {}).get("pixels"):
+        text += f", the original {expected['mean']:.4f} and {expected['std']:.4f}"
+    if found["mirror"]:
+        text += f": this copy seems {', '.join(found['mirror'])}"
+    yield finding("pixels", not found["mirror"], text)
+
+
+def _decoded(dataset: Dataset, what: str) -> Iterator[tuple[np.ndarray, Image.Image]]:
+    """Pixels of every face, `(height, width)` if gray and else `(height, width, 3)`, and the face as it was stored."""
+    for row in tqdm(dataset.select_columns(["image"]).with_format(None), desc=what, unit="face"):
+        yield _pixels(row["image"]), row["image"]
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    if image.mode == "L" or image.mode[0] in "IF":  # I;16 and its like hold more than 8 bits and have no RGB
+        return np.asarray(image)
+    pixels = np.asarray(image.convert("RGB"))
+    is_gray = (pixels == pixels[..., :1]).all()
+    return np.ascontiguousarray(pixels[..., 0]) if is_gray else pixels
+
+
+def _hash(pixels: np.ndarray) -> str:
+    digest = hashlib.blake2b(f"{pixels.shape} {pixels.dtype}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels))
+    return digest.hexdigest()

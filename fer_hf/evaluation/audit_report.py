@@ -1,0 +1,133 @@
+"""An audit for human eyes: text for the terminal, and pictures. The numbers are those of [`fer_hf.data.audit`]."""
+
+from pathlib import Path
+
+import numpy as np
+from datasets import DatasetDict
+from matplotlib.figure import Figure
+
+from fer_hf.evaluation.plots import BLUE, GRAY, GREEN, ORANGE, plot_faces
+from fer_hf.evaluation.record import write_json
+
+
+def audit_text(result: dict) -> str:
+    """
+    An audit to be read at a glance: counts by split and class, then every finding on a line of its own.
+
+    Args:
+        result (`dict`): From [`~fer_hf.data.audit.audit`].
+
+    Returns:
+        `str`: Some 20 lines, at most 120 characters wide unless class names are long.
+    """
+    names = list(result["counts"]["train"])
+    widths = [max(len(name), 7) for name in names]
+    lines = [f"{result['dataset']}: {result['num_faces']:,} faces, {result['num_distinct']:,} distinct", ""]
+    lines.append(" " * 12 + "".join(f"{n:>{w + 2}}" for n, w in zip(names, widths, strict=True)) + "    total")
+    for split, counts in result["counts"].items():
+        cells = "".join(f"{c:>{w + 2},}" for c, w in zip(counts.values(), widths, strict=True))
+        lines.append(f"{split:<12}{cells}{result['num_rows'][split]:>9,}")
+    lines.append("")
+    for finding in result["findings"]:
+        lines.append(f"{'ok ' if finding['ok'] else '!! '} {finding['check']:<12} {finding['text']}")
+    return "\n".join(lines)
+
+
+def write_audit(result: dict, faces: DatasetDict, folder: str | Path) -> list[Path]:
+    """
+    Write `audit.json`, `class_balance.png`, `samples.png` and, where labels conflict, `conflicts.png`.
+
+    **The last two show faces of the data set. If these are real people, do not publish the pictures**: the terms of
+    FER-2013, RAF-DB and their like do not allow it.
+
+    Args:
+        result (`dict`): From [`~fer_hf.data.audit.audit`].
+        faces (`DatasetDict`): The faces that were audited.
+        folder (`str` or `Path`): Where the files go; made if need be.
+
+    Returns:
+        `list[Path]`: The files written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ["audit.json", "class_balance.png", "samples.png"] + ["conflicts.png"] * bool(
+        result["conflicts"]["groups"]
+    )
+    paths = [folder / name for name in names]
+    write_json(paths[0], result)
+    plot_class_balance(result, paths[1])
+    plot_faces(faces["train"], paths[2])
+    if len(paths) > 3:
+        plot_conflicts(result, faces, paths[3])
+    return paths
+
+
+def plot_class_balance(result: dict, path: str | Path) -> None:
+    """
+    Write the share of every class in every split, with the counts.
+
+    Args:
+        result (`dict`): From [`~fer_hf.data.audit.audit`].
+        path (`str` or `Path`): PNG file.
+    """
+    names = list(result["counts"]["train"])
+    splits = {split: counts for split, counts in result["counts"].items() if any(counts.values())}
+    figure = Figure(figsize=(8, 0.25 * len(splits) * len(names) + 1.4), layout="constrained")
+    axes = figure.subplots()
+    height = 0.8 / len(splits)
+    for number, (split, counts) in enumerate(splits.items()):
+        total = sum(counts.values())
+        shares = np.array([counts[name] for name in names]) / max(total, 1)
+        colour = (BLUE, ORANGE, GREEN, GRAY)[number % 4]
+        bars = axes.barh(np.arange(len(names)) + number * height, shares, height, color=colour)
+        bars.set_label(f"{split} ({total:,} faces)")
+        axes.bar_label(bars, [f"{counts[name]:,}" for name in names], padding=3, fontsize=8)
+    axes.set_yticks(np.arange(len(names)) + 0.4 - height / 2, names)
+    axes.invert_yaxis()  # the first class and the first split on top
+    axes.margins(x=0.1, y=0.02)
+    axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    axes.set_xlabel("share of the split")
+    axes.set_title(f"{result['dataset']}: classes by split", fontsize=11)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside lower center", ncols=len(splits), fontsize=9)
+    figure.savefig(path, dpi=150)
+
+
+def plot_conflicts(result: dict, faces: DatasetDict, path: str | Path, num_groups: int = 10, width: int = 6) -> None:
+    """
+    Write the worst conflicts: a row for each group of identical faces, with what each copy is called and where.
+
+    The picture shows faces of the data set. If these are real people, do not publish it.
+
+    Args:
+        result (`dict`): From [`~fer_hf.data.audit.audit`].
+        faces (`DatasetDict`): The faces that were audited.
+        path (`str` or `Path`): PNG file.
+        num_groups (`int`, defaults to 10): Rows at most.
+        width (`int`, defaults to 6): Copies shown at most of a group, every label before a second of the same.
+    """
+    groups = [_labels_in_turn(group) for group in result["conflicts"]["groups"][:num_groups]]
+    columns = min(width, max(map(len, groups)))
+    figure = Figure(figsize=(1.5 * max(columns, 3), 1.85 * len(groups) + 0.6), layout="constrained")
+    grid = figure.subplots(len(groups), columns, squeeze=False)
+    for row, group in enumerate(groups):
+        for column in range(columns):
+            axes = grid[row, column]
+            axes.axis("off")
+            if column < len(group):
+                face = group[column]
+                axes.imshow(faces[face["split"]][face["index"]]["image"], cmap="gray", vmin=0, vmax=255)
+                axes.set_title(f"{face['label']}\n{face['split']} {face['row']}", fontsize=8)
+    found = result["conflicts"]
+    figure.suptitle(f"{found['num_groups']:,} groups of identical faces with different labels", fontsize=10)
+    figure.savefig(path, dpi=100)
+
+
+def _labels_in_turn(group: list[dict]) -> list[dict]:
+    """The first copy of every label, then the second ones, and so on."""
+    seen, turns = {}, []
+    for face in group:
+        seen[face["label"]] = seen.get(face["label"], -1) + 1
+        turns.append(seen[face["label"]])
+    return [group[i] for i in np.argsort(turns, kind="stable")]
