@@ -181,6 +181,14 @@ def test_a_truncated_file_is_refused(tmp_path, suffix, share):
     assert_refused(path, "not a readable image")
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("missing", [1, 12, 20])
+def test_a_file_without_its_last_bytes_is_refused(tmp_path, suffix, missing):
+    path = save(tmp_path / f"face.{suffix}", noise(48, 48, 3))
+    path.write_bytes(path.read_bytes()[:-missing])
+    assert_refused(path, "not a readable image (image file is truncated")
+
+
 @pytest.mark.parametrize(
     "content", [b"hello", b"\0" * 1000, b"<svg/>", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"]
 )

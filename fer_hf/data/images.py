@@ -38,6 +38,7 @@ MAX_BYTES = 100_000_000
 
 # By name, because some of Pillow's other formats start programs (EPS starts Ghostscript).
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+_PNG_END = b"IEND\xaeB`\x82"
 _GRAY_MODES = {"1", "L", "LA"}
 _SIXTEEN_BIT_MODES = {"I;16", "I;16B", "I;16L", "I;16N"}
 _COLOUR_MODES = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
@@ -93,6 +94,8 @@ def encoded_image(path: str | os.PathLike, mode: str | None = None, size: tuple[
         with image:
             _check(path, image, size)
             image.load()
+            if image.format == "PNG" and _PNG_END not in content:  # Pillow stops caring after the last pixel
+                raise OSError("image file is truncated")
             if _is_plain(image, content, mode):
                 return content
             return _png(_convert(image, mode))
