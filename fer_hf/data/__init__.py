@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import DatasetDict
 
-from fer_hf.data import fer2013, rafdb, synthetic
+from fer_hf.data import fer2013, imagefolder, rafdb, synthetic
 from fer_hf.data.builder import build, content_fingerprint
 from fer_hf.errors import DataError
 
@@ -14,6 +14,7 @@ from fer_hf.errors import DataError
 # What `load_dataset` knows: name -> function that describes the data set as a `Source`.
 SOURCES = {
     "fer2013": fer2013.source,
+    "imagefolder": imagefolder.source,
     "rafdb": rafdb.source,
     "synthetic": synthetic.source,
 }
@@ -36,7 +37,7 @@ def load_dataset(
     Args:
         name (`str`):
             `"fer2013"` or `"rafdb"` (your own copy, see [`fer2013.source`] and [`rafdb.source`] for the layouts),
-            or `"synthetic"` (drawn faces, for trying
+            `"imagefolder"` (your own images, see [`imagefolder.source`]) or `"synthetic"` (drawn faces, for trying
             things out, see [`synthetic.source`]).
         data_dir (`str` or `os.PathLike`, *optional*):
             The folder with the data set's files. Needed by every data set but `"synthetic"`. Nothing is downloaded.
