@@ -120,7 +120,7 @@ def source(
 
     size = ALIGNED_SIZE if image == "aligned" else None
     features = face_features(**extra)
-    described = json.dumps(["rafdb", FORMAT_VERSION, layout, image, validation_fraction, split_seed])
+    described = json.dumps(["rafdb", FORMAT_VERSION, layout, image, validation_fraction, split_seed, sorted(extra)])
     return Source(
         name="rafdb",
         fingerprint=fingerprint(described, root, [*files, *(face["image"] for face in faces.values())]),
@@ -229,7 +229,7 @@ def _annotate(
         if path is None:
             face |= dict.fromkeys(columns)
         else:
-            face |= read_file(Path(path))
+            face |= read_file(path)
             files.append(path)
     if unused:
         raise DataError(

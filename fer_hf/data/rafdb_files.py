@@ -133,7 +133,7 @@ def read_votes(path: Path) -> dict[Key, tuple[str, list[float]]]:
     return faces
 
 
-def read_attributes(path: Path) -> dict:
+def read_attributes(path: str | Path) -> dict:
     """
     `Annotation/manual/<name>_manu_attri.txt`: five lines with x and y of a landmark, then the codes of [`ATTRIBUTES`].
 
@@ -158,7 +158,7 @@ def read_attributes(path: Path) -> dict:
     return found
 
 
-def read_box(path: Path) -> dict:
+def read_box(path: str | Path) -> dict:
     """
     `Annotation/boundingbox/<name>_boundingbox.txt`: left, top, right and bottom of the face.
 
@@ -174,11 +174,11 @@ def read_box(path: Path) -> dict:
     return {"bounding_box": [left, top, right, bottom]}
 
 
-def _text(path: Path) -> str:
+def _text(path: str | Path) -> str:
     return read_bytes(path).decode("utf-8-sig", errors="replace")
 
 
-def _lines(path: Path) -> list[tuple[str, list[str]]]:
+def _lines(path: str | Path) -> list[tuple[str, list[str]]]:
     """Every line as where it stands and its words; blank lines at the end are none."""
     lines = _text(path).rstrip().splitlines()
     return [(f"{path}, line {number}", line.split()) for number, line in enumerate(lines, start=1)]
