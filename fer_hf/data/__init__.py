@@ -6,13 +6,18 @@ from typing import Any
 
 from datasets import DatasetDict
 
-from fer_hf.data import fer2013, synthetic
+from fer_hf.data import fer2013, imagefolder, rafdb, synthetic
 from fer_hf.data.builder import build, content_fingerprint
 from fer_hf.errors import DataError
 
 
 # What `load_dataset` knows: name -> function that describes the data set as a `Source`.
-SOURCES = {"fer2013": fer2013.source, "synthetic": synthetic.source}
+SOURCES = {
+    "fer2013": fer2013.source,
+    "imagefolder": imagefolder.source,
+    "rafdb": rafdb.source,
+    "synthetic": synthetic.source,
+}
 
 __all__ = ["DataError", "content_fingerprint", "load_dataset"]
 
@@ -31,8 +36,9 @@ def load_dataset(
 
     Args:
         name (`str`):
-            `"fer2013"` (your own copy, see [`fer2013.source`] for the layouts) or `"synthetic"` (drawn faces, for
-            trying things out, see [`synthetic.source`]).
+            `"fer2013"` or `"rafdb"` (your own copy, see [`fer2013.source`] and [`rafdb.source`] for the layouts),
+            `"imagefolder"` (your own images, see [`imagefolder.source`]) or `"synthetic"` (drawn faces, for trying
+            things out, see [`synthetic.source`]).
         data_dir (`str` or `os.PathLike`, *optional*):
             The folder with the data set's files. Needed by every data set but `"synthetic"`. Nothing is downloaded.
         cache_dir (`str` or `os.PathLike`, *optional*):

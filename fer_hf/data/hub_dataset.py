@@ -1,0 +1,213 @@
+"""Data sets of the Hugging Face Hub (or a local folder that `datasets` understands), with labels aligned by name."""
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+
+import datasets
+import numpy as np
+import pyarrow.compute as pc
+from datasets.table import embed_table_storage
+
+from fer_hf.data.imagefolder import match_labels
+from fer_hf.data.source import face_features
+from fer_hf.data.splits import carve
+from fer_hf.errors import DataError
+from fer_hf.labels import EXPRESSIONS, EXPRESSIONS_WITH_CONTEMPT
+
+
+logger = logging.getLogger(__name__)
+
+# Every option of `load`, and its default.
+OPTIONS = {
+    "image_column_name": "image",
+    "label_column_name": "label",
+    "label_map": None,
+    "config_name": None,
+    "revision": None,
+    "train_split": None,
+    "validation_split": None,
+    "test_split": None,
+    "validation_fraction": 0.1,
+    "split_seed": 42,
+}
+
+# Where a split is not named by option, the first of these that is there.
+_SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+_LABEL_DTYPES = {"string", "large_string", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+
+
+def load(name: str, cache_dir: str | os.PathLike | None = None, **options) -> datasets.DatasetDict:
+    """
+    A data set of the Hub, reduced to the columns `image`, `label` (canonical order) and `row` (the position in the
+    Hub's own split, from 0). Images are taken as they are, and their bytes stand in the tables.
+
+    Labels are understood by name, never by number: the names of the label column's `ClassLabel`, or its strings, mean
+    what [`~fer_hf.labels.canonical_name`] or `label_map` says. A column of bare integers is refused without a
+    `label_map`. Contempt is an eighth class where the data set has it.
+
+    Args:
+        name (`str`):
+            `"<owner>/<name>"` on the Hub, or the path of a local folder.
+        cache_dir (`str` or `os.PathLike`, *optional*):
+            Where the tables go. Defaults to the cache of `datasets`.
+        image_column_name, label_column_name (`str`, *optional*, default to `"image"` and `"label"`):
+            Columns to use.
+        label_map (`Mapping[str, str | None]`, *optional*):
+            What names mean that are not known, such as `{"glad": "happy", "0": "angry", "blurred": None}`. With `None`
+            the rows are left out, and counted in the log.
+        config_name, revision (`str`, *optional*):
+            Which configuration and which state of the repository. Only with a revision that is a commit do the data
+            stay the same for ever.
+        train_split, validation_split, test_split (`str`, *optional*):
+            What the splits are called there. By default `train`; `validation`, `valid`, `val` or `dev`; `test`; those
+            that are not there are left out.
+        validation_fraction, split_seed (*optional*, default to 0.1 and 42):
+            As in [`fer_hf.data.imagefolder.source`]: where there is no validation split, it is carved from train.
+
+    Returns:
+        `datasets.DatasetDict`: Of `train`, `validation` and `test` those that are there.
+
+    Raises:
+        `DataError`: If the data set cannot be reached, has no such column or split, or its labels have no names.
+
+    Example:
+
+    ```python
+    >>> from fer_hf.data import hub_dataset
+    >>> faces = hub_dataset.load("owner/faces", label_column_name="emotion", revision="main")
+    ```
+    """
+    if unknown := sorted(set(options) - set(OPTIONS)):
+        raise DataError(
+            f"A data set of the Hub has no option {', '.join(map(repr, unknown))}. Its options are "
+            f"{', '.join(sorted(OPTIONS))}."
+        )
+    options = OPTIONS | options
+    tables = _choose_splits(name, _load(name, cache_dir, options), options)
+    columns = (options["image_column_name"], options["label_column_name"])
+    for split, table in tables.items():
+        for column in columns:
+            if column not in table.column_names:
+                raise DataError(
+                    f"{name}, {split}: no column {column!r}; there are {', '.join(table.column_names)}. Name the "
+                    "right one with `image_column_name` or `label_column_name`."
+                )
+
+    labels = {split: _label_names(name, split, table, columns[1]) for split, table in tables.items()}
+    found = sorted({label for names in labels.values() for label in names})
+    meaning = _match(name, found, options["label_map"], columns[1])
+    classes = EXPRESSIONS_WITH_CONTEMPT if "contempt" in meaning.values() else EXPRESSIONS
+    tables = {
+        split: _reduce(name, split, table, columns[0], [meaning[label] for label in labels[split]], classes)
+        for split, table in tables.items()
+    }
+    if "train" in tables and "validation" not in tables and options["validation_fraction"] != 0:
+        train = tables["train"]
+        kept, carved = carve(np.array(train["label"]), options["validation_fraction"], options["split_seed"])
+        tables["train"], tables["validation"] = train.select(kept), train.select(carved)
+        logger.info(f"{name}: no validation split, so {len(carved):,} of {len(train):,} training faces are taken out")
+    return datasets.DatasetDict({split: tables[split] for split in _SPLIT_NAMES if split in tables})
+
+
+def _load(name: str, cache_dir: str | os.PathLike | None, options: dict) -> datasets.DatasetDict:
+    is_folder = os.path.isdir(os.path.expanduser(name))
+    if not is_folder and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        raise DataError(f"{name!r} is neither a folder nor the name of a data set on the Hub, such as 'owner/faces'.")
+    try:
+        return datasets.load_dataset(
+            os.path.expanduser(name) if is_folder else name,
+            name=options["config_name"],
+            revision=None if is_folder else options["revision"],
+            cache_dir=None if cache_dir is None else os.path.abspath(os.path.expanduser(cache_dir)),
+        )
+    # Offline and not found are among the OSErrors, a script or a wrong configuration are the others.
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        reason = " ".join(str(error).split())
+        reason = reason if len(reason) <= 200 else reason[:197] + "..."
+        raise DataError(
+            f"{name}: cannot be loaded ({reason}). Check name, configuration, revision and network; with "
+            "HF_HUB_OFFLINE=1 only what was loaded before is there."
+        ) from error
+
+
+def _choose_splits(name: str, tables: datasets.DatasetDict, options: dict) -> dict[str, datasets.Dataset]:
+    chosen = {}
+    for split, usual in _SPLIT_NAMES.items():
+        wanted = options[f"{split}_split"]
+        if wanted is not None and wanted not in tables:
+            raise DataError(f"{name}: no split {wanted!r} for `{split}_split`; there are {', '.join(tables)}.")
+        wanted = wanted or next((candidate for candidate in usual if candidate in tables), None)
+        if wanted in chosen.values():
+            raise DataError(f"{name}: the split {wanted!r} is asked for twice, the second time as `{split}_split`.")
+        if wanted is not None:
+            chosen[split] = wanted
+    if not chosen:
+        raise DataError(
+            f"{name}: no split is called train, validation or test. Name them, as in "
+            f"train_split={next(iter(tables))!r}; there are {', '.join(tables)}."
+        )
+    if unused := [split for split in tables if split not in chosen.values()]:
+        logger.warning(f"{name}: splits that are not used: {', '.join(unused)}")
+    return {split: tables[wanted] for split, wanted in chosen.items()}
+
+
+def _label_names(name: str, split: str, table: datasets.Dataset, column: str) -> list[str]:
+    """The label of every row, as a name or as a number in decimal."""
+    feature, values = table.features[column], table.with_format("arrow")[column][:].to_pylist()
+    is_class_label = isinstance(feature, datasets.ClassLabel)
+    if not is_class_label and getattr(feature, "dtype", "") not in _LABEL_DTYPES:
+        raise DataError(
+            f"{name}, {split}: the column {column!r} is no label: {feature}. It must hold classes, strings or whole "
+            "numbers; name another one with `label_column_name`."
+        )
+    # -1 is how unlabelled test splits are published.
+    if missing := sum(value is None or (is_class_label and value < 0) for value in values):
+        raise DataError(
+            f"{name}, {split}: rows without a label: {missing:,} of {len(values):,}. Choose labelled splits with "
+            "`train_split`, `validation_split` and `test_split`."
+        )
+    return [feature.int2str(value) if is_class_label else str(value) for value in values]
+
+
+def _match(name: str, found: list[str], label_map: Mapping | None, column: str) -> dict[str, str | None]:
+    if label_map is None and all(re.fullmatch("-?[0-9]+", label) for label in found):
+        raise DataError(
+            f"{name}: the classes in the column {column!r} have no names, only the numbers {', '.join(found)[:60]}. "
+            "Numbers are not guessed: say what they mean, such as label_map={'0': 'angry', '1': 'fear'}."
+        )
+    return match_labels(found, label_map, name, "class")
+
+
+def _reduce(
+    name: str, split: str, table: datasets.Dataset, column: str, meanings: list[str | None], classes: tuple[str, ...]
+) -> datasets.Dataset:
+    """The table with image, label and row, without the rows that mean nothing."""
+    feature = table.features[column]
+    if not isinstance(feature, datasets.Image) and getattr(feature, "dtype", "") not in ("binary", "large_binary"):
+        raise DataError(
+            f"{name}, {split}: the column {column!r} holds no images: {feature}. Name another one with "
+            "`image_column_name`."
+        )
+    table = table.select_columns([column])
+    if column != "image":
+        table = table.rename_column(column, "image")
+    table = table.cast_column("image", datasets.Image())
+    images = [chunk for chunk in table.data.column("image").chunks if len(chunk)]
+    if empty := sum(pc.and_(c.field("bytes").is_null(), c.field("path").is_null()).true_count for c in images):
+        raise DataError(f"{name}, {split}: rows without an image: {empty:,} of {len(table):,}. Correct the data set.")
+    if any(chunk.field("bytes").null_count for chunk in images):
+        # Files are only pointed to: another copy of the table must not depend on them.
+        table = table.with_format("arrow").map(embed_table_storage, batched=True).with_format(None)
+
+    labels = np.array([-1 if meaning is None else classes.index(meaning) for meaning in meanings], dtype=np.int64)
+    table = table.add_column("label", labels, feature=face_features(classes)["label"])
+    table = table.add_column("row", np.arange(len(labels)), feature=face_features(classes)["row"])
+    kept = np.flatnonzero(labels >= 0)
+    if not len(kept):
+        raise DataError(f"{name}, {split}: no row is left. Check `label_map`.")
+    if len(kept) < len(labels):
+        logger.info(f"{name}, {split}: rows left out by `label_map`: {len(labels) - len(kept):,} of {len(labels):,}")
+        table = table.select(kept)
+    return table

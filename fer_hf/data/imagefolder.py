@@ -1,0 +1,206 @@
+"""Images of the user's own in folders: `<split>/<label>/*`, where splits and labels are known by their names."""
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from fer_hf.data.images import entries, find_images, fingerprint, is_image, make_shards, read
+from fer_hf.data.source import Source, face_features
+from fer_hf.data.splits import carve
+from fer_hf.errors import DataError
+from fer_hf.labels import EXPRESSIONS, EXPRESSIONS_WITH_CONTEMPT, canonical_name
+
+
+logger = logging.getLogger(__name__)
+
+# Part of every fingerprint: raise it when the same files are to give other tables, and old caches are left alone.
+FORMAT_VERSION = 1
+
+# What folders of a split may be called, in any case of letters.
+SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
+
+
+def source(
+    data_dir: str | os.PathLike,
+    label_map: Mapping[str, str | None] | None = None,
+    validation_fraction: float = 0.1,
+    split_seed: int = 42,
+) -> Source:
+    """
+    Any `<split>/<label>/*`: splits named `train`, `validation` (or `valid`, `val`) and `test`, of which one is enough.
+
+    Images keep their size, and gray ones stay gray; what becomes of palettes, transparency, animations and the like
+    stands in [`fer_hf.data.images`]. Labels are the names of the folders below a split, understood through
+    [`~fer_hf.labels.canonical_name`] (`Happiness`, `happy` and `joy` mean the same, and such folders are merged) or
+    `label_map`. `label` has the seven expressions, and contempt as the eighth where one of the folders is contempt.
+    `row` counts the images of a split's folder from 0, sorted by path. Folders below a label's are searched, too.
+
+    Args:
+        data_dir (`str` or `os.PathLike`):
+            The folder that holds the splits.
+        label_map (`Mapping[str, str | None]`, *optional*):
+            What folder names mean that are not known: `{"glad": "happy", "blurred": None}`. With `None`, the folder is
+            left out, and its images are counted in the log. It goes before what is known.
+        validation_fraction (`float`, *optional*, defaults to 0.1):
+            Share of the training images that become `validation` (stratified, said in the log) where that folder is
+            missing; 0 for no such split.
+        split_seed (`int`, *optional*, defaults to 42):
+            Decides which.
+
+    Returns:
+        `Source`: Its fingerprint covers every byte of the images that are read.
+
+    Raises:
+        `DataError`: If there is no split, a folder's name is not known (all such are listed), or a file is not what it
+            should be.
+    """
+    folder = Path(data_dir).expanduser().absolute()
+    label_folders = {split: _label_folders(root, split) for split, root in _find_splits(folder).items()}
+    found = {entry.name for folders in label_folders.values() for entry in folders}
+    meaning = match_labels(sorted(found), label_map, str(folder), "folder")
+    names = EXPRESSIONS_WITH_CONTEMPT if "contempt" in meaning.values() else EXPRESSIONS
+
+    faces = {
+        split: [
+            {"image": path, "label": names.index(meaning[label])}
+            for label, path in _labelled_images(folder, folders)
+            if meaning[label] is not None
+        ]
+        for split, folders in label_folders.items()
+    }
+    for split, images in faces.items():
+        if not images:
+            raise DataError(f"{folder}: no image in {split}. Put images into {split}/<label>, or remove the folder.")
+        images.sort(key=lambda face: face["image"])
+        for row, face in enumerate(images):
+            face["row"] = row
+    _report_left_out(label_folders, meaning)
+
+    if "train" in faces and "validation" not in faces and validation_fraction != 0:
+        labels = np.array([face["label"] for face in faces["train"]])
+        kept, carved = carve(labels, validation_fraction, split_seed)
+        faces["validation"] = [faces["train"][i] for i in carved]
+        faces["train"] = [faces["train"][i] for i in kept]
+        logger.info(
+            f"{folder}: no folder {' or '.join(SPLIT_NAMES['validation'])}, so {len(carved):,} of {len(labels):,} "
+            "training images are taken out for validation"
+        )
+
+    features = face_features(names)
+    described = json.dumps(["imagefolder", FORMAT_VERSION, meaning, validation_fraction, split_seed])
+    return Source(
+        name="imagefolder",
+        fingerprint=fingerprint(described, folder, [face["image"] for images in faces.values() for face in images]),
+        features=features,
+        shards={split: make_shards(faces[split], features) for split in SPLIT_NAMES if split in faces},
+        read=read,
+    )
+
+
+def match_labels(
+    names: Iterable[str], label_map: Mapping[str, str | None] | None, where: str, kind: str
+) -> dict[str, str | None]:
+    """
+    What label names of someone else's mean.
+
+    Args:
+        names (`Iterable[str]`):
+            Their names.
+        label_map (`Mapping[str, str | None]`, *optional*):
+            The meaning of some, which goes before what is known; `None` for those to leave out.
+        where (`str`):
+            Begins every complaint.
+        kind (`str`):
+            What carries the names, such as `"folder"`.
+
+    Returns:
+        `dict[str, str | None]`: For each name one of [`~fer_hf.labels.EXPRESSIONS_WITH_CONTEMPT`], or `None`.
+
+    Raises:
+        `DataError`: If `label_map` is no such mapping or names something that is not there, or if names are not known;
+            then they are all listed.
+    """
+    names = list(names)
+    if label_map is not None and not isinstance(label_map, Mapping):
+        raise DataError(f"`label_map` must map names to expressions or null, got {label_map!r}.")
+    label_map = {
+        str(name): meaning for name, meaning in (label_map or {}).items()
+    }  # YAML reads the name 1 as a number
+    for name, meaning in label_map.items():
+        if meaning is not None and meaning not in EXPRESSIONS_WITH_CONTEMPT:
+            accepted = ", ".join(EXPRESSIONS_WITH_CONTEMPT)
+            raise DataError(
+                f"`label_map` gives {name!r} the meaning {meaning!r}; it must be one of {accepted}, or null."
+            )
+    if absent := [name for name in label_map if name not in names]:
+        raise DataError(
+            f"{where}: `label_map` has {', '.join(map(repr, absent))}, but there is no such {kind}; there are "
+            f"{', '.join(map(repr, names))}. Names are compared letter by letter."
+        )
+    matched = {name: label_map[name] if name in label_map else canonical_name(name) for name in names}
+    if unknown := [name for name, meaning in matched.items() if meaning is None and name not in label_map]:
+        raise DataError(
+            f"{where}: no known expression in {kind} {', '.join(map(repr, unknown))}. Say what each means, such as "
+            f"label_map={{{unknown[0]!r}: 'happy'}}; None leaves its images out."
+        )
+    return matched
+
+
+def _find_splits(folder: Path) -> dict[str, Path]:
+    wanted = "train, validation (or valid, val) or test, each with a folder per expression"
+    if not folder.is_dir():
+        state = "is a file" if folder.exists() else "does not exist"
+        raise DataError(f"{folder} {state}. `data_dir` must be the folder that holds {wanted}.")
+    splits, others = {}, []
+    for entry in entries(folder):
+        split = next((split for split, names in SPLIT_NAMES.items() if entry.name.lower() in names), None)
+        if split is None or not entry.is_dir():
+            others.append(entry.name)
+        elif split in splits:
+            raise DataError(f"{entry.path}: a second folder for {split} beside {splits[split]}. Merge or remove one.")
+        else:
+            splits[split] = Path(entry.path)
+    if not splits:
+        raise DataError(f"{folder} has no folder {wanted}. It holds: {', '.join(others[:10]) or 'nothing'}.")
+    if others:
+        logger.warning(f"{folder}: not read, because it is no split: {', '.join(others)}")
+    return splits
+
+
+def _label_folders(root: Path, split: str) -> list[os.DirEntry]:
+    folders, others = [], []
+    for entry in entries(root):
+        if entry.is_dir():
+            folders.append(entry)
+        elif is_image(entry.name):
+            raise DataError(f"{entry.path}: an image outside of the label folders. Move it into {split}/<label>.")
+        else:
+            others.append(entry.path)
+    _report_others(root, others)
+    return folders
+
+
+def _labelled_images(folder: Path, label_folders: list[os.DirEntry]) -> Iterable[tuple[str, str]]:
+    for entry in label_folders:
+        images, others = find_images(entry.path, above=(folder, Path(entry.path).parent))
+        _report_others(entry.path, others)
+        if not images:
+            logger.warning(f"{entry.path}: no image in this folder")
+        for path in images:
+            yield entry.name, path
+
+
+def _report_others(folder: str | os.PathLike, others: list[str]):
+    if others:
+        logger.warning(f"{folder}: files that are no images and are not read: {len(others):,}, such as {others[0]}")
+
+
+def _report_left_out(label_folders: dict[str, list[os.DirEntry]], meaning: dict[str, str | None]):
+    for split, folders in label_folders.items():
+        for entry in folders:
+            if meaning[entry.name] is None:
+                logger.info(f"{split}: {entry.name!r} is left out, images: {len(find_images(entry.path)[0]):,}")
