@@ -16,6 +16,7 @@ from pathlib import Path
 from transformers import EarlyStoppingCallback, set_seed
 
 from fer_hf.data.collator import FaceCollator
+from fer_hf.data.fast import training_faces
 from fer_hf.evaluation import finish_run
 from fer_hf.hub import write_model_card
 from fer_hf.metrics import classification_metrics
@@ -54,7 +55,9 @@ def main() -> None:
     trainer = FerTrainer(
         model=model,
         args=args,
-        train_dataset=faces["train"],
+        train_dataset=training_faces(
+            faces["train"], processor, data_args.augmentation, data_args.data_path, args.seed
+        ),
         eval_dataset=faces["validation"],
         data_collator=FaceCollator(processor),
         compute_metrics=classification_metrics,

@@ -6,13 +6,12 @@ from conftest import tiny_vit_config
 from transformers import TrainerCallback, ViTForImageClassification
 
 from fer_hf.data.collator import FaceCollator
-from fer_hf.data.sampling import EpochSampler, inverse_frequency_weights, sampling_weights
-from fer_hf.errors import BadInputError
+from fer_hf.data.fast import training_faces
 from fer_hf.metrics import classification_metrics
 from fer_hf.training import FerTrainer, FerTrainingArguments, GradualUnfreezing
 
 
-def make_trainer(faces, processor, folder, model=None, callbacks=(), sampler="none", **flags):
+def make_trainer(faces, processor, folder, model=None, callbacks=(), sampler="none", train=None, **flags):
     torch.manual_seed(0)
     model = model or ViTForImageClassification(tiny_vit_config(hidden_dropout_prob=0.1))
     flags = {
@@ -28,7 +27,7 @@ def make_trainer(faces, processor, folder, model=None, callbacks=(), sampler="no
     return FerTrainer(
         model=model,
         args=FerTrainingArguments(output_dir=str(folder), **flags),
-        train_dataset=faces["train"],
+        train_dataset=train or faces["train"],
         eval_dataset=faces["validation"],
         data_collator=FaceCollator(processor),
         compute_metrics=classification_metrics,
@@ -95,19 +94,59 @@ def test_the_selected_epochs_weights_are_restored_whole(drawn_faces, processor, 
         assert moved(notes[0].by_step[last], weights(trainer.model))
 
 
-@pytest.mark.parametrize("sampler", ["none", "inverse_frequency"])
-def test_a_resumed_run_equals_an_uninterrupted_one(drawn_faces, processor, tmp_path, sampler):
+RESUMED = [  # sampler, augmentation and data path (or the table itself), workers
+    ("none", None, None, 0),
+    ("inverse_frequency", None, None, 0),
+    ("none", "fer48", "fast", 0),
+    ("inverse_frequency", "fer48", "fast", 2),
+    ("class_balanced", "transfer", "plain", 0),
+    ("none", "vit_rafdb", "plain", 2),
+]
+
+
+@pytest.mark.parametrize(("sampler", "augmentation", "path", "workers"), RESUMED)
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    drawn_faces, processor, tmp_path, sampler, augmentation, path, workers
+):
     flags = {"save_strategy": "steps", "save_steps": 5, "eval_strategy": "steps", "eval_steps": 5}
-    flags |= {"save_total_limit": None, "load_best_model_at_end": False}
-    whole = make_trainer(drawn_faces, processor, tmp_path / "a", callbacks=[schedule], sampler=sampler, **flags)
+    flags |= {"save_total_limit": None, "load_best_model_at_end": False, "dataloader_num_workers": workers}
+
+    def trainer(folder):
+        train = path and training_faces(drawn_faces["train"], processor, augmentation, path)
+        return make_trainer(drawn_faces, processor, folder, None, [schedule], sampler, train, **flags)
+
+    whole = trainer(tmp_path / "a")
     whole.train()
     assert whole.state.global_step == 28
     for step in (5, 15):  # in the middle of epoch 0, head only, and of epoch 2, two layers thawed
-        again = make_trainer(
-            drawn_faces, processor, tmp_path / f"b{step}", callbacks=[schedule], sampler=sampler, **flags
-        )
+        again = trainer(tmp_path / f"b{step}")
+        torch.rand(step)  # what the surroundings draw must not matter
         again.train(resume_from_checkpoint=str(tmp_path / "a" / f"checkpoint-{step}"))
         assert moved(weights(whole.model), weights(again.model)) == set()
+
+
+def test_both_paths_train_the_same_model(drawn_faces, processor, tmp_path):
+    trained = {}
+    for path in ("fast", "plain", None):
+        train = path and training_faces(drawn_faces["train"], processor, "none", path)
+        trainer = make_trainer(drawn_faces, processor, tmp_path / str(path), train=train, num_train_epochs=1)
+        trainer.train()
+        trained[path] = weights(trainer.model)
+    assert moved(trained["fast"], trained["plain"]) == moved(trained["fast"], trained[None]) == set()
+
+
+def test_augmentation_follows_the_epoch(drawn_faces, processor, tmp_path):
+    train = training_faces(drawn_faces["train"], processor, "fer48", "fast")
+    seen = []
+
+    class Look(TrainerCallback):
+        def on_epoch_end(self, *args, **kwargs):
+            seen.append(train[0]["pixel_values"])
+
+    make_trainer(drawn_faces, processor, tmp_path, None, [lambda _: Look()], train=train, num_train_epochs=3).train()
+    assert not any(torch.equal(seen[i], seen[j]) for i, j in [(0, 1), (0, 2), (1, 2)])
+    train.set_epoch(1)
+    assert torch.equal(train[0]["pixel_values"], seen[1])
 
 
 def test_logs_carry_the_number_of_trainable_parameters(drawn_faces, processor, tmp_path):
@@ -116,32 +155,3 @@ def test_logs_carry_the_number_of_trainable_parameters(drawn_faces, processor, t
     logged = [e["trainable_parameters"] for e in trainer.state.log_history if "loss" in e]
     layer = sum(p.numel() for p in trainer.model.vit.layers[2].parameters())
     assert logged == [32 * 7 + 7, 32 * 7 + 7 + layer]
-
-
-def test_an_epochs_order_depends_on_seed_and_epoch_alone():
-    sampler = EpochSampler(50, seed=3)
-    first = list(sampler)
-    assert sorted(first) == list(range(50))
-    torch.rand(7)
-    assert list(sampler) == first
-    sampler.set_epoch(1)
-    assert list(sampler) != first
-    assert list(EpochSampler(50, seed=4)) != first
-
-
-def test_inverse_frequency_weights_draw_every_class_equally_often():
-    labels = torch.tensor([0] * 90 + [1] * 9 + [2])
-    weights = inverse_frequency_weights(labels)
-    assert weights[0] == pytest.approx(1 / 90)
-    many = torch.cat([labels[list(_at(EpochSampler(100, 0, weights), epoch))] for epoch in range(60)])
-    assert torch.bincount(many) / len(many) == pytest.approx([1 / 3] * 3, abs=0.02)
-
-
-def _at(sampler, epoch):
-    sampler.set_epoch(epoch)
-    return sampler
-
-
-def test_an_unknown_sampler_is_refused(drawn_faces):
-    with pytest.raises(BadInputError, match="`sampler` must be one of none, inverse_frequency, got 'balanced'"):
-        sampling_weights("balanced", drawn_faces["train"])

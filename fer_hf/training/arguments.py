@@ -15,7 +15,9 @@ from datasets import DatasetDict
 from transformers import HfArgumentParser, TrainingArguments
 
 from fer_hf.data import load_dataset
-from fer_hf.data.sampling import SAMPLERS
+from fer_hf.data.fast import DATA_PATHS
+from fer_hf.data.sampling import SAMPLERS, oversample
+from fer_hf.data.transforms import AUGMENTATIONS
 from fer_hf.errors import BadInputError
 from fer_hf.models import HEADS
 
@@ -67,13 +69,29 @@ class DataArguments:
         default=None, metadata={"help": "Validate and test on the first N faces of each split only."}
     )
     sampler: str = field(default="none", metadata={"help": "How training faces are drawn.", "choices": list(SAMPLERS)})
+    oversample: str | None = field(
+        default=None,
+        metadata={"help": "Expression whose training faces are made four times as many, mirrored and rotated."},
+    )
+    augmentation: str = field(
+        default="none", metadata={"help": "How training faces are augmented.", "choices": list(AUGMENTATIONS)}
+    )
+    data_path: str = field(
+        default="auto",
+        metadata={
+            "help": "How training faces reach the model: fast (whole uint8 batches), plain (PIL images), or auto, "
+            "which is fast where it can be.",
+            "choices": list(DATA_PATHS),
+        },
+    )
 
     def load(self, **kwargs: Any) -> DatasetDict:
         """
         The `DatasetDict` these flags describe; keyword arguments are passed on to the loader.
 
         Raises:
-            BadInputError: As [`~fer_hf.data.load_dataset`], and if `dataset_options` is no map.
+            BadInputError: As [`~fer_hf.data.load_dataset`], if `dataset_options` is no map, and if no training face
+                shows `oversample`.
         """
         options = self.dataset_options or {}
         try:
@@ -87,6 +105,8 @@ class DataArguments:
         for split, limit in limits.items():
             if limit is not None and split in faces:
                 faces[split] = faces[split].select(range(min(limit, len(faces[split]))))
+        if self.oversample is not None:
+            faces["train"] = oversample(faces["train"], self.oversample)
         return faces
 
 

@@ -1,9 +1,25 @@
-"""What a user sees while a run trains."""
+"""What a user sees while a run trains, and the epoch that a data set is told."""
 
 import sys
 
 from tqdm.auto import tqdm
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class EpochCallback(TrainerCallback):
+    """
+    Tells a data set its epoch. accelerate does so only where no sampler has an epoch of its own.
+
+    Args:
+        dataset: With `set_epoch`.
+    """
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        """Also right after a resume in the middle of an epoch, where `state.epoch` is a fraction."""
+        self.dataset.set_epoch(int(state.epoch or 0))
 
 
 class BarCallback(ProgressCallback):

@@ -6,8 +6,8 @@ import torch
 from torch.utils.data import Dataset, Sampler
 from transformers import PrinterCallback, ProgressCallback, Trainer
 
-from fer_hf.data.sampling import EpochSampler, sampling_weights
-from fer_hf.training.callbacks import BarCallback, LogLineCallback
+from fer_hf.data.sampling import epoch_sampler
+from fer_hf.training.callbacks import BarCallback, EpochCallback, LogLineCallback
 from fer_hf.training.unfreezing import count_parameters, frozen_to_eval
 
 
@@ -22,6 +22,8 @@ class FerTrainer(Trainer):
       under names that differ from those in memory for ViT and others, and so keeps the encoder it has
       (https://github.com/huggingface/transformers/issues/43701; delete when that is fixed in our floor).
     - The order of the training faces is a pure function of (seed, epoch), weighted or not.
+    - A training set with an epoch ([`~fer_hf.data.fast.TrainingFaces`]) is told it, and its uint8 batches become pixel
+      values on the model's device.
     - Logs carry `trainable_parameters`, and show as one short line each.
 
     Args:
@@ -34,6 +36,8 @@ class FerTrainer(Trainer):
     def __init__(self, *args: Any, sampler: str = "none", **kwargs: Any):
         self.sampler = sampler
         super().__init__(*args, **kwargs)
+        if hasattr(self.train_dataset, "set_epoch"):
+            self.add_callback(EpochCallback(self.train_dataset))
         for stock, ours in ((PrinterCallback, []), (ProgressCallback, [BarCallback])):
             if self.pop_callback(stock) is not None:
                 for callback in (*ours, LogLineCallback):
@@ -57,6 +61,12 @@ class FerTrainer(Trainer):
             frozen_to_eval(model)
         return super().compute_loss(model, *args, **kwargs)
 
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        inputs = super()._prepare_inputs(inputs)
+        if inputs.get("pixel_values") is not None and inputs["pixel_values"].dtype == torch.uint8:
+            inputs["pixel_values"] = self.train_dataset.to_pixel_values(inputs["pixel_values"])
+        return inputs
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The stock log, with `trainable_parameters` beside the training loss."""
         if "loss" in logs:
@@ -66,7 +76,7 @@ class FerTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
         dataset = self.train_dataset if train_dataset is None else train_dataset
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return EpochSampler(len(dataset), seed, sampling_weights(self.sampler, dataset))
+        return epoch_sampler(self.sampler, dataset, seed)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:
