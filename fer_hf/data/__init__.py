@@ -1,6 +1,7 @@
 """Data sets of faces as Arrow tables with the same columns everywhere: `load_dataset(name, data_dir=...)`."""
 
 import inspect
+import logging
 import os
 from typing import Any
 
@@ -13,6 +14,8 @@ from fer_hf.errors import DataError
 
 # What `load_dataset` knows: name -> function that describes the data set as a `Source`.
 SOURCES = {"fer2013": fer2013.source, "synthetic": synthetic.source}
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["DataError", "content_fingerprint", "load_dataset"]
 
@@ -77,4 +80,7 @@ def load_dataset(
         raise DataError(f"{name!r} has no option {', '.join(map(repr, unknown))}. Its options are {', '.join(known)}.")
     if data_dir is None and parameters["data_dir"].default is inspect.Parameter.empty:
         raise DataError(f"{name!r} needs `data_dir`, the folder with its files. Nothing is downloaded.")
-    return build(SOURCES[name](data_dir, **options), cache_dir=cache_dir, num_proc=num_proc)
+    source = SOURCES[name](data_dir, **options)
+    if source.description:
+        logger.info(f"{name}: {source.description}")
+    return build(source, cache_dir=cache_dir, num_proc=num_proc)

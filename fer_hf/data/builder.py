@@ -25,7 +25,7 @@ class _SourceBuilder(datasets.ArrowBasedBuilder):
         super().__init__(cache_dir=cache_dir, dataset_name=source.name, hash=source.fingerprint)
 
     def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(features=self.source.features)
+        return datasets.DatasetInfo(description=self.source.description, features=self.source.features)
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
         return [
