@@ -7,13 +7,13 @@ from typing import Any
 
 from datasets import DatasetDict
 
-from fer_hf.data import fer2013, synthetic
+from fer_hf.data import fer2013, ferplus, synthetic
 from fer_hf.data.builder import build, content_fingerprint
 from fer_hf.errors import DataError
 
 
 # What `load_dataset` knows: name -> function that describes the data set as a `Source`.
-SOURCES = {"fer2013": fer2013.source, "synthetic": synthetic.source}
+SOURCES = {"fer2013": fer2013.source, "ferplus": ferplus.source, "synthetic": synthetic.source}
 
 logger = logging.getLogger(__name__)
 

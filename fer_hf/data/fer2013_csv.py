@@ -20,7 +20,7 @@ _BLOCK = 1 << 23  # bytes of a CSV in one shard, about 1,000 faces
 
 
 class Block(NamedTuple):
-    """Whole lines of a file: the bytes `start` to `end`, the first of which begins `first_row` (0-based)."""
+    """Whole lines of a file: the bytes `start` to `end`, which hold `num_rows` rows from `first_row` (0-based) on."""
 
     path: str
     columns: dict[str, int]  # where the columns stand that are read
@@ -28,6 +28,7 @@ class Block(NamedTuple):
     start: int
     end: int
     first_row: int
+    num_rows: int
 
 
 def blocks(path: Path, names: tuple[str, ...], digest) -> Iterator[tuple[Block, bytes]]:
@@ -56,7 +57,9 @@ def blocks(path: Path, names: tuple[str, ...], digest) -> Iterator[tuple[Block, 
         while content := file.read(_BLOCK) + file.readline(_BLOCK):
             digest.update(content)
             end = start + len(content)
-            yield Block(str(path), columns, num_columns, start, end, row), content
+            rows = content.rstrip()  # blank lines may end a file
+            num_rows = rows.count(b"\n") + bool(rows)
+            yield Block(str(path), columns, num_columns, start, end, row, num_rows), content
             start, row = end, row + content.count(b"\n")
 
 
@@ -83,7 +86,7 @@ def lines(block: Block) -> Iterator[tuple[int, str, dict[str, bytes]]]:
     Raises:
         `DataError`: If a line has not as many columns as the header.
     """
-    path, columns, num_columns, position, end, first_row = block
+    path, columns, num_columns, position, end, first_row, _ = block
     with open(path, "rb", buffering=1 << 20) as file:
         file.seek(position)
         for row, line in enumerate(file, start=first_row):
