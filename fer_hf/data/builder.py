@@ -8,6 +8,7 @@ versions for remote files. The class therefore stands here, and whatever reads f
 import hashlib
 import os
 import struct
+import tempfile
 from collections.abc import Iterator
 
 import datasets
@@ -86,6 +87,22 @@ def build(
         raise
     tables = builder.as_dataset()
     return datasets.DatasetDict({split: tables[split] for split in source.shards})
+
+
+def stream(source: Source) -> datasets.IterableDatasetDict:
+    """
+    The tables of a source as they are read, without writing anything.
+
+    Args:
+        source (`Source`):
+            What to read, and how.
+
+    Returns:
+        `datasets.IterableDatasetDict`: One iterable per split, in the order of `source.shards`, with as many shards.
+        Iterating raises `DataError` on bad input.
+    """
+    with tempfile.TemporaryDirectory() as folder:  # a builder insists on a cache folder, even if it writes no table
+        return _SourceBuilder(source, cache_dir=folder).as_streaming_dataset()
 
 
 def _remove_traces(folder: str, root: str, root_is_new: bool) -> None:
