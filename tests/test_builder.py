@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fer_hf.data import DataError, content_fingerprint, fer2013, load_dataset
+from fer_hf.data import DataError, content_fingerprint, load_dataset
 from fer_hf.data.builder import build
+from fer_hf.data.fer2013_faces import encode_png
 from fer_hf.data.source import Source, face_features
 
 
@@ -21,7 +22,7 @@ def read_squares(shard):
             raise DataError("squares.txt, line 13: unlucky. Choose another number.")
         with open(path, "a") as log:
             log.write(f"{row}\n")
-        image = {"bytes": fer2013._encode_png(np.full((48, 48), row, dtype=np.uint8)), "path": None}
+        image = {"bytes": encode_png(np.full((48, 48), row, dtype=np.uint8)), "path": None}
         yield pa.table({"image": pa.array([image]), "label": [row % 7], "row": [row]})
 
 
@@ -123,7 +124,7 @@ def test_progress_is_shown_on_stderr_unless_progress_bars_are_disabled(tmp_path,
 def test_the_content_fingerprint_is_the_digest_of_labels_and_image_bytes(tmp_path):
     digest = hashlib.sha256()
     for row in range(5):
-        content = fer2013._encode_png(np.full((48, 48), row, dtype=np.uint8))
+        content = encode_png(np.full((48, 48), row, dtype=np.uint8))
         digest.update(struct.pack("<qq", row, len(content)) + content)
     tables = build(squares(tmp_path), cache_dir=tmp_path / "cache")
     assert content_fingerprint(tables["train"]) == digest.hexdigest()

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_hf.data import DataError, content_fingerprint, fer2013, load_dataset
+from fer_hf.data import (
+    DataError,
+    content_fingerprint,
+    fer2013,
+    fer2013_csv,
+    fer2013_folders,
+    load_dataset,
+    source,
+)
+from fer_hf.data.fer2013_faces import encode_png
 from fer_hf.labels import EXPRESSIONS
 
 
@@ -124,13 +133,12 @@ def test_pixels_may_have_leading_zeros_and_wide_gaps(tmp_path):
 @pytest.mark.parametrize("num_proc", [None, 2])
 def test_neither_blocks_nor_processes_nor_mixed_splits_change_the_tables(tmp_path, monkeypatch, num_proc):
     # 20,000 bytes are two or three lines, so that every split has several shards, and most blocks two splits.
-    monkeypatch.setattr(fer2013, "_BLOCK", 20_000)
-    monkeypatch.setattr(fer2013, "_ROWS", 2)
+    monkeypatch.setattr(fer2013_csv, "_BLOCK", 20_000)
+    monkeypatch.setattr(source, "_ROWS", 2)
     order = [0, 8, 1, 11, 2, 3, 9, 12, 4, 5, 10, 6, 13, 7]
     rows = make_rows()
     folder = write_csv(tmp_path / "data", [rows[index] for index in order])
-    source = fer2013.source(folder)
-    assert [len(shards) for shards in source.shards.values()] == [5, 3, 3]
+    assert [len(shards) for shards in fer2013.source(folder).shards.values()] == [5, 3, 3]
 
     tables = load_dataset("fer2013", folder, cache_dir=tmp_path, num_proc=num_proc)
     faces = make_faces()
@@ -202,7 +210,7 @@ BAD_ROWS = {
     ),
     "blank line": (
         [*make_rows()[:5], [""], *make_rows()[5:]],
-        ["line 7", "found: 1, in the header: 3. It reads ''", "Correct"],
+        ["line 7", "an empty line", "Correct"],
     ),
     "no validation": (
         [row for row in make_rows() if row[2] != "PublicTest"],
@@ -219,7 +227,7 @@ def test_a_bad_row_is_refused_with_its_line_and_leaves_no_cache(tmp_path, rows, 
 
 
 def test_the_line_is_right_in_later_blocks_and_in_other_processes(tmp_path, monkeypatch):
-    monkeypatch.setattr(fer2013, "_BLOCK", 20_000)
+    monkeypatch.setattr(fer2013_csv, "_BLOCK", 20_000)
     folder = write_csv(tmp_path / "data", change(6, 0, "9"))
     assert_refused(folder, tmp_path / "cache", "fer2013.csv, line 8", "'9'", num_proc=2)
 
@@ -334,7 +342,7 @@ BAD_IMAGES = {
 @pytest.mark.parametrize(("content", "parts"), BAD_IMAGES.values(), ids=BAD_IMAGES)
 @pytest.mark.parametrize("num_proc", [None, 2])
 def test_a_bad_image_is_refused_by_name_and_leaves_no_cache(tmp_path, monkeypatch, content, parts, num_proc):
-    monkeypatch.setattr(fer2013, "_ROWS", 2)
+    monkeypatch.setattr(fer2013_folders, "_ROWS", 2)
     folder = write_folders(tmp_path / "data")
     path = folder / "train" / "sad" / "Training_00004.png"
     path.write_bytes(content)
@@ -398,13 +406,15 @@ def test_a_folder_with_several_layouts_asks_which(tmp_path):
 def test_a_layout_that_is_not_there_or_not_known_is_refused(tmp_path):
     folder = write_csv(tmp_path / "data", make_rows())
     assert_refused(folder, tmp_path / "cache1", str(folder), "no icml_face_data.csv", "Found here: csv", layout="icml")
-    assert_refused(folder, tmp_path / "cache2", "'zip'", "['csv', 'folders', 'icml']", layout="zip")
+    assert_refused(
+        folder, tmp_path / "cache2", "'zip'", "['challenge', 'csv', 'folders', 'icml', 'images']", layout="zip"
+    )
 
 
 def test_folders_without_the_data_set_are_refused(tmp_path):
     file = tmp_path / "file"
     file.write_text("no folder")
-    wanted = "fer2013.csv, icml_face_data.csv, or the folders train and test"
+    wanted = "fer2013.csv, icml_face_data.csv, train.csv, the folders train and test, or images/train"
     assert_refused(tmp_path / "nowhere", tmp_path / "cache1", "nowhere does not exist", "`data_dir`", wanted)
     assert_refused(file, tmp_path / "cache2", "file is a file", "`data_dir`", wanted)
     (tmp_path / "empty").mkdir()
@@ -413,7 +423,7 @@ def test_folders_without_the_data_set_are_refused(tmp_path):
 
 def test_the_image_bytes_are_a_plain_png_that_is_the_same_everywhere():
     face = np.arange(48 * 48, dtype=np.uint32).reshape(48, 48).astype(np.uint8)
-    content = fer2013._encode_png(face)
+    content = encode_png(face)
     with Image.open(io.BytesIO(content)) as image:
         assert (image.format, image.mode, image.size) == ("PNG", "L", (48, 48))
         np.testing.assert_array_equal(np.asarray(image), face)

@@ -8,6 +8,7 @@ versions for remote files. The class therefore stands here, and whatever reads f
 import hashlib
 import os
 import struct
+import tempfile
 from collections.abc import Iterator
 
 import datasets
@@ -25,7 +26,7 @@ class _SourceBuilder(datasets.ArrowBasedBuilder):
         super().__init__(cache_dir=cache_dir, dataset_name=source.name, hash=source.fingerprint)
 
     def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(features=self.source.features)
+        return datasets.DatasetInfo(description=self.source.description, features=self.source.features)
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
         return [
@@ -86,6 +87,22 @@ def build(
         raise
     tables = builder.as_dataset()
     return datasets.DatasetDict({split: tables[split] for split in source.shards})
+
+
+def stream(source: Source) -> datasets.IterableDatasetDict:
+    """
+    The tables of a source as they are read, without writing anything.
+
+    Args:
+        source (`Source`):
+            What to read, and how.
+
+    Returns:
+        `datasets.IterableDatasetDict`: One iterable per split, in the order of `source.shards`, with as many shards.
+        Iterating raises `DataError` on bad input.
+    """
+    with tempfile.TemporaryDirectory() as folder:  # a builder insists on a cache folder, even if it writes no table
+        return _SourceBuilder(source, cache_dir=folder).as_streaming_dataset()
 
 
 def _remove_traces(folder: str, root: str, root_is_new: bool) -> None:

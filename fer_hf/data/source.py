@@ -1,6 +1,7 @@
 """What a data source hands to the Arrow builder, and the columns that every source shares."""
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,9 @@ import datasets
 import pyarrow as pa
 
 from fer_hf.labels import EXPRESSIONS
+
+
+_ROWS = 500  # rows in one Arrow table
 
 
 def face_features(names: tuple[str, ...] = EXPRESSIONS, **extra: Any) -> datasets.Features:
@@ -23,6 +27,26 @@ def face_features(names: tuple[str, ...] = EXPRESSIONS, **extra: Any) -> dataset
             **extra,
         }
     )
+
+
+def face_tables(faces: Iterable[dict], **extra: pa.DataType) -> Iterator[pa.Table]:
+    """
+    Arrow tables of up to 500 rows each.
+
+    Args:
+        faces (`Iterable[dict]`):
+            With `image` (the bytes of an encoded image), `label`, `row` and a value for each name in `extra`.
+        extra (`pa.DataType`):
+            Type of each further column.
+    """
+    faces = iter(faces)
+    types = {"label": pa.int64(), "row": pa.int64(), **extra}
+    while batch := list(itertools.islice(faces, _ROWS)):
+        images = [pa.array([face["image"] for face in batch], pa.binary()), pa.nulls(len(batch), pa.string())]
+        columns = {"image": pa.StructArray.from_arrays(images, names=["bytes", "path"])}
+        for name, kind in types.items():
+            columns[name] = pa.array([face[name] for face in batch], kind)
+        yield pa.table(columns)
 
 
 @dataclass(frozen=True)
@@ -44,6 +68,9 @@ class Source:
         read (`Callable`):
             Module-level function that turns one shard into Arrow tables of a few hundred to a few thousand rows each,
             with `image` as a struct of `bytes` (an encoded image) and `path` (null). Raises `DataError` on bad input.
+        description (`str`):
+            What is unusual about the tables, such as faces left out or splits that are not official; kept in their
+            `DatasetInfo` and logged. Usually empty.
     """
 
     name: str
@@ -51,3 +78,4 @@ class Source:
     features: datasets.Features
     shards: dict[str, list]
     read: Callable[[Any], Iterator[pa.Table]]
+    description: str = ""

@@ -1,9 +1,15 @@
 """Takes one split out of another, for sources that publish too few."""
 
+from typing import Any
+
 import numpy as np
 from sklearn.model_selection import train_test_split
 
 from fer_hf.errors import DataError
+
+
+# 0.2 is the share that reports on the challenge's train.csv test on.
+_DEFAULTS = {"test_fraction": 0.2, "validation_fraction": 0.1, "split_seed": 42}
 
 
 def carve(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,3 +46,50 @@ def carve(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, n
             f"parts; faces by class id: {counts}. Use more faces or another share."
         ) from error
     return np.sort(kept), np.sort(carved)
+
+
+def carve_missing(
+    labels: np.ndarray, missing: tuple[str, ...], where: Any, **asked: float | int | None
+) -> tuple[dict[str, np.ndarray], str]:
+    """
+    Carves the splits that a source does not have out of its training faces: first test, so that the test faces do not
+    depend on how many are used for validation, and validation out of what test leaves.
+
+    Args:
+        labels (`np.ndarray` of shape `(num_faces,)`):
+            Class ids of the training faces, in the source's own order.
+        missing (`tuple[str, ...]`):
+            `"test"`, `"validation"`, both or none.
+        where (`Any`):
+            Path of the source, for complaints.
+        asked (`float`, `int` or `None`):
+            What the user asked for: `test_fraction` (0.2 if `None`), `validation_fraction` (0.1) and `split_seed`
+            (42). A share of 0 leaves the split out.
+
+    Returns:
+        `tuple[dict[str, np.ndarray], str]`: Positions in `labels` of the faces of `train` and of each carved split,
+        sorted; and a sentence that says what was carved, with the seed, empty if nothing was.
+
+    Raises:
+        `DataError`: As [`carve`], and if an option is given for a split that the source has.
+    """
+    needed = {f"{split}_fraction" for split in missing} | ({"split_seed"} if missing else set())
+    for name, value in asked.items():
+        if value is not None and name not in needed:
+            raise DataError(f"`{name}` must be left out: {where} has its own {name.split('_')[0]}, which is used.")
+    values = {name: default if asked.get(name) is None else asked[name] for name, default in _DEFAULTS.items()}
+
+    parts, rest = {}, np.arange(len(labels))
+    for split in ("test", "validation"):
+        fraction = values[f"{split}_fraction"]
+        if split in missing and (isinstance(fraction, bool) or fraction != 0):
+            kept, carved = carve(np.asarray(labels)[rest], fraction, values["split_seed"])
+            parts[split], rest = rest[carved], rest[kept]
+    if not parts:
+        return {"train": rest}, ""
+    sizes = " and ".join(f"{split} ({len(rows):,} faces)" for split, rows in sorted(parts.items(), reverse=True))
+    sentence = (
+        f"{sizes} carved out of train, which keeps {len(rest):,}: stratified, seed {values['split_seed']}. "
+        "These are not official splits."
+    )
+    return {"train": rest, **parts}, sentence

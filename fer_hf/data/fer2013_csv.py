@@ -1,0 +1,250 @@
+"""The CSV files of FER-2013, read in blocks and line by line: `emotion`, `pixels` and `Usage` in any order."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from fer_hf.data.fer2013_faces import SIDE, SPLITS, encode_png
+from fer_hf.data.source import face_tables
+from fer_hf.errors import DataError
+from fer_hf.labels import EXPRESSIONS, SOURCE_CODES
+
+
+USAGES = {usage.encode(): split for usage, split in SPLITS.items()}
+
+_LABELS = {str(code).encode(): EXPRESSIONS.index(name) for code, name in SOURCE_CODES["fer2013"].items()}
+_BLOCK = 1 << 23  # bytes of a CSV in one shard, about 1,000 faces
+
+
+class Block(NamedTuple):
+    """Whole lines of a file: the bytes `start` to `end`, which hold `num_rows` rows from `first_row` (0-based) on."""
+
+    path: str
+    columns: dict[str, int]  # where the columns stand that are read
+    num_columns: int
+    start: int
+    end: int
+    first_row: int
+    num_rows: int
+
+
+def blocks(path: Path, names: tuple[str, ...], digest) -> Iterator[tuple[Block, bytes]]:
+    """
+    Goes through a file once.
+
+    Args:
+        path (`Path`):
+            The file.
+        names (`tuple[str, ...]`):
+            The columns that its header must have.
+        digest (`hashlib` object):
+            Fed every byte of the file.
+
+    Yields:
+        `tuple[Block, bytes]`: A block of whole lines, the header's not among them, and its content.
+
+    Raises:
+        `DataError`: If a column or all rows are missing.
+    """
+    with open(path, "rb") as file:
+        header = file.readline(_BLOCK)
+        digest.update(header)
+        columns, num_columns = _find_columns(path, names, header)
+        start, row = file.tell(), 0
+        while content := file.read(_BLOCK) + file.readline(_BLOCK):
+            digest.update(content)
+            end = start + len(content)
+            rows = content.rstrip()  # blank lines may end a file
+            num_rows = rows.count(b"\n") + bool(rows)
+            yield Block(str(path), columns, num_columns, start, end, row, num_rows), content
+            start, row = end, row + content.count(b"\n")
+
+
+def _find_columns(path: Path, wanted: tuple[str, ...], header: bytes) -> tuple[dict[str, int], int]:
+    """Where the wanted columns stand, and the number of all columns."""
+    names = [unquoted(name).decode(errors="replace") for name in header.removeprefix(b"\xef\xbb\xbf").split(b",")]
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise DataError(
+            f"{path}, line 1: no column {' and '.join(map(repr, missing))} in {short(header)}. "
+            f"The header must name {', '.join(wanted)}, in any order and separated by commas."
+        )
+    return {name: names.index(name) for name in wanted}, len(names)
+
+
+def lines(block: Block) -> Iterator[tuple[int, str, dict[str, bytes]]]:
+    """
+    The rows of a block.
+
+    Yields:
+        `tuple[int, str, dict[str, bytes]]`: The row, "file, line number" for complaints, and what stands in each of
+        the block's columns, without blanks and quotes around it.
+
+    Raises:
+        `DataError`: If a line has not as many columns as the header.
+    """
+    path, columns, num_columns, position, end, first_row, _ = block
+    with open(path, "rb", buffering=1 << 20) as file:
+        file.seek(position)
+        for row, line in enumerate(file, start=first_row):
+            if position >= end:
+                break
+            position += len(line)
+            where = f"{path}, line {row + 2}"  # lines are counted from 1, and line 1 is the header
+            fields = line.split(b",")
+            if not line.strip():
+                if not file.read(_BLOCK).strip():
+                    break  # blank lines at the end of the file
+                raise DataError(f"{where}: an empty line. Correct the line, or fetch the file again.")
+            if len(fields) != num_columns:
+                raise DataError(
+                    f"{where}: columns found: {len(fields)}, in the header: {num_columns}. It reads {short(line)}. "
+                    "Correct the line, or fetch the file again."
+                )
+            yield row, where, {name: unquoted(fields[at]) for name, at in columns.items()}
+
+
+def index_official(path: Path, digest) -> dict[str, list[tuple[Block, bytes]]]:
+    """
+    For every split, the blocks of a file with `Usage` in which it has rows, with that usage: shards for
+    [`read_official`].
+
+    Args:
+        path (`Path`):
+            The file.
+        digest (`hashlib` object):
+            Fed every byte of the file.
+
+    Raises:
+        `DataError`: If a column or all rows are missing, or a Usage is not known.
+    """
+    shards = {split: [] for split in SPLITS.values()}
+    for block, content in blocks(path, ("emotion", "pixels", "Usage"), digest):
+        counts = {usage: content.count(usage) for usage in USAGES}
+        for usage in filter(counts.get, counts):
+            shards[USAGES[usage]].append((block, usage))
+        # Told now, not when the rows are read: who has another Usage would else hear of a missing split.
+        if sum(counts.values()) < content.count(b"\n"):
+            for _, where, fields in lines(block):
+                check_usage(fields["Usage"], where)
+    if not any(shards.values()):
+        raise DataError(f"{path} has a header but no rows. Fetch the file again.")
+    return shards
+
+
+def read_official(shard: tuple[Block, bytes]) -> Iterator[pa.Table]:
+    """The faces of one usage in one block, as tables."""
+    yield from face_tables(_official_faces(*shard))
+
+
+def _official_faces(block: Block, wanted: bytes) -> Iterable[dict]:
+    for row, where, fields in lines(block):
+        if check_usage(fields["Usage"], where) == wanted:
+            label = parse_emotion(fields["emotion"], where)
+            yield {"image": encode_png(parse_pixels(fields["pixels"], where)), "label": label, "row": row}
+
+
+def index_labelled(path: Path, digest) -> tuple[list[Block], np.ndarray]:
+    """
+    The blocks of a file without `Usage`, and the class id of every row, int64 of shape `(num_rows,)`.
+
+    Args:
+        path (`Path`):
+            The file.
+        digest (`hashlib` object):
+            Fed every byte of the file.
+
+    Raises:
+        `DataError`: If a column or all rows are missing, or an emotion is not known.
+    """
+    found, labels = [], []
+    for block, _ in blocks(path, ("emotion", "pixels"), digest):
+        found.append(block)
+        labels += [parse_emotion(fields["emotion"], where) for _, where, fields in lines(block)]
+    if not labels:
+        raise DataError(f"{path} has a header but no rows. Fetch the file again.")
+    return found, np.array(labels)
+
+
+def choose_rows(found: list[Block], rows: np.ndarray) -> list[tuple[Block, np.ndarray]]:
+    """The blocks in which some of the `rows` (sorted) stand, each with its own: shards for [`read_chosen`]."""
+    starts = np.searchsorted(rows, [block.first_row for block in found])
+    return [(block, chosen) for block, chosen in zip(found, np.split(rows, starts[1:]), strict=True) if len(chosen)]
+
+
+def index_unlabelled(path: Path, digest) -> list[tuple[Block, None]]:
+    """
+    The blocks of a file of which only `pixels` is read, as shards for [`read_chosen`]; arguments and errors as for
+    [`index_labelled`].
+    """
+    found = [(block, None) for block, _ in blocks(path, ("pixels",), digest)]
+    if not found:
+        raise DataError(f"{path} has a header but no rows. Fetch the file again.")
+    return found
+
+
+def read_chosen(shard: tuple[Block, np.ndarray | None]) -> Iterator[pa.Table]:
+    """The chosen rows of a block with their labels, or all of them with the label -1, as tables."""
+    yield from face_tables(_chosen_faces(*shard))
+
+
+def _chosen_faces(block: Block, chosen: np.ndarray | None) -> Iterable[dict]:
+    wanted = None if chosen is None else set(chosen.tolist())
+    for row, where, fields in lines(block):
+        if wanted is None or row in wanted:
+            # -1 is what `datasets.ClassLabel` accepts for a label that is not known.
+            label = -1 if wanted is None else parse_emotion(fields["emotion"], where)
+            yield {"image": encode_png(parse_pixels(fields["pixels"], where)), "label": label, "row": row}
+
+
+def check_usage(field: bytes, where: str) -> bytes:
+    """The usage itself; raises `DataError` if it is not known."""
+    if field not in USAGES:
+        raise DataError(
+            f"{where}: unknown Usage {short(field)}. It must be one of {', '.join(SPLITS)}; correct the line."
+        )
+    return field
+
+
+def parse_emotion(field: bytes, where: str) -> int:
+    """The class id of an emotion code; raises `DataError` if it is not known."""
+    if field not in _LABELS:
+        raise DataError(
+            f"{where}: the emotion is {short(field)}, but must be a whole number from 0 (angry) to "
+            "6 (neutral). Correct the line, or fetch the file again."
+        )
+    return _LABELS[field]
+
+
+def parse_pixels(field: bytes, where: str) -> np.ndarray:
+    """2,304 numbers from 0 to 255, separated by blanks, as `uint8` of shape `(48, 48)`; else raises `DataError`."""
+    # fromstring is the fastest parser by far, but stops at what is no number and takes signs: those go first.
+    if field and not field.translate(None, b"0123456789 \t"):
+        values = np.fromstring(field, dtype=np.int64, sep=" ")
+        if values.size == SIDE**2 and values.min() >= 0 and values.max() <= 255:
+            return values.astype(np.uint8).reshape(SIDE, SIDE)
+    pixels = field.split()
+    for number, pixel in enumerate(pixels, start=1):
+        if not pixel.isdigit() or len(pixel) > 18 or int(pixel) > 255:
+            raise DataError(
+                f"{where}: pixel {number} is {short(pixel)}, but must be a whole number from 0 to 255. "
+                "Correct the line, or fetch the file again."
+            )
+    raise DataError(
+        f"{where}: {len(pixels)} pixels, but a face has {SIDE} x {SIDE} = {SIDE**2}. "
+        "Correct the line, or fetch the file again."
+    )
+
+
+def unquoted(field: bytes) -> bytes:
+    """A field without the blanks and quotes around it."""
+    return field.strip().strip(b'"').strip()
+
+
+def short(value: bytes) -> str:
+    """What a complaint quotes of a field or line: at most 40 characters."""
+    text = value.strip().decode(errors="replace")
+    return repr(text if len(text) <= 40 else text[:37] + "...")

@@ -1,0 +1,124 @@
+"""Which faces of a data set to use: some expressions only, or no training face that is also a test face."""
+
+import logging
+from collections.abc import Sequence
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from datasets import DatasetDict, IterableDatasetDict
+
+from fer_hf.data.audit import pixel_hashes
+from fer_hf.errors import DataError
+from fer_hf.labels import canonical_name
+
+
+logger = logging.getLogger(__name__)
+
+
+def kept_classes(
+    names: Sequence[str], classes: Sequence[str] | None = None, exclude: Sequence[str] | None = None
+) -> list[str]:
+    """
+    The expressions that stay, in the order of `names`.
+
+    Args:
+        names (`Sequence[str]`):
+            All expressions of a data set.
+        classes (`Sequence[str]`, *optional*):
+            Those that stay, by name or known synonym, in any order.
+        exclude (`Sequence[str]`, *optional*):
+            Instead: those that go.
+
+    Raises:
+        `DataError`: If both are given, a name is not among `names`, or fewer than two expressions stay.
+    """
+    if classes is not None and exclude is not None:
+        raise DataError("`classes` and `exclude` say the same in two ways. Give one of them.")
+    option, given = ("classes", classes) if exclude is None else ("exclude", exclude)
+    if isinstance(given, str) or not all(isinstance(name, str) for name in given):
+        raise DataError(f"`{option}` must be a list of expressions, got {given!r}.")
+    chosen = {name: name if name in names else canonical_name(name) for name in given}
+    for name, canonical in chosen.items():
+        if canonical not in names:
+            raise DataError(f"`{option}` must name expressions of {', '.join(names)}, got {name!r}.")
+    kept = [name for name in names if (name in chosen.values()) == (option == "classes")]
+    if len(kept) < 2:
+        raise DataError(f"`{option}` must leave two expressions or more of {', '.join(names)}, got {given!r}.")
+    return kept
+
+
+def select_classes(faces: DatasetDict | IterableDatasetDict, kept: Sequence[str]) -> DatasetDict | IterableDatasetDict:
+    """
+    Leaves out the faces of all expressions but the `kept`. These are numbered anew from 0, and the names of `label`
+    follow. A `soft_label` keeps the shares of the expressions that stay, divided by their sum, or is 1 for the face's
+    own label if nothing of it stays. Faces without a label (-1) stay as they are.
+
+    How many faces are left out is logged, unless they are streamed.
+
+    Args:
+        faces (`DatasetDict` or `IterableDatasetDict`):
+            With a `label` of class names.
+        kept (`Sequence[str]`):
+            What [`kept_classes`] returns.
+
+    Raises:
+        `DataError`: If no face of a split stays.
+    """
+    features = next(iter(faces.values())).features.copy()
+    names = features["label"].names
+    features["label"] = datasets.ClassLabel(names=list(kept))
+    if "soft_label" in features:
+        features["soft_label"] = datasets.List(features["soft_label"].feature, length=len(kept))
+    arguments = {"kept": [names.index(name) for name in kept], "num_classes": len(names)}
+    selected = type(faces)()
+    for split, table in faces.items():
+        # As Arrow tables, so that images are neither decoded nor encoded again; `datasets` caches the result.
+        mapped = table.with_format("arrow").map(_keep, batched=True, fn_kwargs=arguments, features=features)
+        selected[split] = mapped.with_format(None)
+        if isinstance(table, datasets.Dataset):
+            left_out = f"{len(table) - len(mapped):,} of {len(table):,} faces"
+            logger.info(f"{split}: {left_out} left out, which are not {', '.join(kept)}")
+            if not len(mapped):
+                raise DataError(f"The split {split} has no face that is {', '.join(kept)}. Choose other expressions.")
+    return selected
+
+
+def _keep(table: pa.Table, kept: list[int], num_classes: int) -> pa.Table:
+    """The rows whose label is among the `kept`, with their new labels."""
+    numbers = np.full(num_classes + 1, -2)  # -2: to be left out
+    numbers[kept] = np.arange(len(kept))
+    numbers[-1] = -1  # a label of -1 finds this one
+    labels = numbers[table["label"].to_numpy()]
+    stay = labels != -2
+    table, labels = table.filter(pa.array(stay)), labels[stay]
+    table = table.set_column(table.column_names.index("label"), "label", pa.array(labels))
+    if "soft_label" in table.column_names:
+        shares = np.array(table["soft_label"].to_pylist(), dtype=np.float64).reshape(-1, num_classes)[:, kept]
+        nothing_left = shares.sum(axis=1) == 0
+        shares[nothing_left] = np.eye(len(kept))[labels[nothing_left]]
+        shares = (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+        kind = pa.list_(pa.float32(), len(kept))
+        column = pa.array(list(shares), kind)
+        table = table.set_column(table.column_names.index("soft_label"), "soft_label", column)
+    return table
+
+
+def deduplicate_train(faces: DatasetDict) -> DatasetDict:
+    """
+    Leaves out of `train` every face that stands in validation or test as well, pixel by pixel and under whatever
+    label. How many they are is logged. Faces that train itself holds twice stay.
+
+    Args:
+        faces (`DatasetDict`):
+            With `train`, and `validation`, `test` or both.
+
+    Returns:
+        `DatasetDict`: The same tables but `train`.
+    """
+    held_out = [pixel_hashes(faces[split]) for split in ("validation", "test") if split in faces]
+    leaked = np.isin(pixel_hashes(faces["train"]), np.concatenate(held_out))
+    logger.info(
+        f"train: {leaked.sum():,} of {len(leaked):,} faces left out, which stand in validation or test as well"
+    )
+    return DatasetDict({**faces, "train": faces["train"].select(np.flatnonzero(~leaked))})
