@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _env(args: argparse.Namespace) -> None:
-    from fer_hf.evaluation.record import versions
+    from fer_hf.provenance import versions
 
     for name, version in versions().items():
         print(f"{name:<16} {version}")

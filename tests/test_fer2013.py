@@ -392,6 +392,89 @@ def test_a_train_folder_without_anything_is_refused(tmp_path):
     assert_refused(folder, tmp_path / "cache", str(folder), "Training", "train split would be empty")
 
 
+# Layouts without the official splits: what is missing is carved out of train
+
+
+def write_challenge(folder, per_class=10):
+    """`train.csv` with the emotions in turn, and `test.csv` with three faces; all pixels of a face are its row."""
+    rows = [[str(row % 7), " ".join([str(row)] * 48 * 48)] for row in range(7 * per_class)]
+    write_csv(folder, rows, ("emotion", "pixels"), "train.csv")
+    return write_csv(folder, [[pixels] for _, pixels in rows[:3]], ("pixels",), "test.csv")
+
+
+def write_plain_folders(folder, parts, per_class=10):
+    for part in parts:
+        for label, name in enumerate(("angry", "disgusted", "fearful", "happy", "sad", "surprised", "neutral")):
+            (folder / part / name).mkdir(parents=True)
+            for index in range(per_class):
+                face = np.full((48, 48), 7 * index + label, dtype=np.uint8)
+                Image.fromarray(face).save(folder / part / name / f"im{index}.png")
+    return folder
+
+
+def assert_is_carved(tables, sizes, num_faces):
+    """The splits have these sizes, hold the classes alike, and share no row."""
+    assert tables.num_rows == sizes
+    rows = [row for split in ("train", "validation", "test") if split in tables for row in tables[split]["row"][:]]
+    assert sorted(rows) == list(range(num_faces))
+    for split in sizes:
+        if split != "unlabelled":
+            counts = Counter(tables[split]["label"][:])
+            assert [counts[label] for label in range(7)] == [sizes[split] // 7] * 7
+
+
+def test_the_challenge_files_give_carved_splits_and_an_unlabelled_one(tmp_path):
+    tables = load_dataset("fer2013", write_challenge(tmp_path / "data"), cache_dir=tmp_path, validation_fraction=0.25)
+    assert_is_carved(tables, {"train": 42, "validation": 14, "test": 14, "unlabelled": 3}, 70)
+    for row, label, image in zip(*(tables["test"][name] for name in ("row", "label", "image")), strict=True):
+        assert label == row % 7
+        assert np.asarray(image)[0, 0] == row
+    assert tables["unlabelled"]["label"][:] == [-1, -1, -1]
+    assert "test (14 faces) carved out of train" in tables["train"].info.description
+
+
+def test_a_share_of_nought_leaves_a_split_out_and_test_stays_the_same(tmp_path):
+    folder = write_challenge(tmp_path / "data")
+    some = load_dataset("fer2013", folder, cache_dir=tmp_path, validation_fraction=0.25)
+    none = load_dataset("fer2013", folder, cache_dir=tmp_path, validation_fraction=0)
+    assert_is_carved(none, {"train": 56, "test": 14, "unlabelled": 3}, 70)
+    assert none["test"]["row"][:] == some["test"]["row"][:]
+    other = load_dataset("fer2013", folder, cache_dir=tmp_path, validation_fraction=0, split_seed=1)
+    assert other["test"]["row"][:] != none["test"]["row"][:]
+
+
+def test_folders_without_usages_keep_test_and_carve_validation(tmp_path):
+    folder = write_plain_folders(tmp_path / "data", ["train", "test"])
+    tables = load_dataset("fer2013", folder, cache_dir=tmp_path, validation_fraction=0.2)
+    assert_is_carved(tables, {"train": 56, "validation": 14, "test": 70}, 140)
+    assert [np.asarray(image)[0, 0] % 7 for image in tables["validation"]["image"]] == tables["validation"]["label"][:]
+
+
+def test_folders_below_images_keep_validation_and_carve_test(tmp_path):
+    folder = write_plain_folders(tmp_path / "data", ["images/train", "images/validation"])
+    tables = load_dataset("fer2013", folder, cache_dir=tmp_path)
+    assert_is_carved(tables, {"train": 56, "validation": 70, "test": 14}, 140)
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        ({"validation_fraction": 1.5}, ["between 0 and 1, got 1.5"]),
+        ({"test_fraction": "0.2"}, ["between 0 and 1, got '0.2'"]),
+        ({"split_seed": -1}, ["whole number from 0", "got -1"]),
+        ({"test_fraction": 0.01}, ["cannot be taken out of 70 faces"]),
+    ],
+)
+def test_a_share_or_seed_that_cannot_be_is_refused(tmp_path, options, parts):
+    assert_refused(write_challenge(tmp_path / "data"), tmp_path / "cache", *parts, **options)
+
+
+@pytest.mark.parametrize("option", ["validation_fraction", "test_fraction", "split_seed"])
+def test_official_splits_are_not_carved(tmp_path, option):
+    folder = write_csv(tmp_path / "data", make_rows())
+    assert_refused(folder, tmp_path / "cache", f"`{option}` must be left out", "fer2013.csv", **{option: 1})
+
+
 # Which layout
 
 
@@ -462,3 +545,11 @@ def test_the_real_data_gives_identical_tables_from_the_csv_and_from_folders(real
         assert csv.equals(folders)
     rows = [row for split in PUBLISHED for row in real["csv"][split]["row"][:]]
     assert rows == list(range(35_887))
+
+
+def test_the_real_challenge_files_are_divided_as_reports_divide_them(tmp_path):
+    if "FER2013_DIR" not in os.environ:
+        pytest.skip("FER2013_DIR is not set to a folder with FER-2013 as train.csv and test.csv too")
+    tables = load_dataset("fer2013", os.environ["FER2013_DIR"], cache_dir=tmp_path, layout="challenge")
+    # 80/20 is 22,967 to 5,742 faces; validation comes out of the former.
+    assert tables.num_rows == {"train": 20_670, "validation": 2_297, "test": 5_742, "unlabelled": 7_178}

@@ -11,6 +11,7 @@ PACKAGE = Path(fer_hf.__file__).parent
 LEVELS = {
     "errors": 0,
     "labels": 0,
+    "provenance": 0,
     "assets": 0,
     "metrics": 1,
     "models": 1,

@@ -2,10 +2,7 @@
 
 import json
 import os
-import platform
-import subprocess
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -13,40 +10,7 @@ from datasets import DatasetDict
 
 import fer_hf
 from fer_hf.data import content_fingerprint
-
-
-_PACKAGES = (
-    "torch", "torchvision", "transformers", "datasets", "evaluate", "accelerate", "huggingface_hub", "safetensors",
-    "scikit-learn", "numpy", "pillow",
-)  # fmt: skip
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, fer_hf and the packages that can move a number."""
-    return {
-        "python": platform.python_version(),
-        "fer_hf": fer_hf.__version__,
-        **{package: version(package) for package in _PACKAGES},
-    }
-
-
-def commit() -> str | None:
-    """
-    The git commit of the fer_hf that runs, with `-dirty` when its files were changed since; `None` outside git.
-    """
-    package = Path(fer_hf.__file__).parent
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(package), *words], check=True, capture_output=True, text=True
-        ).stdout.strip()
-
-    try:
-        # A checkout of something else may surround an installed package: only a repository that tracks us counts.
-        git("ls-files", "--error-unmatch", "__init__.py")
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
+from fer_hf.provenance import commit, versions
 
 
 def environment(processes: int, device: str) -> dict:

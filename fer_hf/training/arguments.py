@@ -64,6 +64,8 @@ class DataArguments:
         default=None,
         metadata={"help": 'Options of the loader as JSON, such as \'{"layout": "csv"}\'.'},
     )
+    image_column_name: str | None = field(default=None, metadata={"help": "Image column of a hub:<owner/name> set."})
+    label_column_name: str | None = field(default=None, metadata={"help": "Label column of a hub:<owner/name> set."})
     max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first N faces only."})
     max_eval_samples: int | None = field(
         default=None, metadata={"help": "Validate and test on the first N faces of each split only."}
@@ -100,7 +102,9 @@ class DataArguments:
             raise BadInputError(f"`dataset_options` is no JSON: {error}.") from error
         if not isinstance(options, dict):
             raise BadInputError(f"`dataset_options` must be a map of options, got {options!r}.")
-        faces = load_dataset(self.dataset_name, data_dir=self.data_dir, **{**options, **kwargs})
+        columns = {"image_column_name": self.image_column_name, "label_column_name": self.label_column_name}
+        options = {**options, **{name: column for name, column in columns.items() if column is not None}, **kwargs}
+        faces = load_dataset(self.dataset_name, data_dir=self.data_dir, **options)
         limits = {"train": self.max_train_samples, "validation": self.max_eval_samples, "test": self.max_eval_samples}
         for split, limit in limits.items():
             if limit is not None and split in faces:

@@ -14,6 +14,7 @@ from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from fer_hf.errors import BadInputError
+from fer_hf.provenance import commit
 from fer_hf.training.arguments import FerTrainingArguments, global_batch_size
 
 
@@ -58,6 +59,7 @@ def start(args: FerTrainingArguments, what: str) -> None:
         torch.set_num_threads(args.cpu_threads or max(1, available_cores() // local_processes()))
     if Path(args.output_dir, "run_record.json").exists() and not args.resume_from_checkpoint:
         raise BadInputError(f"`output_dir` {args.output_dir} holds a finished run; choose another or delete it.")
+    commit()  # noted now: the working tree may move on while the run lasts
     logger.info(what)
     logger.info(
         f"{args.world_size} process(es) on {args.device.type}, {torch.get_num_threads()} CPU threads each, "
