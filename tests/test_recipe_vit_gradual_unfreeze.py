@@ -5,7 +5,11 @@ import os
 import runpy
 import subprocess
 import sys
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -110,14 +114,25 @@ def test_the_pipeline_gives_the_trainers_own_probabilities(finished, tmp_path):
     predicted = [max(face, key=face.get) for face in by_name]
     accuracy = np.mean([name == names[label] for name, label in zip(predicted, faces["label"], strict=True)])
     assert accuracy == pytest.approx(report["test"]["accuracy"])
-    # The same face as grayscale, as RGB, as a file, and in a batch.
+    # The same face as grayscale, as RGB, as a file and from a URL.
     gray = faces[0]["image"]
     gray.save(tmp_path / "face.png")
-    for form in (gray.convert("RGB"), str(tmp_path / "face.png"), Image.fromarray(np.asarray(gray))):
-        again = {entry["label"]: entry["score"] for entry in classifier(form)}
-        assert again == pytest.approx(by_name[0], abs=1e-4)
+    with served(tmp_path) as address:
+        for form in (gray, gray.convert("RGB"), str(tmp_path / "face.png"), f"{address}/face.png"):
+            again = {entry["label"]: entry["score"] for entry in classifier(form)}
+            assert again == pytest.approx(by_name[0], abs=1e-4)
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 150, 3), dtype=np.uint8))
     assert len(classifier(photo)) == 7
+
+
+@contextmanager
+def served(folder):
+    """The address of a server on loopback that gives the files of a folder."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def test_two_processes_train_the_same_model_as_one(finished, small, tmp_path, home):
