@@ -33,6 +33,11 @@ def test_without_a_config_or_a_data_set_the_demo_is_read(demo, tmp_path):
     assert config is None
 
 
+def test_no_argument_at_all_is_the_demo(demo):
+    *_, config = parse_arguments(FLAGS, "recipe", demo, [])
+    assert config == demo
+
+
 def test_the_command_line_wins_over_the_file(demo):
     _, _, args, _ = parse(demo, "--config", str(demo), "--learning_rate", "0.5", "--output_dir", "out")
     assert (args.learning_rate, args.output_dir) == (0.5, "out")

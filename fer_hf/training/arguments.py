@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import itertools
 import json
 import sys
 import time
@@ -208,7 +209,7 @@ def parse_arguments(
 def _given(args: list[str]) -> dict[str, str]:
     """Flags on the command line and the word that follows each."""
     given = {}
-    for flag, value in zip(args, [*args[1:], ""], strict=True):
+    for flag, value in itertools.pairwise([*args, ""]):
         if flag.startswith("--"):
             name, _, joined = flag[2:].partition("=")
             given[name.replace("-", "_")] = joined or value
