@@ -66,6 +66,15 @@ def test_frozen_parameters_have_no_optimizer_state(drawn_faces, processor, tmp_p
     assert in_optimizer == len(list(trainer.model.parameters()))
 
 
+def test_frozen_layers_run_without_dropout_and_thawed_ones_with_it(drawn_faces, processor, tmp_path):
+    trainer = make_trainer(drawn_faces, processor, tmp_path, callbacks=[schedule], num_train_epochs=2)
+    modes = {layer: set() for layer in (0, 2)}
+    for layer, seen in modes.items():
+        trainer.model.vit.layers[layer].register_forward_pre_hook(lambda m, _, seen=seen: seen.add(m.training))
+    trainer.train()
+    assert modes == {0: {False}, 2: {False, True}}
+
+
 class NoteWeights(TrainerCallback):
     """Keeps the weights at the end of every epoch."""
 
