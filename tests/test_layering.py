@@ -16,6 +16,7 @@ LEVELS = {
     "metrics": 1,
     "models": 1,
     "data": 1,
+    "losses": 1,
     "training": 2,
     "evaluation": 3,
     "hub": 3,

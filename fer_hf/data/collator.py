@@ -25,14 +25,15 @@ class FaceCollator:
         """
         Args:
             examples (`list[dict]`): With `image` (PIL, any mode) and the label column (a class id or a list of
-                numbers). A `dict` is a batch already, from [`~fer_hf.data.fast.TrainingFaces`], and passes through.
+                numbers). A `dict` is a batch already, from [`~fer_hf.data.fast.TrainingFaces`], and passes through
+                but for `drawn`, of which models know nothing.
 
         Returns:
             `dict`: `pixel_values` of shape `(batch_size, num_channels, height, width)` and `labels`, int64
             `(batch_size,)` for class ids.
         """
         if isinstance(examples, dict):
-            return examples
+            return {key: value for key, value in examples.items() if key != "drawn"}
         # The pipeline turns every image into RGB before the processor sees it; so do we.
         images = [example["image"].convert("RGB") for example in examples]
         batch = self.processor(images, return_tensors="pt", **self.options)

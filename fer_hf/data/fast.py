@@ -66,9 +66,14 @@ class TrainingFaces(torch.utils.data.Dataset):
             rows (`list[int]`): What a sampler has drawn.
 
         Returns:
-            `dict`: `pixel_values` and `labels` of the batch, which [`FaceCollator`] passes on.
+            `dict`: `pixel_values` and `labels` of the batch, which [`FaceCollator`] passes on; and `drawn`, int64
+            `(batch_size, 2)`: epoch and row of each face, for collators that draw something of their own.
         """
         raise NotImplementedError
+
+    def _drawn(self, rows: list[int]) -> torch.Tensor:
+        drawn = torch.as_tensor(rows, dtype=torch.int64)
+        return torch.stack([torch.full_like(drawn, int(self._epoch)), drawn], dim=1)  # (batch_size, 2)
 
 
 class PlainFaces(TrainingFaces):
@@ -108,7 +113,7 @@ class PlainFaces(TrainingFaces):
         examples = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         for row, example in zip(rows, examples, strict=True):
             example["image"] = self.augment(example["image"].convert("RGB"), epoch, row)
-        return self.collate(examples)
+        return {**self.collate(examples), "drawn": self._drawn(rows)}
 
 
 class FastFaces(TrainingFaces):
@@ -144,7 +149,7 @@ class FastFaces(TrainingFaces):
         draws = np.asarray(rows, dtype=np.int64)
         index = torch.from_numpy(draws % len(self))
         faces = self.augment(self.faces.index_select(0, index), int(self._epoch), draws)
-        return {"pixel_values": faces, "labels": self.labels[index]}
+        return {"pixel_values": faces, "labels": self.labels[index], "drawn": self._drawn(rows)}
 
 
 class ToPixelValues:
