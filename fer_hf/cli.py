@@ -31,6 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     faces.add_argument("--split", default="train", help="split to draw from")
     faces.add_argument("--output", type=Path, help="PNG file for the sheet")
     faces.set_defaults(run=_faces)
+    models = commands.add_parser("models", help="list the architectures that can be trained from scratch by name")
+    models.add_argument("--json", action="store_true", help="print them as JSON")
+    models.set_defaults(run=_models)
     audit = commands.add_parser("audit", parents=[data], help="find copies, leaks, conflicts and bad mirrors")
     audit.add_argument("--output", type=Path, help="folder for audit.json and pictures (of real faces: keep them)")
     audit.add_argument("--disable_tqdm", action="store_true", help="show no progress bars")
@@ -49,6 +52,20 @@ def _env(args: argparse.Namespace) -> None:
 
     for name, version in versions().items():
         print(f"{name:<16} {version}")
+
+
+def _models(args: argparse.Namespace) -> None:
+    from fer_hf.models import ARCHITECTURES, describe
+
+    rows = [describe(name) for name in ARCHITECTURES]
+    if args.json:
+        print(json.dumps(rows, indent=2))
+        return
+    print(f"{'name':<20}{'input':>9}{'parameters':>14}{'multiply-adds':>16}  source")
+    for row in rows:
+        size = f"{row['num_channels']}x{row['image_size']}x{row['image_size']}"
+        millions = f"{row['multiply_adds'] / 1e6:,.1f} M"
+        print(f"{row['name']:<20}{size:>9}{row['parameters']:>14,}{millions:>16}  {row['source']}")
 
 
 def _faces(args: argparse.Namespace) -> None:

@@ -1,19 +1,25 @@
-"""Our models, registered with Transformers' Auto classes: the zoo (`zoo.py`) and loading checkpoints (`loading.py`)."""
+"""Our models, registered with Transformers' Auto classes; the zoo of named architectures; loading checkpoints."""
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, ViTImageProcessor
 
+from fer_hf.models.compact_cnn import CompactCNNConfig, CompactCNNForImageClassification, CompactCNNModel
 from fer_hf.models.loading import HEADS, load_image_classifier
+from fer_hf.models.plain_cnn import PlainCNNConfig, PlainCNNForImageClassification, PlainCNNModel
+from fer_hf.models.prelu_cnn import PReLUCNNConfig, PReLUCNNForImageClassification, PReLUCNNModel
 from fer_hf.models.torchvision_cnn import (
     TorchvisionCNNConfig,
     TorchvisionCNNForImageClassification,
     TorchvisionCNNModel,
 )
 from fer_hf.models.vit_mlp import ViTMLPConfig, ViTMLPForImageClassification
-from fer_hf.models.zoo import ARCHITECTURES, ModelError, build
+from fer_hf.models.zoo import ARCHITECTURES, ModelError, build, describe, image_processor
 
 
 # Configuration, backbone (if it has a class of its own) and classifier of every family.
 _FAMILIES = (
+    (CompactCNNConfig, CompactCNNModel, CompactCNNForImageClassification),
+    (PlainCNNConfig, PlainCNNModel, PlainCNNForImageClassification),
+    (PReLUCNNConfig, PReLUCNNModel, PReLUCNNForImageClassification),
     (TorchvisionCNNConfig, TorchvisionCNNModel, TorchvisionCNNForImageClassification),
     (ViTMLPConfig, None, ViTMLPForImageClassification),
 )
@@ -34,12 +40,23 @@ for _config, _backbone, _classifier in _FAMILIES:
 __all__ = [
     "ARCHITECTURES",
     "HEADS",
+    "CompactCNNConfig",
+    "CompactCNNForImageClassification",
+    "CompactCNNModel",
     "ModelError",
+    "PReLUCNNConfig",
+    "PReLUCNNForImageClassification",
+    "PReLUCNNModel",
+    "PlainCNNConfig",
+    "PlainCNNForImageClassification",
+    "PlainCNNModel",
     "TorchvisionCNNConfig",
     "TorchvisionCNNForImageClassification",
     "TorchvisionCNNModel",
     "ViTMLPConfig",
     "ViTMLPForImageClassification",
     "build",
+    "describe",
+    "image_processor",
     "load_image_classifier",
 ]

@@ -13,11 +13,15 @@ from transformers import (
     BaseImageProcessor,
     PreTrainedConfig,
     PreTrainedModel,
+    ViTConfig,
     ViTImageProcessor,
 )
 
 from fer_hf.errors import BadInputError
 from fer_hf.labels import EXPRESSIONS, id2label, label2id
+from fer_hf.models.compact_cnn import CompactCNNConfig
+from fer_hf.models.plain_cnn import PlainCNNConfig
+from fer_hf.models.prelu_cnn import PReLUCNNConfig
 from fer_hf.models.torchvision_cnn import TorchvisionCNNConfig
 
 
@@ -44,16 +48,82 @@ class Architecture:
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
 
-_COMPARISON = "CNN comparison on FER-2013"
-_RESNET = "He et al., 2016 (https://huggingface.co/papers/1512.03385)"
+_COMPARISON = "the CNN comparison on FER-2013"
+_VITS = "the report on CNNs and pre-trained ViTs for FER-2013"
+_PRELU = "the report on a PReLU CNN for FER-2013"
+_VGG = "VGG for FER-2013 (Khaireddin and Chen, 2021)"
+_NOT_NORMALISED = {"image_mean": (0.0, 0.0, 0.0), "image_std": (1.0, 1.0, 1.0)}
+
+
+def _resnets() -> dict[str, Architecture]:
+    rows = {}
+    for depth in (18, 34, 50):
+        for suffix, channels in (("", 1), ("-rgb", 3)):
+            fields = {"network": f"resnet{depth}", "num_channels": channels}
+            rows[f"resnet{depth}{suffix}"] = Architecture(
+                "torchvision's (He et al., 2016)", TorchvisionCNNConfig, fields
+            )
+            rows[f"resnet{depth}-48{suffix}"] = Architecture(
+                "torchvision's (He et al., 2016), 3x3 stem for small images",
+                TorchvisionCNNConfig,
+                {**fields, "image_size": 48, "stem": "small"},
+            )
+    return rows
+
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "alexnet": Architecture(f"torchvision's; {_COMPARISON}", TorchvisionCNNConfig, {"network": "alexnet"}),
-    "vgg16": Architecture(
-        f"torchvision's, without BatchNorm; {_COMPARISON}", TorchvisionCNNConfig, {"network": "vgg16"}
+    "alexnet": Architecture(
+        f"torchvision's, as in {_COMPARISON}", TorchvisionCNNConfig, {"network": "alexnet"}, **_NOT_NORMALISED
     ),
-    "resnet50": Architecture(f"torchvision's; {_COMPARISON}", TorchvisionCNNConfig, {"network": "resnet50"}),
-}
+    "vgg16": Architecture(
+        f"torchvision's, no BatchNorm, as in {_COMPARISON}",
+        TorchvisionCNNConfig,
+        {"network": "vgg16"},
+        **_NOT_NORMALISED,
+    ),
+    **_resnets(),
+    "vgg-fer": Architecture(_VGG, PlainCNNConfig),
+    "vgg-fer-48": Architecture(_VGG, PlainCNNConfig, {"image_size": 48}),
+    "cnn-v1": Architecture(
+        f"{_VITS}: CNN V1 (its layers are unpublished; ours)",
+        PlainCNNConfig,
+        {
+            "image_size": 48, "stage_widths": (32, 64), "convs_per_stage": 1, "batch_norm": False,
+            "head_hidden_sizes": (128,), "head_dropout": 0.0,
+        },
+    ),
+    "cnn-v2": Architecture(
+        f"{_VITS}: CNN V2",
+        PlainCNNConfig,
+        {
+            "image_size": 48, "stage_widths": (32, 64, 128, 256), "convs_per_stage": 1,
+            "stage_dropout": (0.0, 0.5, 0.0, 0.5), "head_hidden_sizes": (),
+        },
+    ),
+    "prelu-cnn": Architecture(f"{_PRELU}, as published", PReLUCNNConfig),
+    "prelu-cnn-logits": Architecture(
+        f"{_PRELU}, without its tanh and its two unused convolutions",
+        PReLUCNNConfig,
+        {"tanh_output": False, "unused_convs": False},
+    ),
+    "prelu-template": Architecture(
+        f"{_PRELU}: its template, with softmax before the loss (its layers are unpublished; ours)",
+        PlainCNNConfig,
+        {
+            "image_size": 48, "stage_widths": (32, 64), "convs_per_stage": 1, "batch_norm": False,
+            "head_hidden_sizes": (128,), "head_dropout": 0.5, "softmax_output": True,
+        },
+    ),
+    "compact-cnn": Architecture("ours, for a CPU", CompactCNNConfig),
+    "compact-vit": Architecture(
+        "ours, for a CPU: ViT (Dosovitskiy et al., 2021) of 12 layers; gray faces as three equal channels",
+        ViTConfig,
+        {
+            "image_size": 48, "patch_size": 8, "hidden_size": 96, "num_hidden_layers": 12, "num_attention_heads": 3,
+            "intermediate_size": 384, "initializer_range": 0.1,
+        },
+    ),
+}  # fmt: skip
 
 
 def architecture_config(name: str, names: Iterable[str] = EXPRESSIONS, **overrides: Any) -> PreTrainedConfig:

@@ -20,8 +20,8 @@ class TorchvisionCNNConfig(PreTrainedConfig):
         num_channels (`int`, defaults to 1):
             Of the first convolution: 1 (gray) or 3 (RGB).
         stem (`str`, defaults to `"imagenet"`):
-            `imagenet`, the network's own first layers, or, for ResNets, `small`: one 3x3 convolution of stride 1 and no
-            pooling, for images of 32 to 64 pixels.
+            `imagenet`, the network's own first layers, or, for ResNets, `small`: one 3x3 convolution of stride 1 and
+            no pooling, for images of 32 to 64 pixels.
     """
 
     model_type = "torchvision_cnn"

@@ -130,8 +130,8 @@ def _match_channels(pixel_values: torch.Tensor, num_channels: int) -> torch.Tens
 
 class TorchvisionCNNForImageClassification(TorchvisionCNNPreTrainedModel):
     """
-    AlexNet, VGG16 and ResNet-18/34/50 as the report that compares CNNs on FER-2013 trains them: torchvision's networks,
-    the first convolution on gray faces, the last linear layer on the expressions.
+    AlexNet, VGG16 and ResNet-18/34/50 as the report that compares CNNs on FER-2013 trains them: torchvision's
+    networks, the first convolution on gray faces, the last linear layer on the expressions.
     """
 
     def __init__(self, config: TorchvisionCNNConfig):
@@ -158,8 +158,8 @@ class TorchvisionCNNForImageClassification(TorchvisionCNNPreTrainedModel):
                 `(batch_size, num_labels)`, *optional*):
                 Class ids, or probabilities; with them the output has a `loss` (cross-entropy in nats).
             num_items_in_batch (`torch.Tensor` or `int`, *optional*):
-                The Trainer's count of label elements over all accumulated batches and processes. If `None`, the loss is
-                the mean over this batch.
+                The Trainer's count of label elements over all accumulated batches and processes. If `None`, the loss
+                is the mean over this batch.
             output_hidden_states (`bool`, *optional*):
                 As for [`TorchvisionCNNModel`].
 

@@ -1,0 +1,162 @@
+"""Plain convolutional networks: the VGG for FER-2013 and the course networks of the reports."""
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention, ImageClassifierOutput
+
+from .configuration_plain_cnn import PlainCNNConfig
+
+
+class PlainCNNPreTrainedModel(PreTrainedModel):
+    """What the two models below share: how weights start, and what goes in."""
+
+    config: PlainCNNConfig
+    base_model_prefix = "backbone"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    # Recomputing a BatchNorm layer would count its batch twice, so there is no gradient checkpointing.
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """PyTorch's defaults: uniform in +- 1 / sqrt(fan_in)."""
+        super()._init_weights(module)
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            bound = module.weight[0].numel() ** -0.5
+            init.uniform_(module.weight, -bound, bound)
+            if module.bias is not None:
+                init.uniform_(module.bias, -bound, bound)
+
+
+class PlainCNNModel(PlainCNNPreTrainedModel):
+    """
+    Stages of 3x3 convolutions, each ending in 2x2 max pooling.
+
+    Gray networks (`num_channels=1`) take RGB faces too, as ITU-R 601 luma, because image processors and pipelines of
+    Transformers make every image RGB.
+    """
+
+    def __init__(self, config: PlainCNNConfig):
+        super().__init__(config)
+        self.stages = nn.ModuleList()
+        width = config.num_channels
+        for number, stage_width in enumerate(config.stage_widths):
+            layers = []
+            for _ in range(config.convs_per_stage):
+                layers.append(nn.Conv2d(width, stage_width, 3, padding=1))
+                if config.batch_norm:
+                    layers.append(nn.BatchNorm2d(stage_width))
+                layers.append(nn.ReLU())
+                width = stage_width
+            layers.append(nn.MaxPool2d(2))
+            if config.stage_dropout:
+                layers.append(nn.Dropout(config.stage_dropout[number]))
+            self.stages.append(nn.Sequential(*layers))
+
+        # Initialize weights and apply final processing
+        self.post_init()
+
+    def forward(
+        self, pixel_values: torch.Tensor, output_hidden_states: bool | None = None, **kwargs
+    ) -> BaseModelOutputWithPoolingAndNoAttention:
+        """
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, 1 or 3, image_size, image_size)`):
+                Faces as the image processor makes them.
+            output_hidden_states (`bool`, *optional*):
+                Also return the maps after each stage.
+
+        Returns:
+            [`~transformers.modeling_outputs.BaseModelOutputWithPoolingAndNoAttention`]: `last_hidden_state`, the last
+            feature map `(batch_size, channels, height, width)`, and `pooler_output`, the same map in one row,
+            `(batch_size, channels * height * width)`.
+
+        Raises:
+            ValueError: If the faces have another size than the configuration's.
+        """
+        size = self.config.image_size
+        if tuple(pixel_values.shape[-2:]) != (size, size):
+            raise ValueError(f"`pixel_values` must be {size}x{size} pixels, got shape {tuple(pixel_values.shape)}.")
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        hidden = _match_channels(pixel_values, self.config.num_channels)
+        maps = []
+        for stage in self.stages:
+            hidden = stage(hidden)
+            maps.append(hidden)
+        return BaseModelOutputWithPoolingAndNoAttention(
+            last_hidden_state=hidden,
+            pooler_output=hidden.flatten(1),
+            hidden_states=tuple(maps) if output_hidden_states else None,
+        )
+
+
+def _match_channels(pixel_values: torch.Tensor, num_channels: int) -> torch.Tensor:
+    """RGB as luma for a gray network; gray repeated for an RGB one."""
+    if num_channels == 1 and pixel_values.shape[1] == 3:
+        weights = pixel_values.new_tensor([0.299, 0.587, 0.114])
+        return (pixel_values * weights[:, None, None]).sum(dim=1, keepdim=True)  # (batch_size, 1, height, width)
+    return pixel_values.expand(-1, num_channels, -1, -1)
+
+
+class PlainCNNForImageClassification(PlainCNNPreTrainedModel):
+    """
+    With the defaults, the VGG for FER-2013 of Khaireddin and Chen, 2021 (https://huggingface.co/papers/2105.03588),
+    which the report that compares CNNs on FER-2013 trains too. Other settings give CNN V1 and V2 of the report on CNNs and
+    pre-trained ViTs, and the template that the report on a PReLU CNN was measured against: see
+    `fer_hf.models.ARCHITECTURES`, which says what of them is unpublished and our choice.
+    """
+
+    def __init__(self, config: PlainCNNConfig):
+        super().__init__(config)
+        self.backbone = PlainCNNModel(config)
+        side = config.image_size // 2 ** len(config.stage_widths)
+        width, layers = config.stage_widths[-1] * side * side, []
+        for hidden in config.head_hidden_sizes:
+            layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(config.head_dropout)]
+            width = hidden
+        layers.append(nn.Linear(width, config.num_labels))
+        if config.softmax_output:
+            layers.append(nn.Softmax(dim=-1))
+        self.classifier = nn.Sequential(*layers)
+
+        # Initialize weights and apply final processing
+        self.post_init()
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs,
+    ) -> ImageClassifierOutput:
+        """
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, 1 or 3, height, width)`):
+                Faces as the image processor makes them.
+            labels (`torch.LongTensor` of shape `(batch_size,)` or `torch.FloatTensor` of shape
+                `(batch_size, num_labels)`, *optional*):
+                Class ids, or probabilities; with them the output has a `loss` (cross-entropy in nats).
+            num_items_in_batch (`torch.Tensor` or `int`, *optional*):
+                The Trainer's count of label elements over all accumulated batches and processes. If `None`, the loss
+                is the mean over this batch.
+            output_hidden_states (`bool`, *optional*):
+                As for [`PlainCNNModel`].
+
+        Returns:
+            [`~transformers.modeling_outputs.ImageClassifierOutput`]: `logits` of shape `(batch_size, num_labels)`.
+        """
+        features = self.backbone(pixel_values, output_hidden_states=output_hidden_states)
+        logits = self.classifier(features.pooler_output)  # (batch_size, num_labels)
+        loss = None
+        if labels is not None:
+            # A soft label counts as num_labels items.
+            faces = len(labels) if num_items_in_batch is None else num_items_in_batch * len(labels) / labels.numel()
+            loss = cross_entropy(logits.float(), labels, reduction="sum") / faces
+        return ImageClassifierOutput(loss=loss, logits=logits, hidden_states=features.hidden_states)
+
+
+__all__ = ["PlainCNNForImageClassification", "PlainCNNModel", "PlainCNNPreTrainedModel"]
