@@ -104,8 +104,8 @@ def _match_channels(pixel_values: torch.Tensor, num_channels: int) -> torch.Tens
 class PlainCNNForImageClassification(PlainCNNPreTrainedModel):
     """
     With the defaults, the VGG for FER-2013 of Khaireddin and Chen, 2021 (https://huggingface.co/papers/2105.03588),
-    which the report that compares CNNs on FER-2013 trains too. Other settings give CNN V1 and V2 of the report on CNNs and
-    pre-trained ViTs, and the template that the report on a PReLU CNN was measured against: see
+    which the report that compares CNNs on FER-2013 trains too. Other settings give CNN V1 and V2 of the report on CNNs
+    and pre-trained ViTs, and the template that the report on a PReLU CNN was measured against: see
     `fer_hf.models.ARCHITECTURES`, which says what of them is unpublished and our choice.
     """
 

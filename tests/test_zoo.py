@@ -1,0 +1,284 @@
+"""Every named architecture: its size to the digit, and what all families of models promise alike."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn.functional import one_hot
+from transformers import AutoConfig, AutoModel, AutoModelForImageClassification, pipeline
+
+from fer_hf.cli import main
+from fer_hf.data import load_dataset
+from fer_hf.data.fast import training_faces
+from fer_hf.labels import EXPRESSIONS, id2label
+from fer_hf.models import ARCHITECTURES, ModelError, build, describe, image_processor
+
+
+# From the papers and reports; None where the architecture is unpublished, or ours.
+PARAMETERS = {
+    "alexnet": 57_017_031,
+    "vgg16": 134_288_071,
+    "resnet50": 23_516_103,
+    "vgg-fer": 29_890_759,
+    "cnn-v2": 404_935,
+    "prelu-cnn": 187_422,
+    "prelu-cnn-logits": 184_110,
+}
+
+
+@dataclass
+class Small:
+    """A smaller network of the same code, and how it learns 64 faces."""
+
+    overrides: dict = field(default_factory=dict)
+    learning_rate: float = 3e-3
+    steps: int = 40
+
+
+SMALL = {
+    "resnet18": Small({"image_size": 32}, 1e-3, 10),
+    "vgg-fer": Small({"stage_widths": (8, 16, 32, 32), "head_hidden_sizes": (64, 64)}),
+    "cnn-v1": Small({"stage_widths": (8, 16), "head_hidden_sizes": (32,)}, 1e-2),
+    "cnn-v2": Small({"stage_widths": (8, 16, 32, 64)}, 1e-2, 60),
+    "prelu-cnn": Small({"widths": (8, 8, 8), "head_hidden_size": 16}, 1e-2, 60),
+    "prelu-cnn-logits": Small({"widths": (8, 8, 8), "head_hidden_size": 16}, 1e-2, 60),
+    "prelu-template": Small({"stage_widths": (16, 32), "head_hidden_sizes": (64,)}, 3e-3, 80),
+    "compact-cnn": Small({"widths": (8, 8, 16, 32), "depths": (1, 1, 2)}, 1e-2),
+    "compact-vit": Small({"num_hidden_layers": 3, "hidden_size": 48}, 2e-3),
+}
+
+
+def small(name: str):
+    return build(name, **SMALL[name].overrides)
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    """64 drawn faces: pixel values of any size, and labels."""
+    cache = tmp_path_factory.mktemp("cache")
+    table = load_dataset("synthetic", train=64, validation=7, test=7, cache_dir=cache)["train"]
+
+    def batch(name, config):
+        split = training_faces(table, image_processor(name, config))
+        drawn = split.__getitems__(list(range(len(table))))
+        return split.to_pixel_values(drawn["pixel_values"]), drawn["labels"]
+
+    return batch
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Folders of small checkpoints, one for each architecture, with their image processors."""
+    root = tmp_path_factory.mktemp("saved")
+    torch.manual_seed(0)
+    for name in SMALL:
+        model = small(name)
+        model.save_pretrained(root / name)
+        image_processor(name, model.config).save_pretrained(root / name)
+    return root
+
+
+def settle_batch_norm(model: nn.Module, pixel_values: torch.Tensor) -> None:
+    """The statistics of these faces, not a running mean over the weights of the last steps."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    with torch.no_grad():
+        model.train()(pixel_values)
+    model.eval()
+
+
+@pytest.mark.parametrize(("name", "parameters"), PARAMETERS.items())
+def test_parameters_are_those_of_the_source_to_the_digit(name, parameters):
+    assert describe(name)["parameters"] == parameters
+
+
+def test_the_compact_networks_stay_compact():
+    for name in ("compact-cnn", "compact-vit"):
+        row = describe(name)
+        assert row["image_size"] == 48
+        assert row["parameters"] <= 1_400_000
+
+
+def test_multiply_adds_are_those_counted_by_hand():
+    convolutions = 44 * 25 * 46**2 + 44 * 40 * 25 * 20**2 + 40 * 40 * 9**2 + 40 * 36 * 9 * 9**2
+    assert describe("prelu-cnn")["multiply_adds"] == convolutions + 1764 * 70 + 70 * 7
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_row_builds_and_says_what_it_is(name):
+    with torch.device("meta"):
+        model = build(name)
+    assert model.config.id2label == id2label()
+    assert model.config.label2id == {expression: i for i, expression in enumerate(EXPRESSIONS)}
+    assert model.config.problem_type == "single_label_classification"
+    row = describe(name)
+    assert row["multiply_adds"] > 0
+    assert row["source"]
+    processor = image_processor(name, model.config)
+    for mode in ("L", "RGB", "RGBA", "P"):
+        pixels = processor(Image.new(mode, (60, 50)), return_tensors="pt")["pixel_values"]
+        assert pixels.shape == (1, 3, row["image_size"], row["image_size"])
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_saving_and_loading_keeps_every_bit(name, saved):
+    torch.manual_seed(0)
+    model = AutoModelForImageClassification.from_pretrained(saved / name)
+    model.save_pretrained(saved / f"{name}-again")
+    again = AutoModelForImageClassification.from_pretrained(saved / f"{name}-again")
+    assert type(again) is type(model)
+    assert again.config.to_diff_dict() == model.config.to_diff_dict()
+    state = model.state_dict()
+    assert state.keys() == again.state_dict().keys()
+    assert all(torch.equal(state[key], value) for key, value in again.state_dict().items())
+    assert type(AutoConfig.from_pretrained(saved / name)) is type(model.config)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_backbone_alone_gives_embeddings(name, saved):
+    model = AutoModelForImageClassification.from_pretrained(saved / name)
+    backbone, info = AutoModel.from_pretrained(saved / name, output_loading_info=True)
+    assert not [key for key in info["missing_keys"] if "pooler" not in key]
+    for key, value in backbone.state_dict().items():
+        if "pooler" not in key:
+            assert torch.equal(value, model.base_model.state_dict()[key])
+    extract = pipeline("image-feature-extraction", model=str(saved / name), pool=True, device="cpu")
+    embedding = torch.tensor(extract(Image.new("L", (60, 50), 99)))
+    assert embedding.dim() == 2
+    assert embedding.isfinite().all()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_pipeline_gives_the_models_own_probabilities(name, saved):
+    image = Image.effect_noise((61, 52), 60)
+    classify = pipeline("image-classification", model=str(saved / name), top_k=7, device="cpu")
+    scores = {row["label"]: row["score"] for row in classify(image)}
+    model = AutoModelForImageClassification.from_pretrained(saved / name)
+    pixels = image_processor(name, model.config)(image.convert("RGB"), return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        expected = model(pixels).logits.softmax(-1)[0]
+    assert scores == pytest.approx(dict(zip(EXPRESSIONS, expected.tolist(), strict=True)), abs=1e-6)
+
+
+def test_the_pipeline_runs_where_fer_hf_is_not_installed(saved):
+    script = """
+import json, sys
+sys.modules["fer_hf"] = None  # any import of it fails
+from PIL import Image
+from transformers import pipeline
+image = Image.open(sys.argv[1])
+print(json.dumps([
+    {row["label"]: row["score"] for row in pipeline(
+        "image-classification", model=folder, top_k=7, device="cpu", trust_remote_code=True)(image)}
+    for folder in sys.argv[2:]
+]))
+"""
+    image = saved / "face.png"
+    Image.effect_noise((61, 52), 60).save(image)
+    folders = [str(saved / name) for name in SMALL]
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(image), *folders], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for folder, scores in zip(folders, json.loads(done.stdout.splitlines()[-1]), strict=True):
+        here = pipeline("image-classification", model=folder, top_k=7, device="cpu")(str(image))
+        assert scores == pytest.approx({row["label"]: row["score"] for row in here}, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if name != "compact-vit"])
+def test_the_loss_takes_ids_and_probabilities_and_adds_up_over_accumulated_batches(name, faces):
+    model = small(name).eval()  # BatchNorm and dropout at rest: faces do not depend on each other
+    pixels, labels = (part[:6] for part in faces(name, model.config))
+    soft = one_hot(labels, 7).float()
+    whole = model(pixels, labels=labels)
+    torch.testing.assert_close(whole.loss, nn.functional.cross_entropy(whole.logits, labels))
+    torch.testing.assert_close(model(pixels, labels=soft).loss, whole.loss)
+    mixed = 0.3 * soft + 0.7 * soft.flip(0)
+    expected = -(mixed * whole.logits.log_softmax(-1)).sum(-1).mean()
+    torch.testing.assert_close(model(pixels, labels=mixed).loss, expected)
+    for target, items in ((labels, labels.numel()), (soft, soft.numel())):
+        pieces = [
+            model(pixels[part], labels=target[part], num_items_in_batch=torch.tensor(items)).loss
+            for part in (slice(2), slice(2, None))
+        ]
+        torch.testing.assert_close(sum(pieces), whole.loss)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_gray_faces_and_the_same_faces_as_rgb_give_the_same(name):
+    model = small(name).eval()
+    if model.config.num_channels != 1:
+        pytest.skip("an RGB network")
+    size = model.config.image_size
+    gray = torch.randn(2, 1, size, size)
+    with torch.no_grad():
+        torch.testing.assert_close(model(gray.expand(-1, 3, -1, -1)).logits, model(gray).logits, rtol=1e-4, atol=1e-5)
+        colour = torch.randn(2, 3, size, size)
+        luma = 0.299 * colour[:, :1] + 0.587 * colour[:, 1:2] + 0.114 * colour[:, 2:]
+        torch.testing.assert_close(model(colour).logits, model(luma).logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_network_of_the_same_code_learns_64_faces(name, faces):
+    recipe = SMALL[name]
+    torch.manual_seed(0)
+    model = small(name).train()
+    pixels, labels = faces(name, model.config)
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
+    model(pixels, labels=labels).loss.backward()
+    still = [key for key, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    assert still == [], "parameters without a gradient"
+    for _ in range(recipe.steps):
+        optimizer.zero_grad()
+        model(pixels, labels=labels).loss.backward()
+        optimizer.step()
+    settle_batch_norm(model, pixels)
+    with torch.no_grad():
+        right = (model(pixels).logits.argmax(-1) == labels).float().mean().item()
+    assert right > 0.95
+
+
+def test_hidden_states_come_when_asked_for():
+    model = small("compact-cnn").eval()
+    pixels = torch.randn(1, 1, 48, 48)
+    assert model(pixels).hidden_states is None
+    shapes = [tuple(state.shape[1:]) for state in model(pixels, output_hidden_states=True).hidden_states]
+    assert shapes == [(8, 48, 48), (8, 24, 24), (16, 12, 12), (32, 6, 6)]
+
+
+def test_what_cannot_be_built_is_refused_in_one_line():
+    with pytest.raises(ModelError, match="`architecture` 'resnet51' is unknown; near: resnet50"):
+        build("resnet51")
+    with pytest.raises(
+        ModelError, match="alexnet has no configuration field 'imagesize'; the nearest one is 'image_size'"
+    ):
+        build("alexnet", imagesize=64)
+    with pytest.raises(ModelError, match="vgg16: `stem` small is for ResNets, and `network` is 'vgg16'"):
+        build("vgg16", stem="small")
+    with pytest.raises(ModelError, match="Field 'image_size' expected int, got str"):
+        build("cnn-v2", image_size="48")
+    with pytest.raises(ModelError, match="`image_size` must be >= 16 for so many stages, got 8"):
+        build("cnn-v2", image_size=8)
+
+
+def test_a_face_of_the_wrong_size_is_refused_where_the_network_cannot_take_it():
+    with pytest.raises(ValueError, match=r"`pixel_values` must be 48x48 pixels, got shape \(1, 1, 40, 40\)"):
+        small("cnn-v2")(torch.randn(1, 1, 40, 40))
+
+
+def test_the_command_lists_every_architecture(capsys):
+    assert main(["models", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == list(ARCHITECTURES)
+    assert rows[0] == describe(rows[0]["name"])
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(ARCHITECTURES) + 1
+    assert "404,935" in next(line for line in lines if line.startswith("cnn-v2"))
