@@ -2,7 +2,9 @@
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, ViTImageProcessor
 
+from fer_hf.models.dacl import DACLConfig, DACLForImageClassification, DACLModel
 from fer_hf.models.loading import HEADS, load_image_classifier
+from fer_hf.models.reduced_dacl import ReducedDACLConfig, ReducedDACLForImageClassification, ReducedDACLModel
 from fer_hf.models.torchvision_cnn import (
     TorchvisionCNNConfig,
     TorchvisionCNNForImageClassification,
@@ -14,6 +16,8 @@ from fer_hf.models.zoo import ARCHITECTURES, ModelError, build
 
 # Configuration, backbone (if it has a class of its own) and classifier of every family.
 _FAMILIES = (
+    (DACLConfig, DACLModel, DACLForImageClassification),
+    (ReducedDACLConfig, ReducedDACLModel, ReducedDACLForImageClassification),
     (TorchvisionCNNConfig, TorchvisionCNNModel, TorchvisionCNNForImageClassification),
     (ViTMLPConfig, None, ViTMLPForImageClassification),
 )
@@ -34,7 +38,13 @@ for _config, _backbone, _classifier in _FAMILIES:
 __all__ = [
     "ARCHITECTURES",
     "HEADS",
+    "DACLConfig",
+    "DACLForImageClassification",
+    "DACLModel",
     "ModelError",
+    "ReducedDACLConfig",
+    "ReducedDACLForImageClassification",
+    "ReducedDACLModel",
     "TorchvisionCNNConfig",
     "TorchvisionCNNForImageClassification",
     "TorchvisionCNNModel",

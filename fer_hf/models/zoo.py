@@ -18,6 +18,8 @@ from transformers import (
 
 from fer_hf.errors import BadInputError
 from fer_hf.labels import EXPRESSIONS, id2label, label2id
+from fer_hf.models.dacl import DACLConfig
+from fer_hf.models.reduced_dacl import ReducedDACLConfig
 from fer_hf.models.torchvision_cnn import TorchvisionCNNConfig
 
 
@@ -46,6 +48,15 @@ class Architecture:
 
 _COMPARISON = "CNN comparison on FER-2013"
 _RESNET = "He et al., 2016 (https://huggingface.co/papers/1512.03385)"
+_DACL_PAPER = "Farzaneh and Qi, 2021 (https://github.com/amirhfarzaneh/dacl)"
+_DACL_REPORT = "report that re-implements DACL on FER-2013"
+
+
+def _dacl(source: str, **fields: Any) -> Architecture:
+    """A row with the official code's normalisation, which is that of RAF-DB."""
+    mean_and_std = ((0.5752, 0.4495, 0.4012), (0.2086, 0.1911, 0.1827))
+    return Architecture(source, DACLConfig, fields, *mean_and_std)
+
 
 ARCHITECTURES: dict[str, Architecture] = {
     "alexnet": Architecture(f"torchvision's; {_COMPARISON}", TorchvisionCNNConfig, {"network": "alexnet"}),
@@ -53,6 +64,19 @@ ARCHITECTURES: dict[str, Architecture] = {
         f"torchvision's, without BatchNorm; {_COMPARISON}", TorchvisionCNNConfig, {"network": "vgg16"}
     ),
     "resnet50": Architecture(f"torchvision's; {_COMPARISON}", TorchvisionCNNConfig, {"network": "resnet50"}),
+    "dacl": _dacl(f"{_DACL_PAPER}; {_DACL_REPORT}"),
+    "dacl-200": _dacl(f"{_DACL_PAPER}; best run of the {_DACL_REPORT}", image_size=200),
+    "dacl-112": _dacl(f"{_DACL_PAPER}; the size is our choice", image_size=112),
+    "dacl-64": _dacl(f"{_DACL_PAPER}; the size is our choice", image_size=64),
+    "dacl-48": _dacl(f"{_DACL_PAPER}; the size is our choice, that of FER-2013", image_size=48),
+    "dacl-center": _dacl(f"{_DACL_PAPER}: baseline, center loss without attention", mode="center"),
+    "dacl-softmax": _dacl(f"{_DACL_PAPER}: baseline, cross-entropy alone", mode="softmax"),
+    "dacl-reduced": Architecture(
+        f"called DACL in the {_COMPARISON}: ResNet-18 with attention over one position, no center loss",
+        ReducedDACLConfig,
+        image_mean=(0.0, 0.0, 0.0),
+        image_std=(1.0, 1.0, 1.0),
+    ),
 }
 
 
