@@ -172,8 +172,8 @@ class SparseCenterLoss(nn.Module):
         super().__init__()
         self.rate = rate
         self.register_buffer("centers", torch.zeros(num_labels, num_features))
-        # What an unfinished optimizer step has summed so far, and its number of faces. No buffers: they have no
-        # business in a checkpoint, where steps are finished.
+        # What the optimizer step has summed so far, and its number of faces. No buffers: checkpoints are written
+        # between steps, where these mean nothing.
         self._sums = None
         self._faces = None
 
@@ -241,11 +241,12 @@ class SparseCenterLoss(nn.Module):
         num_faces = torch.as_tensor(num_faces, dtype=torch.float32, device=sums.device).round()
         if self._sums is None or self._sums.device != sums.device:
             self._sums, self._faces = torch.zeros_like(sums), num_faces.clone()
+        # After a finished step any further face is one too many, so that this starts the next one too.
         same_step = (self._faces == num_faces) & (self._sums[-1] + sums[-1] <= num_faces)
         sums = sums + torch.where(same_step, self._sums, 0)
         finished = sums[-1] >= num_faces
         self.centers.copy_(torch.where(finished, self._moved(sums), self.centers))
-        self._sums.copy_(torch.where(finished, 0, sums))
+        self._sums.copy_(sums)
         self._faces.copy_(num_faces)
 
     def _moved(self, sums: torch.Tensor) -> torch.Tensor:
