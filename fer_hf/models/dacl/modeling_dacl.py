@@ -1,0 +1,344 @@
+"""DACL, deep attentive center loss (Farzaneh and Qi, 2021), for gray or RGB faces."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import distributed, nn
+from torch.nn.functional import cross_entropy, one_hot
+from torchvision import models
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention, ImageClassifierOutput
+
+from .configuration_dacl import DACLConfig
+
+
+@dataclass
+class DACLOutput(ImageClassifierOutput):
+    """
+    Output of [`DACLForImageClassification`].
+
+    Args:
+        loss (`torch.FloatTensor`, *optional*):
+            Scalar, with `labels`: `softmax_loss + center_loss_weight * sparse_center_loss`, in nats per face.
+        logits (`torch.FloatTensor` of shape `(batch_size, num_labels)`):
+            Before softmax.
+        hidden_states (`tuple[torch.FloatTensor]`, *optional*):
+            The maps after the stem and each stage, `(batch_size, channels, height, width)`.
+        features (`torch.FloatTensor` of shape `(batch_size, num_features)`):
+            The last map's mean over positions: what the centers live among, and what the classifier sees.
+        attention_weights (`torch.FloatTensor` of shape `(batch_size, num_features)`):
+            In (0, 1), how much each feature counts in the center loss. `None` without an attention network.
+        softmax_loss (`torch.FloatTensor`, *optional*):
+            Scalar without gradient, with `labels`: the cross-entropy.
+        sparse_center_loss (`torch.FloatTensor`, *optional*):
+            Scalar without gradient, with `labels`: the center loss before weighting. `None` in mode `softmax`.
+    """
+
+    features: torch.FloatTensor | None = None
+    attention_weights: torch.FloatTensor | None = None
+    softmax_loss: torch.FloatTensor | None = None
+    sparse_center_loss: torch.FloatTensor | None = None
+
+
+class DACLPreTrainedModel(PreTrainedModel):
+    """What the two models below share: how weights start, and what goes in."""
+
+    config: DACLConfig
+    base_model_prefix = "backbone"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    # Recomputing a BatchNorm layer would count its batch twice, so there is no gradient checkpointing.
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """The official code's rules: He et al.'s normal for the network and the attention, PyTorch's classifier."""
+        if isinstance(module, nn.Conv2d):
+            init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear) and module is getattr(self, "classifier", None):
+            bound = module.in_features**-0.5
+            init.uniform_(module.weight, -bound, bound)
+            init.uniform_(module.bias, -bound, bound)
+        elif isinstance(module, nn.Linear):
+            init.kaiming_normal_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, SparseCenterLoss):
+            # He et al.'s normal with one input per class.
+            init.normal_(module.centers, 0, (2 / len(module.centers)) ** 0.5)
+        else:
+            super()._init_weights(module)
+
+
+class DACLModel(DACLPreTrainedModel):
+    """
+    The ResNet without its last linear layer. Parameters keep torchvision's names, so that its checkpoints fit.
+
+    Gray networks (`num_channels=1`) take RGB faces too, as ITU-R 601 luma, because image processors and pipelines of
+    Transformers make every image RGB.
+    """
+
+    def __init__(self, config: DACLConfig):
+        super().__init__(config)
+        network = getattr(models, config.network)()
+        self.num_features = network.fc.in_features
+        del network.fc
+        if config.stem == "small":
+            network.conv1 = nn.Conv2d(config.num_channels, 64, 3, padding=1, bias=False)
+            network.maxpool = nn.Identity()
+        elif config.num_channels != 3:
+            network.conv1 = nn.Conv2d(config.num_channels, 64, 7, stride=2, padding=3, bias=False)
+        for name, child in network.named_children():
+            self.add_module(name, child)
+
+        # Initialize weights and apply final processing
+        self.post_init()
+
+    def forward(
+        self, pixel_values: torch.Tensor, output_hidden_states: bool | None = None, **kwargs
+    ) -> BaseModelOutputWithPoolingAndNoAttention:
+        """
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, 1 or 3, height, width)`):
+                Faces as the image processor makes them.
+            output_hidden_states (`bool`, *optional*):
+                Also return the maps after the stem and each stage.
+
+        Returns:
+            [`~transformers.modeling_outputs.BaseModelOutputWithPoolingAndNoAttention`]: `last_hidden_state`, the last
+            feature map `(batch_size, num_features, height, width)`, and `pooler_output`, its mean over positions,
+            `(batch_size, num_features)`.
+        """
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        hidden = _match_channels(pixel_values, self.config.num_channels)
+        hidden = self.maxpool(self.relu(self.bn1(self.conv1(hidden))))
+        maps = [hidden]
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            hidden = stage(hidden)
+            maps.append(hidden)
+        return BaseModelOutputWithPoolingAndNoAttention(
+            last_hidden_state=hidden,
+            pooler_output=self.avgpool(hidden).flatten(1),  # (batch_size, num_features)
+            hidden_states=tuple(maps) if output_hidden_states else None,
+        )
+
+
+def _match_channels(pixel_values: torch.Tensor, num_channels: int) -> torch.Tensor:
+    """RGB as luma for a gray network; gray repeated for an RGB one."""
+    if num_channels == 1 and pixel_values.shape[1] == 3:
+        weights = pixel_values.new_tensor([0.299, 0.587, 0.114])
+        return (pixel_values * weights[:, None, None]).sum(dim=1, keepdim=True)  # (batch_size, 1, height, width)
+    return pixel_values.expand(-1, num_channels, -1, -1)
+
+
+class DACLAttention(nn.Module):
+    """The CE-Unit: from the whole last map, one weight in (0, 1) for each feature."""
+
+    def __init__(self, config: DACLConfig, num_features: int):
+        super().__init__()
+        # Strided layers halve the map and round up: five in the ImageNet stem's network, three in the small one's.
+        self.side = -(-config.image_size // (32 if config.stem == "imagenet" else 8))
+        layers = []
+        size = num_features * self.side**2
+        for width in config.attention_hidden_sizes:
+            layers += [nn.Linear(size, width), nn.BatchNorm1d(width), nn.ReLU()]
+            size = width
+        layers[-1] = nn.Tanh()
+        self.layers = nn.Sequential(*layers)
+        # For each feature a pair of scores, out and in.
+        self.heads = nn.Linear(size, 2 * num_features)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The last map `(batch_size, num_features, side, side)` to weights `(batch_size, num_features)`."""
+        hidden = self.layers(hidden.flatten(1))  # (batch_size, attention_hidden_sizes[-1])
+        scores = self.heads(hidden).unflatten(1, (-1, 2))  # (batch_size, num_features, 2)
+        return scores.softmax(dim=-1)[..., 1]
+
+
+class SparseCenterLoss(nn.Module):
+    """
+    Weighted squared distances of features to the center of their class, and the rule by which the centers follow.
+
+    The centers are no parameters: they move by the official code's own rule, which knows neither the loss's weight nor
+    its division by the number of faces, nor the optimizer. A soft label is a face of each class, as much as it says.
+
+    Args:
+        num_labels (`int`): Number of classes.
+        num_features (`int`): Number of features.
+        rate (`float`): How far the centers go (alpha).
+    """
+
+    def __init__(self, num_labels: int, num_features: int, rate: float):
+        super().__init__()
+        self.rate = rate
+        self.register_buffer("centers", torch.zeros(num_labels, num_features))
+        # What the optimizer step has summed so far, and its number of faces. No buffers: checkpoints are written
+        # between steps, where these mean nothing.
+        self._sums = None
+        self._faces = None
+
+    def train(self, mode: bool = True) -> "SparseCenterLoss":
+        """Leaving train mode also forgets an optimizer step that was left unfinished."""
+        if not mode:
+            self._sums = None
+        return super().train(mode)
+
+    def _differences(self, features: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each label's share of a face, and the face's way from its center, in float32 whatever the autocast."""
+        if labels.dim() == 1:
+            labels = one_hot(labels, len(self.centers))
+        return labels.float(), features.float()[:, None] - self.centers.float()  # (batch_size, num_labels, features)
+
+    def forward(self, features: torch.Tensor, attention: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            features, attention (`torch.FloatTensor` of shape `(batch_size, num_features)`):
+                The features, and how much each counts.
+            labels (`torch.LongTensor` of shape `(batch_size,)` or `torch.FloatTensor` of shape
+                `(batch_size, num_labels)`):
+                Class ids, or probabilities.
+
+        Returns:
+            `torch.FloatTensor`: Scalar, half the weighted squared distances, summed over the batch.
+        """
+        shares, differences = self._differences(features, labels)
+        squares = (shares[:, :, None] * differences**2).sum(dim=1)  # (batch_size, num_features)
+        return 0.5 * (attention.float() * squares).sum()
+
+    @torch.no_grad()
+    def update(
+        self,
+        features: torch.Tensor,
+        attention: torch.Tensor,
+        labels: torch.Tensor,
+        num_faces: torch.Tensor | float | None = None,
+    ) -> None:
+        """
+        Move each center c by `rate * sum(a * (f - c)) / (1 + n)`, over the n faces of its class in one optimizer step.
+
+        Sums add up over processes, which must all come here together, and over calls, until they hold `num_faces`
+        faces; only then do the centers move. A step that was left unfinished (an interrupted run) is dropped when the
+        next one has another number of faces or would get too many, and in eval mode.
+
+        Args:
+            features, attention, labels:
+                As for `forward`.
+            num_faces (`torch.Tensor` or `float`, *optional*):
+                Faces of the optimizer step in all batches and processes. If `None`, this batch is the whole step.
+        """
+        shares, differences = self._differences(features, labels)
+        pull = (shares[:, :, None] * attention.float()[:, None] * differences).sum(dim=0)  # (num_labels, features)
+        counts = shares.sum(dim=0)  # (num_labels,)
+        sums = torch.cat([pull.flatten(), counts, counts.new_full((1,), len(shares))])
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(sums)
+        if num_faces is None:
+            self._sums = None
+            self.centers.copy_(self._moved(sums))
+            return
+
+        # No `if` on numbers: it would make the processor wait for the accelerator at each batch.
+        num_faces = torch.as_tensor(num_faces, dtype=torch.float32, device=sums.device).round()
+        if self._sums is None or self._sums.device != sums.device:
+            self._sums, self._faces = torch.zeros_like(sums), num_faces.clone()
+        # After a finished step any further face is one too many, so that this starts the next one too.
+        same_step = (self._faces == num_faces) & (self._sums[-1] + sums[-1] <= num_faces)
+        sums = sums + torch.where(same_step, self._sums, 0)
+        finished = sums[-1] >= num_faces
+        self.centers.copy_(torch.where(finished, self._moved(sums), self.centers))
+        self._sums.copy_(sums)
+        self._faces.copy_(num_faces)
+
+    def _moved(self, sums: torch.Tensor) -> torch.Tensor:
+        pull, counts, _ = sums.split([self.centers.numel(), len(self.centers), 1])
+        return self.centers + self.rate * pull.view_as(self.centers) / (1 + counts[:, None])
+
+
+class DACLForImageClassification(DACLPreTrainedModel):
+    """
+    A ResNet whose features are drawn to the center of their class, each as much as an attention network finds it
+    matters for this face: DACL of Farzaneh and Qi, 2021, after the official code (https://github.com/amirhfarzaneh/dacl).
+
+    The centers ([`SparseCenterLoss`]) move in training forwards with `labels`, after the loss is computed, once per
+    optimizer step. That is right for any number of batches and processes if `num_items_in_batch` counts all of them,
+    as the Trainer's does by default. BatchNorm in the attention network needs at least two faces in a training batch.
+    """
+
+    def __init__(self, config: DACLConfig):
+        super().__init__(config)
+        self.backbone = DACLModel(config)
+        num_features = self.backbone.num_features
+        self.classifier = nn.Linear(num_features, config.num_labels)
+        if config.mode == "dacl":
+            self.attention = DACLAttention(config, num_features)
+        if config.mode != "softmax":
+            self.center_loss = SparseCenterLoss(config.num_labels, num_features, config.center_rate)
+
+        # Initialize weights and apply final processing
+        self.post_init()
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs,
+    ) -> DACLOutput:
+        """
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, 1 or 3, height, width)`):
+                Faces as the image processor makes them.
+            labels (`torch.LongTensor` of shape `(batch_size,)` or `torch.FloatTensor` of shape
+                `(batch_size, num_labels)`, *optional*):
+                Class ids, or probabilities; with them the output has a `loss` and its parts.
+            num_items_in_batch (`torch.Tensor` or `int`, *optional*):
+                The Trainer's count of label elements over all accumulated batches and processes. If `None`, the loss
+                is the mean over this batch, and the centers move at once.
+            output_hidden_states (`bool`, *optional*):
+                As for [`DACLModel`].
+
+        Returns:
+            [`DACLOutput`]
+
+        Raises:
+            ValueError: If the attention network cannot take faces of this size.
+        """
+        config = self.config
+        outputs = self.backbone(pixel_values, output_hidden_states=output_hidden_states)
+        features = outputs.pooler_output  # (batch_size, num_features)
+        logits = self.classifier(features)  # (batch_size, num_labels)
+        attention = None
+        if config.mode == "dacl":
+            if outputs.last_hidden_state.shape[-2:] != (self.attention.side, self.attention.side):
+                raise ValueError(
+                    f"`pixel_values` are {' x '.join(map(str, pixel_values.shape[-2:]))} pixels, and this model's "
+                    f"attention network takes `image_size` {config.image_size} x {config.image_size}."
+                )
+            attention = self.attention(outputs.last_hidden_state)  # (batch_size, num_features)
+
+        loss = softmax_loss = center_loss = None
+        if labels is not None:
+            # A soft label counts as num_labels items.
+            step_faces = None if num_items_in_batch is None else num_items_in_batch * len(labels) / labels.numel()
+            faces = len(labels) if step_faces is None else step_faces
+            loss = softmax_loss = cross_entropy(logits.float(), labels, reduction="sum") / faces
+            if config.mode != "softmax":
+                weights = torch.ones_like(features) if attention is None else attention
+                center_loss = self.center_loss(features, weights, labels) / faces
+                loss = softmax_loss + config.center_loss_weight * center_loss
+                # Centers move with a training step, and without a gradient there is none.
+                if self.center_loss.training and loss.requires_grad:
+                    self.center_loss.update(features, weights, labels, step_faces)
+        return DACLOutput(
+            loss=loss,
+            logits=logits,
+            hidden_states=outputs.hidden_states,
+            features=features,
+            attention_weights=attention,
+            softmax_loss=None if softmax_loss is None else softmax_loss.detach(),
+            sparse_center_loss=None if center_loss is None else center_loss.detach(),
+        )
+
+
+__all__ = ["DACLForImageClassification", "DACLModel", "DACLOutput", "DACLPreTrainedModel", "SparseCenterLoss"]
