@@ -2,19 +2,33 @@
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, ViTImageProcessor
 
+from fer_hf.models.cnn_transformer import (
+    CNNTransformerConfig,
+    CNNTransformerForImageClassification,
+    CNNTransformerModel,
+)
 from fer_hf.models.loading import HEADS, load_image_classifier
+from fer_hf.models.reduced_transfer import (
+    ReducedTransFERConfig,
+    ReducedTransFERForImageClassification,
+    ReducedTransFERModel,
+)
 from fer_hf.models.torchvision_cnn import (
     TorchvisionCNNConfig,
     TorchvisionCNNForImageClassification,
     TorchvisionCNNModel,
 )
+from fer_hf.models.transfer import TransFERConfig, TransFERForImageClassification, TransFERModel
 from fer_hf.models.vit_mlp import ViTMLPConfig, ViTMLPForImageClassification
 from fer_hf.models.zoo import ARCHITECTURES, ModelError, build
 
 
 # Configuration, backbone (if it has a class of its own) and classifier of every family.
 _FAMILIES = (
+    (CNNTransformerConfig, CNNTransformerModel, CNNTransformerForImageClassification),
+    (ReducedTransFERConfig, ReducedTransFERModel, ReducedTransFERForImageClassification),
     (TorchvisionCNNConfig, TorchvisionCNNModel, TorchvisionCNNForImageClassification),
+    (TransFERConfig, TransFERModel, TransFERForImageClassification),
     (ViTMLPConfig, None, ViTMLPForImageClassification),
 )
 
@@ -34,10 +48,19 @@ for _config, _backbone, _classifier in _FAMILIES:
 __all__ = [
     "ARCHITECTURES",
     "HEADS",
+    "CNNTransformerConfig",
+    "CNNTransformerForImageClassification",
+    "CNNTransformerModel",
     "ModelError",
+    "ReducedTransFERConfig",
+    "ReducedTransFERForImageClassification",
+    "ReducedTransFERModel",
     "TorchvisionCNNConfig",
     "TorchvisionCNNForImageClassification",
     "TorchvisionCNNModel",
+    "TransFERConfig",
+    "TransFERForImageClassification",
+    "TransFERModel",
     "ViTMLPConfig",
     "ViTMLPForImageClassification",
     "build",

@@ -13,12 +13,16 @@ from transformers import (
     BaseImageProcessor,
     PreTrainedConfig,
     PreTrainedModel,
+    ViTConfig,
     ViTImageProcessor,
 )
 
 from fer_hf.errors import BadInputError
 from fer_hf.labels import EXPRESSIONS, id2label, label2id
+from fer_hf.models.cnn_transformer import CNNTransformerConfig
+from fer_hf.models.reduced_transfer import ReducedTransFERConfig
 from fer_hf.models.torchvision_cnn import TorchvisionCNNConfig
+from fer_hf.models.transfer import TransFERConfig
 
 
 class ModelError(BadInputError):
@@ -53,6 +57,30 @@ ARCHITECTURES: dict[str, Architecture] = {
         f"torchvision's, without BatchNorm; {_COMPARISON}", TorchvisionCNNConfig, {"network": "vgg16"}
     ),
     "resnet50": Architecture(f"torchvision's; {_COMPARISON}", TorchvisionCNNConfig, {"network": "resnet50"}),
+    "transfer": Architecture(
+        "Xue et al., 2021 (https://huggingface.co/papers/2108.11116), as released, with two branches",
+        TransFERConfig,
+        image_mean=(0.485, 0.456, 0.406),
+        image_std=(0.229, 0.224, 0.225),
+    ),
+    "transfer-reduced": Architecture(f'what the {_COMPARISON} trains as "TransFER"', ReducedTransFERConfig),
+    "cnn-transformer": Architecture(
+        f'"CustomCNN + Transformer" of the {_COMPARISON}; its architecture is unpublished: this one is our choice',
+        CNNTransformerConfig,
+    ),
+    "vit-scratch": Architecture(
+        '"ViT from scratch" of the report on CNNs and pre-trained ViTs, which stayed at 25 %, the majority share; '
+        "its sizes are unpublished: 8-pixel patches, 6 layers, 8 heads and a width of 256 are our choice",
+        ViTConfig,
+        {
+            "image_size": 48,
+            "patch_size": 8,
+            "hidden_size": 256,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 8,
+            "intermediate_size": 1024,
+        },
+    ),
 }
 
 
