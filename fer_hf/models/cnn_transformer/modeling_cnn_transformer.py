@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -57,11 +58,14 @@ class CNNTransformerPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.Linear):
             bound = module.in_features**-0.5
             init.uniform_(module.weight, -bound, bound)
-            init.uniform_(module.bias, -bound, bound)
+            # The projection inside an attention is of this class, and starts without a bias.
+            if isinstance(module, NonDynamicallyQuantizableLinear):
+                init.zeros_(module.bias)
+            else:
+                init.uniform_(module.bias, -bound, bound)
         elif isinstance(module, nn.MultiheadAttention):
             init.xavier_uniform_(module.in_proj_weight)
             init.zeros_(module.in_proj_bias)
-            init.zeros_(module.out_proj.bias)
         elif isinstance(module, CNNTransformerEmbeddings):
             init.trunc_normal_(module.position_embeddings, std=self.config.initializer_range)
         else:

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torchvision.models.resnet import BasicBlock
 from transformers import PreTrainedModel
 from transformers import initialization as init
@@ -84,11 +85,14 @@ class ReducedTransFERPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.Conv2d | nn.Linear):
             bound = module.weight[0].numel() ** -0.5
             init.uniform_(module.weight, -bound, bound)
-            init.uniform_(module.bias, -bound, bound)
+            # The projection inside an attention is of this class, and starts without a bias.
+            if isinstance(module, NonDynamicallyQuantizableLinear):
+                init.zeros_(module.bias)
+            else:
+                init.uniform_(module.bias, -bound, bound)
         elif isinstance(module, nn.MultiheadAttention):
             init.xavier_uniform_(module.in_proj_weight)
             init.zeros_(module.in_proj_bias)
-            init.zeros_(module.out_proj.bias)
         else:
             super()._init_weights(module)
 

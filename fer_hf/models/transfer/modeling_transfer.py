@@ -210,6 +210,10 @@ class TransFERLayer(GradientCheckpointingLayer):
         return hidden + self.fc2(gelu(self.fc1(self.layernorm_after(hidden)))), probabilities
 
 
+class TransFERClassifier(nn.Linear):
+    """The linear layer on the class token, which starts at zero."""
+
+
 class TransFERPreTrainedModel(PreTrainedModel):
     """What the two models below share: how weights start, and what goes in."""
 
@@ -235,6 +239,9 @@ class TransFERPreTrainedModel(PreTrainedModel):
                 init.zeros_(module.bias)
         elif isinstance(module, nn.PReLU):
             init.constant_(module.weight, 0.25)
+        elif isinstance(module, TransFERClassifier):
+            init.zeros_(module.weight)
+            init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
             init.trunc_normal_(module.weight, std=std)
             if module.bias is not None:
@@ -242,8 +249,6 @@ class TransFERPreTrainedModel(PreTrainedModel):
         elif isinstance(module, TransFEREmbeddings):
             init.trunc_normal_(module.cls_token, std=std)
             init.trunc_normal_(module.position_embeddings, std=std)
-        elif isinstance(module, TransFERForImageClassification):
-            init.zeros_(module.classifier.weight)
         else:
             super()._init_weights(module)
 
@@ -334,7 +339,7 @@ class TransFERForImageClassification(TransFERPreTrainedModel):
     def __init__(self, config: TransFERConfig):
         super().__init__(config)
         self.backbone = TransFERModel(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = TransFERClassifier(config.hidden_size, config.num_labels)
 
         # Initialize weights and apply final processing
         self.post_init()
