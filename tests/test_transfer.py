@@ -374,7 +374,7 @@ def test_a_small_network_learns_64_faces(faces):
     pixels, labels = nn.functional.interpolate(faces[0], size=32, mode="area"), faces[1]
     model = TransFERForImageClassification(tiny_config(image_size=32)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(30):
+    for _ in range(60):
         optimizer.zero_grad()
         model(pixels, labels=labels).loss.backward()
         optimizer.step()
