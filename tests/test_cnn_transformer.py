@@ -1,5 +1,6 @@
 """The small CNN under an encoder, and the ViT from scratch: two networks that the reports could not train."""
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 from transformers import AutoModel, AutoModelForImageClassification, ViTForImageClassification, pipeline, set_seed
 
+from fer_hf.labels import EXPRESSIONS
 from fer_hf.models import CNNTransformerConfig, CNNTransformerForImageClassification, CNNTransformerModel
 from fer_hf.models.zoo import build, image_processor
 from fer_hf.training.unfreezing import head_modules, unfreeze_order
@@ -31,10 +33,16 @@ def tiny(**changes) -> CNNTransformerForImageClassification:
 
 @pytest.fixture(scope="module")
 def faces(drawn_faces):
-    """64 drawn faces in [-1, 1] and their labels."""
-    rows = [row for split in ("train", "validation") for row in drawn_faces[split]][:64]
+    """64 drawn faces in [-1, 1] and their labels: a quarter is happy, as in FER-2013, and 8 are of each other kind."""
+    rows = [row for split in ("train", "validation", "test") for row in drawn_faces[split]]
+    kinds = [[row for row in rows if row["label"] == label] for label in range(len(EXPRESSIONS))]
+    rows = [row for label, kind in enumerate(kinds) for row in kind[: 16 if EXPRESSIONS[label] == "happy" else 8]]
     pixels = np.stack([np.asarray(row["image"].convert("L")) for row in rows])
     return torch.tensor(pixels)[:, None] / 127.5 - 1, torch.tensor([row["label"] for row in rows])
+
+
+# Loss, in nats, of a network that gives every face the shares of those labels.
+ENTROPY = 6 / 8 * math.log(8) + 1 / 4 * math.log(4)
 
 
 def train(model, optimizer, pixels, labels, steps, warmup_steps=0):
@@ -225,5 +233,17 @@ def test_a_small_vit_learns_64_faces_with_warm_up(faces):
     pixels = faces[0].expand(-1, 3, -1, -1)
     model = small_vit()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    _, logits = train(model, optimizer, pixels, faces[1], steps=60, warmup_steps=10)
+    _, logits = train(model, optimizer, pixels, faces[1], steps=100, warmup_steps=10)
     assert accuracy(logits, faces[1]) > 0.95
+
+
+def test_a_small_vit_at_too_high_a_rate_ends_at_the_majority_share(faces):
+    # The report's network stayed at 25 % accuracy and a loss of 1.81; its optimizer is not known. Plain Adam at 0.1
+    # without warm-up does that here: the one or two answers that are left (the seed decides) are right for no more
+    # than the happy quarter. At 0.01 this small network still learns.
+    pixels = faces[0].expand(-1, 3, -1, -1)
+    model = small_vit()
+    loss, logits = train(model, torch.optim.Adam(model.parameters(), lr=0.1), pixels, faces[1], steps=40)
+    assert loss > ENTROPY - 0.1
+    assert len(logits.argmax(dim=-1).unique()) <= 2
+    assert accuracy(logits, faces[1]) <= 0.25
