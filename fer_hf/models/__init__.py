@@ -2,25 +2,31 @@
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, ViTImageProcessor
 
+from fer_hf.models.cnn_transformer import CNNTransformerConfig, CNNTransformerForImageClassification, CNNTransformerModel
 from fer_hf.models.compact_cnn import CompactCNNConfig, CompactCNNForImageClassification, CompactCNNModel
-from fer_hf.models.loading import HEADS, load_image_classifier
+from fer_hf.models.dacl import DACLConfig, DACLForImageClassification, DACLModel
 from fer_hf.models.plain_cnn import PlainCNNConfig, PlainCNNForImageClassification, PlainCNNModel
 from fer_hf.models.prelu_cnn import PReLUCNNConfig, PReLUCNNForImageClassification, PReLUCNNModel
-from fer_hf.models.torchvision_cnn import (
-    TorchvisionCNNConfig,
-    TorchvisionCNNForImageClassification,
-    TorchvisionCNNModel,
-)
+from fer_hf.models.reduced_dacl import ReducedDACLConfig, ReducedDACLForImageClassification, ReducedDACLModel
+from fer_hf.models.reduced_transfer import ReducedTransFERConfig, ReducedTransFERForImageClassification, ReducedTransFERModel
+from fer_hf.models.torchvision_cnn import TorchvisionCNNConfig, TorchvisionCNNForImageClassification, TorchvisionCNNModel
+from fer_hf.models.transfer import TransFERConfig, TransFERForImageClassification, TransFERModel
+from fer_hf.models.loading import HEADS, load_image_classifier
 from fer_hf.models.vit_mlp import ViTMLPConfig, ViTMLPForImageClassification
 from fer_hf.models.zoo import ARCHITECTURES, ModelError, build, describe, image_processor
 
 
 # Configuration, backbone (if it has a class of its own) and classifier of every family.
 _FAMILIES = (
+    (CNNTransformerConfig, CNNTransformerModel, CNNTransformerForImageClassification),
     (CompactCNNConfig, CompactCNNModel, CompactCNNForImageClassification),
+    (DACLConfig, DACLModel, DACLForImageClassification),
     (PlainCNNConfig, PlainCNNModel, PlainCNNForImageClassification),
     (PReLUCNNConfig, PReLUCNNModel, PReLUCNNForImageClassification),
+    (ReducedDACLConfig, ReducedDACLModel, ReducedDACLForImageClassification),
+    (ReducedTransFERConfig, ReducedTransFERModel, ReducedTransFERForImageClassification),
     (TorchvisionCNNConfig, TorchvisionCNNModel, TorchvisionCNNForImageClassification),
+    (TransFERConfig, TransFERModel, TransFERForImageClassification),
     (ViTMLPConfig, None, ViTMLPForImageClassification),
 )
 
@@ -38,23 +44,38 @@ for _config, _backbone, _classifier in _FAMILIES:
 
 
 __all__ = [
-    "ARCHITECTURES",
-    "HEADS",
+    "CNNTransformerConfig",
+    "CNNTransformerForImageClassification",
+    "CNNTransformerModel",
     "CompactCNNConfig",
     "CompactCNNForImageClassification",
     "CompactCNNModel",
-    "ModelError",
-    "PReLUCNNConfig",
-    "PReLUCNNForImageClassification",
-    "PReLUCNNModel",
+    "DACLConfig",
+    "DACLForImageClassification",
+    "DACLModel",
     "PlainCNNConfig",
     "PlainCNNForImageClassification",
     "PlainCNNModel",
+    "PReLUCNNConfig",
+    "PReLUCNNForImageClassification",
+    "PReLUCNNModel",
+    "ReducedDACLConfig",
+    "ReducedDACLForImageClassification",
+    "ReducedDACLModel",
+    "ReducedTransFERConfig",
+    "ReducedTransFERForImageClassification",
+    "ReducedTransFERModel",
     "TorchvisionCNNConfig",
     "TorchvisionCNNForImageClassification",
     "TorchvisionCNNModel",
+    "TransFERConfig",
+    "TransFERForImageClassification",
+    "TransFERModel",
     "ViTMLPConfig",
     "ViTMLPForImageClassification",
+    "ARCHITECTURES",
+    "HEADS",
+    "ModelError",
     "build",
     "describe",
     "image_processor",

@@ -19,10 +19,15 @@ from transformers import (
 
 from fer_hf.errors import BadInputError
 from fer_hf.labels import EXPRESSIONS, id2label, label2id
+from fer_hf.models.cnn_transformer import CNNTransformerConfig
 from fer_hf.models.compact_cnn import CompactCNNConfig
+from fer_hf.models.dacl import DACLConfig
 from fer_hf.models.plain_cnn import PlainCNNConfig
 from fer_hf.models.prelu_cnn import PReLUCNNConfig
+from fer_hf.models.reduced_dacl import ReducedDACLConfig
+from fer_hf.models.reduced_transfer import ReducedTransFERConfig
 from fer_hf.models.torchvision_cnn import TorchvisionCNNConfig
+from fer_hf.models.transfer import TransFERConfig
 
 
 class ModelError(BadInputError):
@@ -51,17 +56,23 @@ class Architecture:
 _COMPARISON = "the CNN comparison on FER-2013"
 _VITS = "the report on CNNs and pre-trained ViTs for FER-2013"
 _PRELU = "the report on a PReLU CNN for FER-2013"
+_DACL = "DACL (Farzaneh and Qi, 2021)"
 _VGG = "VGG for FER-2013 (Khaireddin and Chen, 2021)"
 _NOT_NORMALISED = {"image_mean": (0.0, 0.0, 0.0), "image_std": (1.0, 1.0, 1.0)}
 
 
 def _resnets() -> dict[str, Architecture]:
+    """Depth by depth: one or three channels, the ImageNet stem at 224 pixels or the small one at 48."""
     rows = {}
     for depth in (18, 34, 50):
         for suffix, channels in (("", 1), ("-rgb", 3)):
             fields = {"network": f"resnet{depth}", "num_channels": channels}
+            scale = _NOT_NORMALISED if channels == 1 else {}
             rows[f"resnet{depth}{suffix}"] = Architecture(
-                "torchvision's (He et al., 2016)", TorchvisionCNNConfig, fields
+                "torchvision's (He et al., 2016)" + (f", as in {_COMPARISON}" if channels == 1 else ""),
+                TorchvisionCNNConfig,
+                fields,
+                **scale,
             )
             rows[f"resnet{depth}-48{suffix}"] = Architecture(
                 "torchvision's (He et al., 2016), 3x3 stem for small images",
@@ -69,6 +80,12 @@ def _resnets() -> dict[str, Architecture]:
                 {**fields, "image_size": 48, "stem": "small"},
             )
     return rows
+
+
+def _dacl(source: str, **fields: Any) -> Architecture:
+    """A row with the official code's normalisation, which is that of RAF-DB."""
+    mean, std = (0.5752, 0.4495, 0.4012), (0.2086, 0.1911, 0.1827)
+    return Architecture(source, DACLConfig, fields, image_mean=mean, image_std=std)
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -113,6 +130,38 @@ ARCHITECTURES: dict[str, Architecture] = {
             "image_size": 48, "stage_widths": (32, 64), "convs_per_stage": 1, "batch_norm": False,
             "head_hidden_sizes": (128,), "head_dropout": 0.5, "softmax_output": True,
         },
+    ),
+    "cnn-transformer": Architecture(
+        f"{_COMPARISON}: CustomCNN + Transformer (its layers are unpublished; ours)",
+        CNNTransformerConfig,
+        **_NOT_NORMALISED,
+    ),
+    "vit-scratch": Architecture(
+        f"{_VITS}: ViT from scratch (its sizes are unpublished; ours); gray faces as three equal channels",
+        ViTConfig,
+        {
+            "image_size": 48, "patch_size": 8, "hidden_size": 256, "num_hidden_layers": 6, "num_attention_heads": 8,
+            "intermediate_size": 1024,
+        },
+    ),
+    "dacl": _dacl(_DACL),
+    "dacl-200": _dacl(f"{_DACL}, the best crop of the report that re-implements it on FER-2013", image_size=200),
+    "dacl-112": _dacl(f"{_DACL}, smaller faces (ours)", image_size=112),
+    "dacl-64": _dacl(f"{_DACL}, smaller faces (ours)", image_size=64),
+    "dacl-48": _dacl(f"{_DACL}, smaller faces (ours)", image_size=48),
+    "dacl-center": _dacl(f"{_DACL}: its center-loss baseline", mode="center"),
+    "dacl-softmax": _dacl(f"{_DACL}: its softmax baseline", mode="softmax"),
+    "dacl-reduced": Architecture(
+        f"{_COMPARISON}: DACL, reduced to ResNet-18 and a linear map", ReducedDACLConfig, **_NOT_NORMALISED
+    ),
+    "transfer": Architecture(
+        "TransFER (Xue et al., 2021), two branches as in the released configuration",
+        TransFERConfig,
+        image_mean=(0.485, 0.456, 0.406),
+        image_std=(0.229, 0.224, 0.225),
+    ),
+    "transfer-reduced": Architecture(
+        f"{_COMPARISON}: TransFER, reduced to ResNet-18 and a plain encoder", ReducedTransFERConfig, **_NOT_NORMALISED
     ),
     "compact-cnn": Architecture("ours, for a CPU", CompactCNNConfig),
     "compact-vit": Architecture(

@@ -1,0 +1,249 @@
+"""The small CNN under an encoder, and the ViT from scratch: two networks that the reports could not train."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassClassValidationError
+from PIL import Image
+from torch import nn
+from torch.nn.functional import cross_entropy, one_hot
+from transformers import AutoModel, AutoModelForImageClassification, ViTForImageClassification, pipeline, set_seed
+
+from fer_hf.labels import EXPRESSIONS
+from fer_hf.models import CNNTransformerConfig, CNNTransformerForImageClassification, CNNTransformerModel
+from fer_hf.models.zoo import build, image_processor
+from fer_hf.training.unfreezing import head_modules, unfreeze_order
+
+
+def tiny(**changes) -> CNNTransformerForImageClassification:
+    """Three stages and two layers, 32 wide; 48-pixel faces become 6x6 tokens."""
+    fields = {
+        "image_size": 48,
+        "stem_widths": (8, 16, 32),
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "num_labels": 7,
+    }
+    return CNNTransformerForImageClassification(CNNTransformerConfig(**{**fields, **changes}))
+
+
+@pytest.fixture(scope="module")
+def faces(drawn_faces):
+    """64 drawn faces in [-1, 1] and their labels: a quarter is happy, as in FER-2013, and 8 are of each other kind."""
+    rows = [row for split in ("train", "validation", "test") for row in drawn_faces[split]]
+    kinds = [[row for row in rows if row["label"] == label] for label in range(len(EXPRESSIONS))]
+    rows = [row for label, kind in enumerate(kinds) for row in kind[: 16 if EXPRESSIONS[label] == "happy" else 8]]
+    pixels = np.stack([np.asarray(row["image"].convert("L")) for row in rows])
+    return torch.tensor(pixels)[:, None] / 127.5 - 1, torch.tensor([row["label"] for row in rows])
+
+
+# Loss, in nats, of a network that gives every face the shares of those labels.
+ENTROPY = 6 / 8 * math.log(8) + 1 / 4 * math.log(4)
+
+
+def train(model, optimizer, pixels, labels, steps, warmup_steps=0):
+    """Whole-batch steps; returns the last training loss and the logits in eval mode."""
+    warmup = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / max(1, warmup_steps)))
+    model.train()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = model(pixels, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        warmup.step()
+    with torch.no_grad():
+        return loss.item(), model.eval()(pixels).logits
+
+
+def accuracy(logits, labels):
+    return (logits.argmax(dim=-1) == labels).float().mean().item()
+
+
+def test_the_default_has_196_tokens_of_512_and_twenty_million_parameters():
+    with torch.device("meta"):
+        model = build("cnn-transformer").eval()
+        x = torch.empty(2, 1, 224, 224)
+    widths, tokens, d = (1, 64, 128, 256, 512), 196, 512
+    stem = sum(9 * a * b + 2 * b for a, b in pairwise(widths))
+    layer = 4 * (d * d + d) + (d * 2048 + 2048) + (2048 * d + d) + 4 * d
+    assert model.num_parameters() == stem + tokens * d + 6 * layer + 7 * d + 7 == 20_569_031
+    out = model.backbone(x, output_hidden_states=True)
+    assert [h.shape for h in out.hidden_states] == [(2, tokens, d)] * 7
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_a_face_passes_stages_positions_layers_and_the_mean(norm_first):
+    model, x = tiny(norm_first=norm_first).eval(), torch.randn(2, 1, 48, 48)
+    hidden = x
+    convs = [module for module in model.backbone.embeddings.stem if isinstance(module, nn.Conv2d)]
+    for conv in convs:  # a fresh BatchNorm divides by sqrt(1 + 1e-5)
+        hidden = nn.functional.conv2d(hidden, conv.weight, padding=1) / (1 + 1e-5) ** 0.5
+        hidden = hidden.relu().unfold(2, 2, 2).unfold(3, 2, 2).amax(dim=(-2, -1))
+    tokens = torch.stack([hidden[:, :, i, j] for i in range(6) for j in range(6)], dim=1)
+    tokens = tokens + model.backbone.embeddings.position_embeddings
+    out = model.backbone(x, output_hidden_states=True)
+    torch.testing.assert_close(out.hidden_states[0], tokens)
+    for layer in model.backbone.layers:
+        attend = lambda t, a=layer.self_attn: a(t, t, t)[0]  # noqa: E731
+        perceive = lambda t, m=layer: m.linear2(m.linear1(t).relu())  # noqa: E731
+        if norm_first:
+            tokens = tokens + attend(layer.norm1(tokens))
+            tokens = tokens + perceive(layer.norm2(tokens))
+        else:
+            tokens = layer.norm1(tokens + attend(tokens))
+            tokens = layer.norm2(tokens + perceive(tokens))
+    if norm_first:
+        tokens = nn.functional.layer_norm(tokens, (32,))
+    torch.testing.assert_close(out.last_hidden_state, tokens, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model(x).logits, model.classifier(tokens.mean(dim=1)), atol=1e-5, rtol=1e-5)
+
+
+def test_weights_start_after_the_named_rules():
+    backbone = tiny(stem_widths=(8, 16, 64), num_attention_heads=8).backbone
+    assert backbone.embeddings.position_embeddings.std().item() == pytest.approx(0.02, rel=0.1)
+    attention = backbone.layers[0].self_attn
+    assert not attention.in_proj_bias.any()
+    assert not attention.out_proj.bias.any()
+    assert attention.in_proj_weight.abs().max().item() == pytest.approx((6 / (64 + 3 * 64)) ** 0.5, rel=0.01)
+    assert backbone.layers[0].linear1.bias.any()
+
+
+def test_recomputed_layers_drop_the_same_elements():
+    x, labels = torch.randn(8, 1, 48, 48), torch.arange(8) % 7
+    plain, checkpointed = tiny().train(), tiny().train()
+    checkpointed.load_state_dict(plain.state_dict())
+    checkpointed.gradient_checkpointing_enable()
+    calls = []
+    for layer in checkpointed.backbone.layers:
+        layer.linear1.register_forward_hook(lambda *_: calls.append(1))
+    for model in (plain, checkpointed):
+        set_seed(5)
+        model(x, labels=labels).loss.backward()
+    assert len(calls) == 4  # two layers, each once more for the gradients
+    for (name, p), q in zip(plain.named_parameters(), checkpointed.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, msg=name)
+
+
+def test_every_parameter_gets_a_gradient():
+    model = tiny().train()
+    model(torch.randn(16, 1, 48, 48), labels=torch.arange(16) % 7).loss.backward()
+    assert all(p.grad.abs().max() > 1e-7 for p in model.parameters())
+
+
+def test_hard_and_one_hot_labels_and_batches_in_pieces_have_one_loss():
+    model, x, labels = tiny().eval(), torch.randn(6, 1, 48, 48), torch.tensor([0, 3, 6, 6, 1, 2])
+    whole = model(x, labels=labels)
+    torch.testing.assert_close(whole.loss, cross_entropy(whole.logits, labels))
+    for kind in (labels, one_hot(labels, 7).float()):
+        torch.testing.assert_close(model(x, labels=kind).loss, whole.loss)
+        parts = (slice(0, 2), slice(2, 6))
+        pieces = sum(model(x[p], labels=kind[p], num_items_in_batch=kind.numel()).loss for p in parts)
+        torch.testing.assert_close(pieces, whole.loss)
+
+
+def test_saving_keeps_every_bit_and_auto_classes_and_pipelines_read_it(tmp_path):
+    model = tiny().eval()
+    model.save_pretrained(tmp_path)
+    image_processor("cnn-transformer", model.config).save_pretrained(tmp_path)
+    again = AutoModelForImageClassification.from_pretrained(tmp_path)
+    assert type(again) is CNNTransformerForImageClassification
+    state = again.state_dict()
+    assert state.keys() == model.state_dict().keys()
+    assert all(torch.equal(p, state[n]) for n, p in model.state_dict().items())
+    assert type(AutoModel.from_pretrained(tmp_path)) is CNNTransformerModel
+
+    face = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 50), dtype=np.uint8))
+    scores = pipeline("image-classification", model=str(tmp_path), top_k=7)(face)
+    assert sum(row["score"] for row in scores) == pytest.approx(1)
+    embedding = pipeline("image-feature-extraction", model=str(tmp_path), pool=True)(face)
+    assert np.shape(embedding) == (1, 32)
+
+
+def test_gray_networks_see_rgb_as_luma():
+    rgb = torch.rand(2, 3, 48, 48)
+    gray = 0.299 * rgb[:, :1] + 0.587 * rgb[:, 1:2] + 0.114 * rgb[:, 2:]
+    model = tiny().eval()
+    torch.testing.assert_close(model(rgb).logits, model(gray).logits)
+
+
+def test_gradual_unfreezing_goes_from_the_encoders_top_to_the_stem():
+    model = tiny(norm_first=True)
+    assert head_modules(model) == ["classifier"]
+    assert unfreeze_order(model) == [
+        ["backbone.layers.1", "backbone.layernorm"],
+        ["backbone.layers.0"],
+        ["backbone.embeddings"],
+    ]
+
+
+def test_faces_of_another_size_are_refused():
+    with pytest.raises(ValueError, match=r"Expected faces of 48x48 pixels \(`image_size`\), got 64x48"):
+        tiny()(torch.randn(1, 1, 64, 48))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_channels": 2}, "`num_channels` must be 1 or 3, got 2"),
+        ({"num_hidden_layers": 0}, "`num_hidden_layers` must be >= 1, got 0"),
+        ({"stem_widths": ()}, r"`stem_widths` must be one or more numbers >= 1, got \(\)"),
+        ({"image_size": 7}, "`image_size` must be >= 8, because each of 3 stages halves the map, got 7"),
+        ({"num_attention_heads": 5}, "must be a multiple of `num_attention_heads`, got 32 and 5"),
+        ({"dropout": 1}, r"`dropout` must be in \[0, 1\), got 1"),
+    ],
+)
+def test_bad_configurations_are_refused(fields, message):
+    with pytest.raises(StrictDataclassClassValidationError, match=message):
+        tiny(**fields)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_a_small_network_learns_64_faces(faces, norm_first):
+    pixels = nn.functional.interpolate(faces[0], size=32, mode="area")
+    model = tiny(image_size=32, norm_first=norm_first)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    _, logits = train(model, optimizer, pixels, faces[1], steps=80, warmup_steps=10)
+    assert accuracy(logits, faces[1]) > 0.95
+
+
+# ViT from scratch
+
+
+def small_vit() -> ViTForImageClassification:
+    """Of the row `vit-scratch`, narrower and with two layers."""
+    return build("vit-scratch", hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128)
+
+
+def test_the_vit_from_scratch_is_the_stock_class_on_48_pixels():
+    with torch.device("meta"):
+        model = build("vit-scratch")
+    assert type(model) is ViTForImageClassification
+    d, layers = 256, 6
+    layer = 4 * (d * d + d) + (d * 1024 + 1024) + (1024 * d + d) + 4 * d
+    embeddings = (3 * 64 * d + d) + d + 37 * d
+    assert model.num_parameters() == embeddings + layers * layer + 2 * d + 7 * d + 7 == 4_800_007
+    assert model.config.problem_type == "single_label_classification"
+
+
+def test_a_small_vit_learns_64_faces_with_warm_up(faces):
+    pixels = faces[0].expand(-1, 3, -1, -1)
+    model = small_vit()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    _, logits = train(model, optimizer, pixels, faces[1], steps=100, warmup_steps=10)
+    assert accuracy(logits, faces[1]) > 0.95
+
+
+def test_a_small_vit_at_too_high_a_rate_ends_at_the_majority_share(faces):
+    # The report's network stayed at 25 % accuracy and a loss of 1.81; its optimizer is not known. Plain Adam at 0.1
+    # without warm-up does that here: the one or two answers that are left (the seed decides) are right for no more
+    # than the happy quarter. At 0.01 this small network still learns.
+    pixels = faces[0].expand(-1, 3, -1, -1)
+    model = small_vit()
+    loss, logits = train(model, torch.optim.Adam(model.parameters(), lr=0.1), pixels, faces[1], steps=40)
+    assert loss > ENTROPY - 0.1
+    assert len(logits.argmax(dim=-1).unique()) <= 2
+    assert accuracy(logits, faces[1]) <= 0.25
