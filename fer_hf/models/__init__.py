@@ -2,16 +2,28 @@
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, ViTImageProcessor
 
-from fer_hf.models.cnn_transformer import CNNTransformerConfig, CNNTransformerForImageClassification, CNNTransformerModel
+from fer_hf.models.cnn_transformer import (
+    CNNTransformerConfig,
+    CNNTransformerForImageClassification,
+    CNNTransformerModel,
+)
 from fer_hf.models.compact_cnn import CompactCNNConfig, CompactCNNForImageClassification, CompactCNNModel
 from fer_hf.models.dacl import DACLConfig, DACLForImageClassification, DACLModel
+from fer_hf.models.loading import HEADS, load_image_classifier
 from fer_hf.models.plain_cnn import PlainCNNConfig, PlainCNNForImageClassification, PlainCNNModel
 from fer_hf.models.prelu_cnn import PReLUCNNConfig, PReLUCNNForImageClassification, PReLUCNNModel
 from fer_hf.models.reduced_dacl import ReducedDACLConfig, ReducedDACLForImageClassification, ReducedDACLModel
-from fer_hf.models.reduced_transfer import ReducedTransFERConfig, ReducedTransFERForImageClassification, ReducedTransFERModel
-from fer_hf.models.torchvision_cnn import TorchvisionCNNConfig, TorchvisionCNNForImageClassification, TorchvisionCNNModel
+from fer_hf.models.reduced_transfer import (
+    ReducedTransFERConfig,
+    ReducedTransFERForImageClassification,
+    ReducedTransFERModel,
+)
+from fer_hf.models.torchvision_cnn import (
+    TorchvisionCNNConfig,
+    TorchvisionCNNForImageClassification,
+    TorchvisionCNNModel,
+)
 from fer_hf.models.transfer import TransFERConfig, TransFERForImageClassification, TransFERModel
-from fer_hf.models.loading import HEADS, load_image_classifier
 from fer_hf.models.vit_mlp import ViTMLPConfig, ViTMLPForImageClassification
 from fer_hf.models.zoo import ARCHITECTURES, ModelError, build, describe, image_processor
 
@@ -44,6 +56,8 @@ for _config, _backbone, _classifier in _FAMILIES:
 
 
 __all__ = [
+    "ARCHITECTURES",
+    "HEADS",
     "CNNTransformerConfig",
     "CNNTransformerForImageClassification",
     "CNNTransformerModel",
@@ -53,12 +67,13 @@ __all__ = [
     "DACLConfig",
     "DACLForImageClassification",
     "DACLModel",
-    "PlainCNNConfig",
-    "PlainCNNForImageClassification",
-    "PlainCNNModel",
+    "ModelError",
     "PReLUCNNConfig",
     "PReLUCNNForImageClassification",
     "PReLUCNNModel",
+    "PlainCNNConfig",
+    "PlainCNNForImageClassification",
+    "PlainCNNModel",
     "ReducedDACLConfig",
     "ReducedDACLForImageClassification",
     "ReducedDACLModel",
@@ -73,9 +88,6 @@ __all__ = [
     "TransFERModel",
     "ViTMLPConfig",
     "ViTMLPForImageClassification",
-    "ARCHITECTURES",
-    "HEADS",
-    "ModelError",
     "build",
     "describe",
     "image_processor",
