@@ -1,21 +1,22 @@
-"""Our models, registered with Transformers' Auto classes: the zoo (`zoo.py`) and loading checkpoints (`loading.py`)."""
+"""Our models, registered with the Auto classes; the zoo (`zoo.py`), and loading checkpoints (`loading.py`)."""
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, ViTImageProcessor
 
-from fer_hf.models.loading import HEADS, load_image_classifier
+from fer_hf.models.heads import HEADS, head_modules
+from fer_hf.models.loading import load_image_classifier
+from fer_hf.models.mlp_head import MLPHeadConfig, MLPHeadForImageClassification
 from fer_hf.models.torchvision_cnn import (
     TorchvisionCNNConfig,
     TorchvisionCNNForImageClassification,
     TorchvisionCNNModel,
 )
-from fer_hf.models.vit_mlp import ViTMLPConfig, ViTMLPForImageClassification
 from fer_hf.models.zoo import ARCHITECTURES, ModelError, build
 
 
 # Configuration, backbone (if it has a class of its own) and classifier of every family.
 _FAMILIES = (
     (TorchvisionCNNConfig, TorchvisionCNNModel, TorchvisionCNNForImageClassification),
-    (ViTMLPConfig, None, ViTMLPForImageClassification),
+    (MLPHeadConfig, None, MLPHeadForImageClassification),
 )
 
 for _config, _backbone, _classifier in _FAMILIES:
@@ -34,12 +35,13 @@ for _config, _backbone, _classifier in _FAMILIES:
 __all__ = [
     "ARCHITECTURES",
     "HEADS",
+    "MLPHeadConfig",
+    "MLPHeadForImageClassification",
     "ModelError",
     "TorchvisionCNNConfig",
     "TorchvisionCNNForImageClassification",
     "TorchvisionCNNModel",
-    "ViTMLPConfig",
-    "ViTMLPForImageClassification",
     "build",
+    "head_modules",
     "load_image_classifier",
 ]
