@@ -2,6 +2,7 @@
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, ViTImageProcessor
 
+from fer_hf.models.backbone_weights import load_backbone_weights
 from fer_hf.models.heads import HEADS, head_modules
 from fer_hf.models.loading import load_image_classifier
 from fer_hf.models.mlp_head import MLPHeadConfig, MLPHeadForImageClassification
@@ -43,5 +44,6 @@ __all__ = [
     "TorchvisionCNNModel",
     "build",
     "head_modules",
+    "load_backbone_weights",
     "load_image_classifier",
 ]

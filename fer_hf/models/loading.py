@@ -72,12 +72,14 @@ def load_image_classifier(
         config = AutoConfig.from_pretrained(path, **kwargs)
         processor = AutoImageProcessor.from_pretrained(path, **kwargs)
         config.update(labels)
+        if hasattr(config, "label_names"):  # timm's form, which would win over ours when it is read again
+            config.label_names = list(names)
         # Without it, the first batch's labels decide, and float labels would turn the model multi-label.
         config.problem_type = "single_label_classification"
         options = {"dtype": "float32", "ignore_mismatched_sizes": True, "output_loading_info": True, **kwargs}
         ours = _under_our_head(config, head, name_or_path)
         if ours is None:
-            model, info = AutoModelForImageClassification.from_pretrained(path, config=config, **options)
+            model, info = _stock_class(config).from_pretrained(path, config=config, **options)
         else:
             model, info = _load_under_our_head(path, config, ours, options)
     except ModelError:
@@ -111,7 +113,16 @@ def _under_our_head(config: PreTrainedConfig, head: str | None, name_or_path: st
         needs = ", ".join(BACKBONE_POOLING)
         raise ModelError(f"`head` {head!r} needs a backbone of one of {needs}; {what}. Use `linear`.")
     labels = {"id2label": config.id2label, "label2id": config.label2id}
-    return MLPHeadConfig(backbone_config=copy.deepcopy(backbone_config), **labels, **HEADS[head or "linear"])
+    backbone_config = copy.deepcopy(backbone_config)
+    backbone_config.update(labels)
+    return MLPHeadConfig(backbone_config=backbone_config, **labels, **HEADS[head or "linear"])
+
+
+def _stock_class(config: PreTrainedConfig) -> type:
+    """The Auto class; for a model that was distilled, the class without the teacher's output: it takes labels."""
+    classes = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING.get(type(config), None)
+    distilled = any(name.endswith("WithTeacher") for name in config.architectures or ())
+    return classes[0] if distilled and isinstance(classes, tuple) else AutoModelForImageClassification
 
 
 def _same_head(config: MLPHeadConfig, other: MLPHeadConfig) -> bool:
@@ -196,7 +207,8 @@ def _summary(keys: Iterable[str]) -> str:
     keys = sorted(keys)
     if len(keys) <= 12:
         return ", ".join(keys)
-    return ", ".join(f"{root}.* ({count})" for root, count in Counter(key.split(".")[0] for key in keys).items())
+    counts = Counter(key.split(".")[0] for key in keys)
+    return ", ".join(root if root in keys else f"{root}.* ({count})" for root, count in counts.items())
 
 
 def _first_line(error: Exception) -> str:

@@ -29,7 +29,8 @@ def unfreeze_order(model: PreTrainedModel) -> list[list[str]]:
 
     The blocks are the members of the outermost `ModuleList`s (and of `Sequential`s of composite modules): a ViT's
     layers, the stages of a Swin, ConvNeXt or ResNet. What follows the last block (a final norm) belongs to the first
-    group, what precedes the first block (the embeddings) to the last group of its own.
+    group, what precedes the first block (the embeddings) to the last group of its own. Without any block, every module
+    is one.
 
     Args:
         model (`PreTrainedModel`):
@@ -40,10 +41,10 @@ def unfreeze_order(model: PreTrainedModel) -> list[list[str]]:
         `[["vit.layers.11", "vit.layernorm"], ["vit.layers.10"], ..., ["vit.layers.0"], ["vit.embeddings"]]`.
     """
     head = head_modules(model)
-    pieces = [piece for piece in _pieces(model) if not is_under(piece[0], head)]
+    pieces = [piece for piece in _pieces(model, head) if not is_under(piece[0], head)]
     blocks = [i for i, (_, is_block) in enumerate(pieces) if is_block]
     if not blocks:
-        return [[name for name, _ in pieces]] if pieces else []
+        return [[name] for name, _ in reversed(pieces)]
     groups = [[pieces[i][0]] for i in reversed(blocks)]
     between = {i: position for position, i in enumerate(reversed(blocks))}
     before = []
@@ -55,7 +56,7 @@ def unfreeze_order(model: PreTrainedModel) -> list[list[str]]:
     return groups + ([before] if before else [])
 
 
-def _pieces(module: nn.Module, prefix: str = "") -> list[tuple[str, bool]]:
+def _pieces(module: nn.Module, head: list[str], prefix: str = "") -> list[tuple[str, bool]]:
     """`(name, is a block)` of the outermost blocks and of what lies between them, in forward order of definition."""
     # timm's ViTs hold class token and position embeddings themselves.
     pieces = [(f"{prefix}{name}", False) for name, _ in module.named_parameters(recurse=False)]
@@ -65,8 +66,10 @@ def _pieces(module: nn.Module, prefix: str = "") -> list[tuple[str, bool]]:
             continue
         if isinstance(child, nn.ModuleList | nn.Sequential) and _is_stack(child):
             pieces += [(f"{full}.{i}", True) for i, block in child.named_children() if _has_parameters(block)]
-        elif any(isinstance(m, nn.ModuleList | nn.Sequential) and _is_stack(m) for m in child.modules()):
-            pieces += _pieces(child, f"{full}.")
+        elif any(is_under(name, [full]) and name != full for name in head) or any(
+            isinstance(m, nn.ModuleList | nn.Sequential) and _is_stack(m) for m in child.modules()
+        ):
+            pieces += _pieces(child, head, f"{full}.")
         else:
             pieces.append((full, False))
     return pieces
