@@ -8,14 +8,23 @@ __version__ = "0.1.0"
 
 from fer_hf.assets import asset
 from fer_hf.labels import EXPRESSIONS
-from fer_hf.models import HEADS, ViTMLPConfig, ViTMLPForImageClassification, load_image_classifier
+from fer_hf.models import (
+    ARCHITECTURES,
+    HEADS,
+    MLPHeadConfig,
+    MLPHeadForImageClassification,
+    build,
+    load_image_classifier,
+)
 
 
 __all__ = [
+    "ARCHITECTURES",
     "EXPRESSIONS",
     "HEADS",
-    "ViTMLPConfig",
-    "ViTMLPForImageClassification",
+    "MLPHeadConfig",
+    "MLPHeadForImageClassification",
     "asset",
+    "build",
     "load_image_classifier",
 ]

@@ -87,8 +87,8 @@ _VIT_PAPER = (
     "https://arxiv.org/abs/2010.11929"
 )
 
-# The paper to cite for a `model_type`.
-_MODEL_PAPERS = {"vit": _VIT_PAPER, "vit_mlp": _VIT_PAPER}
+# The paper to cite for a `model_type`, or for that of the backbone under a head of ours.
+_MODEL_PAPERS = {"vit": _VIT_PAPER}
 
 # Metric of a report -> its id, arguments and name in the model-index.
 _METRICS = {
@@ -192,7 +192,7 @@ def render_model_card(run_dir: str | Path, repo_id: str | None = None) -> ModelC
         base_model = record["model"]["name_or_path"] if record["model"]["source"] == "hub" else None
         last_split = "test" if "test" in record["results"] else next(iter(record["results"]))
         minutes = record["runtime"]["train_seconds"] / 60
-        model_paper = _MODEL_PAPERS.get(config["model_type"])
+        model_paper = _MODEL_PAPERS.get(config.get("backbone_config", config)["model_type"])
         # Not `ModelCard.from_template`, which renders a missing value as nothing instead of refusing it.
         template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined)
         content = template.render(

@@ -1,5 +1,5 @@
 """
-Fine-tune a ViT, or any image classifier of Transformers, with gradual unfreezing.
+Fine-tune a ViT, or any image classifier of Transformers, with gradual unfreezing; or train one of ours from scratch.
 
     # The demo: faces that the package draws, about two minutes on a CPU
     accelerate launch recipes/vit_gradual_unfreeze.py
@@ -20,7 +20,6 @@ from fer_hf.data.fast import training_faces
 from fer_hf.evaluation import finish_run
 from fer_hf.hub import write_model_card
 from fer_hf.metrics import classification_metrics
-from fer_hf.models import load_image_classifier
 from fer_hf.training import (
     DataArguments,
     FerTrainer,
@@ -44,9 +43,7 @@ def main() -> None:
     set_seed(args.seed)
 
     faces = data_args.load()
-    model, processor = load_image_classifier(
-        model_args.model_name_or_path, faces["train"].features["label"].names, model_args.head, **model_args.hub()
-    )
+    model, processor = model_args.load(faces["train"].features["label"].names)
     unfreezing = GradualUnfreezing.from_arguments(model, args)
     callbacks = [unfreezing] if unfreezing else []
     if args.early_stopping_patience:
@@ -75,7 +72,7 @@ def main() -> None:
 
 def what(model_args: ModelArguments, data_args: DataArguments, config: Path | None) -> str:
     """The first line a user reads: what runs, and for the demo how to run the real thing."""
-    line = f"{RECIPE}: {model_args.model_name_or_path} on {data_args.dataset_name}"
+    line = f"{RECIPE}: {model_args.start_point} on {data_args.dataset_name}"
     if config == DEMO:
         line += (
             "\nThis is the demo, on faces that the package draws: its accuracy says nothing about people."

@@ -1,5 +1,9 @@
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
 
+from fer_hf import build
 from fer_hf.errors import BadInputError
 from fer_hf.training import DataArguments, FerTrainingArguments, ModelArguments, parse_arguments
 from fer_hf.training.arguments import training_summary
@@ -63,6 +67,66 @@ def test_a_bad_file_is_one_clear_line(tmp_path, text, message):
     assert message in str(error.value)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_start_point_on_the_command_line_wins_over_the_files(demo, tmp_path):
+    demo.write_text(demo.read_text() + "head: mlp3\n")
+    model_args, *_ = parse(demo, "--architecture", "resnet50", "--config_overrides", '{"image_size": 64}')
+    assert (model_args.architecture, model_args.model_name_or_path, model_args.head) == ("resnet50", None, None)
+    assert model_args.config_overrides == {"image_size": 64}
+    model_args, *_ = parse(demo, "--model_name_or_path", "other")
+    assert (model_args.start_point, model_args.head) == ("other", "mlp3")
+    path = tmp_path / "scratch.yaml"
+    path.write_text("architecture: resnet50\nconfig_overrides: {stem: small}\ndataset_name: synthetic\n")
+    model_args, *_ = parse(demo, "--config", str(path))
+    assert (model_args.start_point, model_args.config_overrides) == ("resnet50", {"stem": "small"})
+    model_args, *_ = parse(demo, "--config", str(path), "--model_name_or_path", "m")
+    assert (model_args.architecture, model_args.start_point, model_args.config_overrides) == (None, "m", {})
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "Give one of `model_name_or_path` and `architecture`, got neither."),
+        (["--model_name_or_path", "m", "--architecture", "a"], "got both"),
+        (["--architecture", "alexnet", "--head", "mlp3"], "`head` goes with `model_name_or_path`"),
+        (["--model_name_or_path", "m", "--config_overrides", "{}"], "`config_overrides` goes with `architecture`"),
+        (["--architecture", "alexnet", "--config_overrides", "{"], "`config_overrides` is no JSON"),
+        (["--architecture", "alexnet", "--config_overrides", "[1]"], "`config_overrides` must be a map of options"),
+    ],
+)
+def test_a_start_point_must_be_one_and_clear(demo, flags, message):
+    with pytest.raises(BadInputError) as error:
+        parse(demo, "--dataset_name", "synthetic", *flags)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_architecture_comes_with_its_processor_and_weights_from_elsewhere(tmp_path, names):
+    source = build("resnet50", names, network="resnet18", num_channels=3)
+    save_file(
+        {f"module.{key}": value for key, value in source.backbone.state_dict().items()}, tmp_path / "w.safetensors"
+    )
+    overrides = {"network": "resnet18", "image_size": 40}
+    weights = str(tmp_path / "w.safetensors")
+    model, processor = ModelArguments(
+        architecture="resnet50", config_overrides=overrides, backbone_weights=weights
+    ).load(names)
+    assert model.config.id2label == dict(enumerate(names))
+    assert torch.equal(model.backbone.bn1.weight, source.backbone.bn1.weight)
+    torch.testing.assert_close(model.backbone.conv1.weight, source.backbone.conv1.weight.sum(dim=1, keepdim=True))
+    face = Image.new("L", (48, 48))
+    assert processor(face, return_tensors="pt")["pixel_values"].shape == (1, 3, 40, 40)
+    with pytest.raises(BadInputError, match="`architecture` 'resnet51' is unknown; near: resnet50"):
+        ModelArguments(architecture="resnet51").load(names)
+    with pytest.raises(BadInputError, match="no configuration field 'image_siz'; the nearest one is 'image_size'"):
+        ModelArguments(architecture="resnet50", config_overrides={"image_siz": 3}).load(names)
+    with pytest.raises(BadInputError, match=r"tensors of the backbone are not in the file.*another shape"):
+        ModelArguments(architecture="resnet50", backbone_weights=weights).load(names)
+    loaded, _ = ModelArguments(
+        architecture="resnet50", backbone_weights=weights, allow_unmatched_backbone_weights=True
+    ).load(names)
+    torch.testing.assert_close(loaded.backbone.conv1.weight, model.backbone.conv1.weight)
 
 
 def test_a_missing_file_is_named(demo, tmp_path):

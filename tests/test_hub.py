@@ -18,7 +18,7 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, constants
 from PIL import Image
 from transformers import ViTForImageClassification, ViTImageProcessor
 
-from fer_hf import ViTMLPConfig, ViTMLPForImageClassification
+from fer_hf import MLPHeadConfig, MLPHeadForImageClassification
 from fer_hf.errors import BadInputError
 from fer_hf.hub import DATASETS, RunDirectoryError, files_to_upload, push, render_model_card, write_model_card
 from fer_hf.labels import EXPRESSIONS
@@ -377,11 +377,12 @@ def test_the_round_trip(run_dir, this_process_uses, tmp_path, capsys):
     assert hub.repos["owner/name"].tree()[1]["all_results.json"] == b"{}"
 
     custom = shutil.copytree(run_dir, tmp_path / "runs" / "custom")
-    config = tiny_vit_config().to_dict() | {"head_hidden_sizes": [16, 8]}
-    config.pop("model_type")
-    ViTMLPForImageClassification(ViTMLPConfig(**config)).save_pretrained(custom)
+    vit = tiny_vit_config()
+    labels = {"id2label": vit.id2label, "label2id": vit.label2id}
+    config = MLPHeadConfig(backbone_config=vit, head_hidden_sizes=[16, 8], **labels)
+    MLPHeadForImageClassification(config).save_pretrained(custom)
     push(custom, "owner/custom")
-    assert {"modeling_vit_mlp.py", "configuration_vit_mlp.py"} < set(hub.repos["owner/custom"].tree()[1])
+    assert {"modeling_mlp_head.py", "configuration_mlp_head.py"} < set(hub.repos["owner/custom"].tree()[1])
 
     load = ["-c", LOAD_AND_COMPARE, str(run_dir), str(custom), str(face)]
     reader = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "reader")}

@@ -17,9 +17,12 @@ import torch
 import yaml
 from conftest import tiny_vit_config
 from PIL import Image
+from safetensors.torch import save_file
 from transformers import ViTImageProcessor, ViTModel, pipeline
 
+from fer_hf import build
 from fer_hf.data import load_dataset
+from fer_hf.hub import check_publishable, files_to_upload
 from fer_hf.training import run
 
 
@@ -177,6 +180,45 @@ def test_bad_input_ends_with_one_line_and_exit_code_2(small, tmp_path, monkeypat
     assert not (tmp_path / "run" / "run_record.json").exists()
 
 
+def test_a_run_from_scratch_ends_with_a_record_and_a_card(tmp_path, monkeypatch):
+    source = build("resnet50", network="resnet18")
+    save_file(source.backbone.state_dict(), tmp_path / "faces.safetensors")
+    overrides = {"network": "resnet18", "image_size": 32}
+    call_recipe(
+        monkeypatch, RECIPE, "--architecture", "resnet50", "--config_overrides", json.dumps(overrides),
+        "--backbone_weights", tmp_path / "faces.safetensors", "--allow_unmatched_backbone_weights",
+        "--dataset_name", "synthetic", "--dataset_options", '{"train": 16, "validation": 7, "test": 7}',
+        "--max_steps", 2, "--per_device_train_batch_size", 8, "--output_dir", tmp_path / "run",
+    )  # fmt: skip
+    record = json.loads((tmp_path / "run" / "run_record.json").read_text())
+    assert record["model"] == {
+        "architecture": "resnet50",
+        "source": "scratch",
+        "backbone_weights": "faces.safetensors",
+        "config_overrides": overrides,
+        "parameters": 11_173_831,
+    }
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "A resnet50 of 11,173,831 parameters" in card
+    assert (
+        "Built as `resnet50`, with fresh weights, `network` resnet18, `image_size` 32, and backbone "
+        "weights from `faces.safetensors`. Best eval_accuracy"
+    ) in card
+    assert "base_model" not in card
+    check_publishable(files_to_upload(tmp_path / "run"))
+    classifier = pipeline("image-classification", model=str(tmp_path / "run"), top_k=7, device="cpu")
+    assert len(classifier(Image.new("L", (48, 48)))) == 7
+
+
+def test_a_run_with_a_multi_layer_head_says_so(small, tmp_path, monkeypatch):
+    call_recipe(monkeypatch, RECIPE, *small, "--head", "mlp3", "--max_steps", 2, "--output_dir", tmp_path / "run")
+    model = json.loads((tmp_path / "run" / "run_record.json").read_text())["model"]
+    assert (model["architecture"], model["head"]) == ("MLPHeadForImageClassification", "mlp3")
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert f"Started from `{model['name_or_path']}` with the head `mlp3`. Best" in card
+    assert "An Image is Worth 16x16 Words" in card
+
+
 def test_a_finished_run_is_not_overwritten(finished, small, monkeypatch, capsys):
     folder, _ = finished
     before = (folder / "run_record.json").read_bytes()
@@ -190,11 +232,11 @@ def test_a_finished_run_is_not_overwritten(finished, small, monkeypatch, capsys)
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_every_preset_runs_two_steps(config, tmp_path, monkeypatch, processor):
     values = yaml.safe_load(config.read_text())
-    pretraining = "model_name_or_path" not in values
+    pretraining = not {"model_name_or_path", "architecture"} & values.keys()
     recipe = ROOT / "recipes" / ("pretrain_drawn_faces.py" if pretraining else "vit_gradual_unfreeze.py")
     flags = ["--config", config, "--output_dir", tmp_path / "run", "--max_steps", 2, "--dataset_name", "synthetic"]
     flags += ["--dataset_options", '{"train": 16, "validation": 7, "test": 7}', "--per_device_train_batch_size", 8]
-    if not pretraining and values["model_name_or_path"].startswith("google/"):
+    if not pretraining and values.get("model_name_or_path", "").startswith("google/"):
         # A small stand-in in the published form, with the twelve layers that the schedule names.
         ViTModel(tiny_vit_config(num_hidden_layers=12)).save_pretrained(tmp_path / "in21k")
         processor.save_pretrained(tmp_path / "in21k")

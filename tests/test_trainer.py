@@ -3,12 +3,20 @@
 import pytest
 import torch
 from conftest import tiny_vit_config
-from transformers import TrainerCallback, ViTForImageClassification
+from safetensors.torch import load_file
+from transformers import Trainer, TrainerCallback, ViTForImageClassification, ViTImageProcessor, ViTModel, pipeline
 
+from fer_hf import MLPHeadConfig, MLPHeadForImageClassification, build, load_image_classifier
 from fer_hf.data.collator import FaceCollator
 from fer_hf.data.fast import training_faces
+from fer_hf.labels import id2label, label2id
 from fer_hf.metrics import classification_metrics
 from fer_hf.training import FerTrainer, FerTrainingArguments, GradualUnfreezing
+
+
+def processor_for(model):
+    size = model.config.image_size
+    return ViTImageProcessor(size={"height": size, "width": size}, do_convert_rgb=True)
 
 
 def make_trainer(faces, processor, folder, model=None, callbacks=(), sampler="none", train=None, **flags):
@@ -101,6 +109,75 @@ def test_the_selected_epochs_weights_are_restored_whole(drawn_faces, processor, 
     last = max(losses)
     if chosen != last:
         assert moved(notes[0].by_step[last], weights(trainer.model))
+
+
+def mlp_head_on_vit():
+    config = MLPHeadConfig(
+        backbone_config=tiny_vit_config(), head_batch_norm=True, id2label=id2label(), label2id=label2id()
+    )
+    return MLPHeadForImageClassification(config)
+
+
+FAMILIES = {
+    "vit": lambda: ViTForImageClassification(tiny_vit_config()),
+    "mlp_head": mlp_head_on_vit,
+    "torchvision_cnn": lambda: build("resnet50", network="resnet18", image_size=32),
+}
+ONE_EPOCH = {"num_train_epochs": 2, "per_device_train_batch_size": 28, "save_total_limit": None}
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_every_tensor_is_restored_by_us_and_by_the_stock_trainer(family, drawn_faces, tmp_path):
+    notes, model = [], FAMILIES[family]()
+    processor = processor_for(model)
+    trainer = make_trainer(
+        drawn_faces, processor, tmp_path / "run", model, metric_for_best_model="step", greater_is_better=False,
+        callbacks=[lambda model: notes.append(NoteWeights(model)) or notes[0]], **ONE_EPOCH,
+    )  # fmt: skip
+    trainer.compute_metrics = lambda _: {"step": trainer.state.global_step}  # the first epoch is the best
+    trainer.train()
+    assert moved(notes[0].by_step[2], notes[0].by_step[4])
+    assert moved(notes[0].by_step[2], weights(trainer.model)) == set()
+
+    checkpoint = str(tmp_path / "run" / "checkpoint-4")
+    assert load_file(f"{checkpoint}/model.safetensors").keys() == trainer.model.state_dict().keys()
+    for trainer_class in (FerTrainer, Trainer):
+        torch.manual_seed(7)
+        again = trainer_class(
+            model=FAMILIES[family](),
+            args=FerTrainingArguments(output_dir=str(tmp_path / "again"), use_cpu=True, disable_tqdm=True),
+            train_dataset=drawn_faces["train"],
+            eval_dataset=drawn_faces["validation"],
+            data_collator=FaceCollator(processor),
+        )
+        assert moved(notes[0].by_step[4], weights(again.model))
+        again._load_from_checkpoint(checkpoint)
+        assert moved(notes[0].by_step[4], weights(again.model)) == set(), trainer_class
+
+
+def test_a_checkpoint_with_old_names_ends_under_todays_and_still_loads(drawn_faces, processor, tmp_path, names):
+    old = ViTModel(tiny_vit_config(), add_pooling_layer=True)
+    old.save_pretrained(tmp_path / "old")
+    processor.save_pretrained(tmp_path / "old")
+    assert "encoder.layer.0.attention.attention.query.weight" in load_file(tmp_path / "old" / "model.safetensors")
+    model, processor = load_image_classifier(str(tmp_path / "old"), tuple(names))
+    trainer = make_trainer(drawn_faces, processor, tmp_path / "run", model, **ONE_EPOCH)
+    trainer.train()
+    trainer.save_model()
+    assert load_file(tmp_path / "run" / "model.safetensors").keys() == model.state_dict().keys()
+    again, info = ViTForImageClassification.from_pretrained(tmp_path / "run", output_loading_info=True)
+    assert not any(info.values())
+    assert moved(weights(model), weights(again)) == set()
+    face = drawn_faces["test"][0]["image"]
+    classifier = pipeline("image-classification", model=str(tmp_path / "run"), top_k=7, device="cpu")
+    logits = model.eval()(**processor(face, return_tensors="pt")).logits
+    expected = dict(zip(names, logits.softmax(dim=-1)[0].tolist(), strict=True))
+    assert {entry["label"]: entry["score"] for entry in classifier(face)} == pytest.approx(expected, abs=1e-4)
+    # Saving changed nothing about the model itself.
+    model.save_pretrained(tmp_path / "stock")
+    assert "vit.encoder.layer.0.attention.attention.query.weight" in load_file(
+        tmp_path / "stock" / "model.safetensors"
+    )
 
 
 RESUMED = [  # sampler, augmentation and data path (or the table itself), workers

@@ -17,12 +17,12 @@ from transformers import (
     ViTForImageClassification,
 )
 
+from fer_hf.models import HEADS, MLPHeadConfig, MLPHeadForImageClassification, ModelError, head_modules
 from fer_hf.training.arguments import FerTrainingArguments
 from fer_hf.training.unfreezing import (
     GradualUnfreezing,
     UnfreezingError,
     frozen_to_eval,
-    head_modules,
     parse_schedule,
     resolve_module,
     unfreeze_order,
@@ -76,6 +76,40 @@ def test_old_and_new_module_names_mean_the_same_layer(tiny_vit):
     assert resolve_module(tiny_vit, "vit.encoder.layer.2") == "vit.layers.2"
     assert resolve_module(tiny_vit, "vit.layers.2") == "vit.layers.2"
     assert resolve_module(tiny_vit, "vit.encoder.layer.1.attention.attention.query") == "vit.layers.1.attention.q_proj"
+
+
+def test_under_a_multi_layer_head_the_stock_classifiers_names_mean_the_same_layer():
+    model = MLPHeadForImageClassification(MLPHeadConfig(backbone_config=tiny_vit_config(), **HEADS["mlp3"]))
+    for name in ("backbone.layers.2", "vit.layers.2", "vit.encoder.layer.2", "backbone.encoder.layer.2"):
+        assert resolve_module(model, name) == "backbone.layers.2"
+    query = "vit.encoder.layer.1.attention.attention.query"
+    assert resolve_module(model, query) == "backbone.layers.1.attention.q_proj"
+    assert resolve_module(model, "vit") == "backbone"
+    assert head_modules(model) == ["classifier"]
+    assert unfreeze_order(model) == [
+        ["backbone.layers.2", "backbone.layernorm"],
+        ["backbone.layers.1"],
+        ["backbone.layers.0"],
+        ["backbone.embeddings"],
+    ]
+    with pytest.raises(UnfreezingError, match=r"'vit.layers.12'.*Near names: backbone\.layers"):
+        resolve_module(model, "vit.layers.12")
+
+
+def test_parameters_beside_the_modules_and_lone_blocks_are_in_the_order():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.position = nn.Parameter(torch.zeros(4))
+            self.stem = nn.Linear(4, 4)
+            self.fc = nn.Linear(4, 7)
+
+    model = ViTForImageClassification(tiny_vit_config())
+    model.base_model_prefix, model.net = "net", Net()
+    del model.vit, model.classifier
+    model.net.base_model_prefix = ""
+    assert head_modules(model) == ["net.fc"]
+    assert unfreeze_order(model) == [["net.stem"], ["net.position"]]
 
 
 def test_an_unknown_module_name_is_an_error_with_near_names(tiny_vit):
@@ -173,7 +207,7 @@ def test_a_model_without_a_head_is_refused():
 
     model = BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8))
     model.config.num_labels = 7
-    with pytest.raises(UnfreezingError, match="Cannot tell the head"):
+    with pytest.raises(ModelError, match="Cannot tell the head"):
         head_modules(model)
 
 

@@ -29,8 +29,8 @@ class FaceCollator:
                 but for `drawn`, of which models know nothing.
 
         Returns:
-            `dict`: `pixel_values` of shape `(batch_size, num_channels, height, width)` and `labels`, int64
-            `(batch_size,)` for class ids.
+            `dict`: `pixel_values` of shape `(batch_size, num_channels, height, width)`, whatever else the processor
+            makes (patch masks), and `labels`, int64 `(batch_size,)` for class ids.
         """
         if isinstance(examples, dict):
             return {key: value for key, value in examples.items() if key != "drawn"}
@@ -38,4 +38,4 @@ class FaceCollator:
         images = [example["image"].convert("RGB") for example in examples]
         batch = self.processor(images, return_tensors="pt", **self.options)
         labels = torch.tensor([example[self.label_column] for example in examples])
-        return {"pixel_values": batch["pixel_values"], "labels": labels}
+        return {**batch, "labels": labels}

@@ -58,9 +58,8 @@ def finish_run(
         "seed": args.seed,
         "dataset": describe_dataset(data_args.dataset_name, faces),
         "model": {
-            **_start_point(model_args.model_name_or_path),
             "architecture": type(trainer.model).__name__,
-            "head": model_args.head,
+            **_start_point(model_args),
             "parameters": count_parameters(trainer.model)[1],
         },
         "training": {
@@ -96,11 +95,22 @@ def _best(trainer: FerTrainer) -> dict | None:
     return {"metric": metric, "value": state.best_metric, "epoch": epoch, "step": state.best_global_step}
 
 
-def _start_point(name_or_path: str) -> dict:
-    """Where the weights came from; of a folder elsewhere only its own name is told."""
+def _start_point(model_args: ModelArguments) -> dict:
+    """Where the weights came from; of files and folders elsewhere only their own names are told."""
+    weights = model_args.backbone_weights
+    extra = {} if weights is None else {"backbone_weights": _own_name(weights)}
+    if model_args.architecture is not None:
+        if model_args.config_overrides:
+            extra["config_overrides"] = model_args.config_overrides
+        return {"architecture": model_args.architecture, "source": "scratch", **extra}
+    name_or_path = model_args.model_name_or_path
     if name_or_path in asset_names():
-        return {"name_or_path": name_or_path, "source": "shipped"}
+        source = "shipped"
+    else:
+        source = "local" if Path(name_or_path).expanduser().exists() else "hub"
+    return {"name_or_path": _own_name(name_or_path), "source": source, "head": model_args.head, **extra}
+
+
+def _own_name(name_or_path: str) -> str:
     path = Path(name_or_path).expanduser()
-    if path.exists():
-        return {"name_or_path": path.name if path.is_absolute() else name_or_path, "source": "local"}
-    return {"name_or_path": name_or_path, "source": "hub"}
+    return path.name if path.is_absolute() else name_or_path

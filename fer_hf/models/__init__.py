@@ -2,6 +2,7 @@
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, ViTImageProcessor
 
+from fer_hf.models.backbone_weights import load_backbone_weights
 from fer_hf.models.cnn_transformer import (
     CNNTransformerConfig,
     CNNTransformerForImageClassification,
@@ -9,7 +10,9 @@ from fer_hf.models.cnn_transformer import (
 )
 from fer_hf.models.compact_cnn import CompactCNNConfig, CompactCNNForImageClassification, CompactCNNModel
 from fer_hf.models.dacl import DACLConfig, DACLForImageClassification, DACLModel
-from fer_hf.models.loading import HEADS, load_image_classifier
+from fer_hf.models.heads import HEADS, head_modules
+from fer_hf.models.loading import load_image_classifier
+from fer_hf.models.mlp_head import MLPHeadConfig, MLPHeadForImageClassification
 from fer_hf.models.plain_cnn import PlainCNNConfig, PlainCNNForImageClassification, PlainCNNModel
 from fer_hf.models.prelu_cnn import PReLUCNNConfig, PReLUCNNForImageClassification, PReLUCNNModel
 from fer_hf.models.reduced_dacl import ReducedDACLConfig, ReducedDACLForImageClassification, ReducedDACLModel
@@ -24,7 +27,6 @@ from fer_hf.models.torchvision_cnn import (
     TorchvisionCNNModel,
 )
 from fer_hf.models.transfer import TransFERConfig, TransFERForImageClassification, TransFERModel
-from fer_hf.models.vit_mlp import ViTMLPConfig, ViTMLPForImageClassification
 from fer_hf.models.zoo import ARCHITECTURES, ModelError, build, describe, image_processor
 
 
@@ -39,7 +41,7 @@ _FAMILIES = (
     (ReducedTransFERConfig, ReducedTransFERModel, ReducedTransFERForImageClassification),
     (TorchvisionCNNConfig, TorchvisionCNNModel, TorchvisionCNNForImageClassification),
     (TransFERConfig, TransFERModel, TransFERForImageClassification),
-    (ViTMLPConfig, None, ViTMLPForImageClassification),
+    (MLPHeadConfig, None, MLPHeadForImageClassification),
 )
 
 for _config, _backbone, _classifier in _FAMILIES:
@@ -67,6 +69,8 @@ __all__ = [
     "DACLConfig",
     "DACLForImageClassification",
     "DACLModel",
+    "MLPHeadConfig",
+    "MLPHeadForImageClassification",
     "ModelError",
     "PReLUCNNConfig",
     "PReLUCNNForImageClassification",
@@ -86,10 +90,10 @@ __all__ = [
     "TransFERConfig",
     "TransFERForImageClassification",
     "TransFERModel",
-    "ViTMLPConfig",
-    "ViTMLPForImageClassification",
     "build",
     "describe",
+    "head_modules",
     "image_processor",
+    "load_backbone_weights",
     "load_image_classifier",
 ]

@@ -1,37 +1,41 @@
 """The one way in which recipes load a classifier from a checkpoint."""
 
+import copy
 import logging
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
 
 from transformers import (
+    MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
     AutoConfig,
     AutoImageProcessor,
+    AutoModel,
     AutoModelForImageClassification,
     BaseImageProcessor,
+    CLIPImageProcessor,
+    PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.image_utils import PILImageResampling
 from transformers.utils import logging as transformers_logging
 
 from fer_hf.assets import asset, asset_names
 from fer_hf.labels import id2label, label2id
-from fer_hf.models.vit_mlp import ViTMLPConfig, ViTMLPForImageClassification
+from fer_hf.models.heads import HEADS, head_modules, is_under
+from fer_hf.models.mlp_head import MLPHeadConfig, MLPHeadForImageClassification
+from fer_hf.models.mlp_head.configuration_mlp_head import BACKBONE_POOLING
 from fer_hf.models.zoo import ModelError
 
 
 logger = logging.getLogger(__name__)
 
-# The heads of the report on CNNs and pre-trained ViTs for FER-2013; `linear` is the library's own.
-HEADS = {
-    "linear": None,
-    "mlp3": {"head_hidden_sizes": [512, 256]},
-    "mlp5": {"head_hidden_sizes": [512, 256, 128, 64]},
-    "mlp5_bn": {"head_hidden_sizes": [512, 256, 128, 64], "head_batch_norm": True},
-}
-
 
 def load_image_classifier(
     name_or_path: str,
     names: tuple[str, ...],
-    head: str = "linear",
+    head: str | None = None,
     **kwargs,
 ) -> tuple[PreTrainedModel, BaseImageProcessor]:
     """
@@ -42,11 +46,13 @@ def load_image_classifier(
 
     Args:
         name_or_path (`str`):
-            A folder, a Hub id, or the name of a checkpoint that ships with the package.
+            A folder, a Hub id, or the name of a checkpoint that ships with the package: any image classifier of
+            Transformers, timm's included, any of our own, and the bare backbones of either.
         names (`tuple[str, ...]`):
             The expressions, in label order.
-        head (`str`, defaults to `"linear"`):
-            One of [`HEADS`]; the multi-layer heads need a ViT.
+        head (`str`, *optional*):
+            One of [`HEADS`]; the multi-layer ones need one of the backbones of [`MLPHeadConfig`]. If `None`, the head
+            that the checkpoint's class has, which is a linear one unless it is ours.
         kwargs:
             For `from_pretrained`: `revision`, `cache_dir`, `trust_remote_code`.
 
@@ -56,54 +62,153 @@ def load_image_classifier(
     Raises:
         ModelError: If the head is unknown or does not fit, nothing can be loaded, or backbone weights are missing.
     """
-    if head not in HEADS:
+    if head is not None and head not in HEADS:
         raise ModelError(f"`head` must be one of {', '.join(HEADS)}, got {head!r}.")
     path = asset(name_or_path) if name_or_path in asset_names() else name_or_path
     labels = {"num_labels": len(names), "id2label": id2label(names), "label2id": label2id(names)}
-    try:
-        config = AutoConfig.from_pretrained(path, **kwargs)
-        processor = AutoImageProcessor.from_pretrained(path, **kwargs)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"Cannot load `model_name_or_path` {name_or_path!r}: {_first_line(error)}") from error
-    config.update(labels)
-    # Without it, the first batch's labels decide, and float labels would turn the model multi-label.
-    config.problem_type = "single_label_classification"
-    model_class = AutoModelForImageClassification
-    if HEADS[head] is not None:
-        if config.model_type not in ("vit", "vit_mlp"):
-            raise ModelError(f"`head` {head!r} needs a ViT; {name_or_path} is a {config.model_type}. Use `linear`.")
-        fields = {key: value for key, value in config.to_dict().items() if key not in ("model_type", "auto_map")}
-        config = ViTMLPConfig(**{**fields, **labels, **HEADS[head]})
-        model_class = ViTMLPForImageClassification
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # instead of the library's table, we log two lines
     try:
-        model, info = model_class.from_pretrained(
-            path, config=config, dtype="float32", ignore_mismatched_sizes=True, output_loading_info=True, **kwargs
-        )
-    except (OSError, ValueError) as error:
+        config = AutoConfig.from_pretrained(path, **kwargs)
+        processor = AutoImageProcessor.from_pretrained(path, **kwargs)
+        config.update(labels)
+        if hasattr(config, "label_names"):  # timm's form, which would win over ours when it is read again
+            config.label_names = list(names)
+        # Without it, the first batch's labels decide, and float labels would turn the model multi-label.
+        config.problem_type = "single_label_classification"
+        options = {"dtype": "float32", "ignore_mismatched_sizes": True, "output_loading_info": True, **kwargs}
+        ours = _under_our_head(config, head, name_or_path)
+        if ours is None:
+            model, info = _stock_class(config).from_pretrained(path, config=config, **options)
+        else:
+            model, info = _load_under_our_head(path, config, ours, options)
+    except ModelError:
+        raise
+    except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"Cannot load `model_name_or_path` {name_or_path!r}: {_first_line(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
     _report_loading(model, name_or_path, info)
-    # Faces are often grayscale, and the pipeline hands the processor RGB: say so in what is saved.
-    processor.do_convert_rgb = True
-    return model, processor
+    return model, _for_any_image(processor)
+
+
+def _under_our_head(config: PreTrainedConfig, head: str | None, name_or_path: str) -> MLPHeadConfig | None:
+    """The configuration under which a new head of ours goes on the backbone; `None` where its own class serves."""
+    is_ours = isinstance(config, MLPHeadConfig)
+    if is_ours and (head is None or _same_head(config, MLPHeadConfig(**HEADS[head]))):
+        return None
+    code = getattr(config, "auto_map", {})
+    stock = type(config) in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING or "AutoModelForImageClassification" in code
+    if stock and not is_ours and head in (None, "linear"):
+        return None
+    backbone_config = config
+    if is_ours:
+        backbone_config = config.backbone_config
+    elif config.model_type == "siglip":
+        backbone_config = config.vision_config
+    if backbone_config.model_type not in BACKBONE_POOLING:
+        what = f"{name_or_path} is a {config.model_type}"
+        if not stock:
+            raise ModelError(f"{what}, of which Transformers has no image classifier.")
+        needs = ", ".join(BACKBONE_POOLING)
+        raise ModelError(f"`head` {head!r} needs a backbone of one of {needs}; {what}. Use `linear`.")
+    labels = {"id2label": config.id2label, "label2id": config.label2id}
+    backbone_config = copy.deepcopy(backbone_config)
+    backbone_config.update(labels)
+    return MLPHeadConfig(backbone_config=backbone_config, **labels, **HEADS[head or "linear"])
+
+
+def _stock_class(config: PreTrainedConfig) -> type:
+    """The Auto class; for a model that was distilled, the class without the teacher's output: it takes labels."""
+    classes = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING.get(type(config), None)
+    distilled = any(name.endswith("WithTeacher") for name in config.architectures or ())
+    return classes[0] if distilled and isinstance(classes, tuple) else AutoModelForImageClassification
+
+
+def _same_head(config: MLPHeadConfig, other: MLPHeadConfig) -> bool:
+    return (
+        list(config.head_hidden_sizes) == list(other.head_hidden_sizes)
+        and config.head_batch_norm == other.head_batch_norm
+    )
+
+
+def _load_under_our_head(
+    path: str, config: PreTrainedConfig, ours: MLPHeadConfig, options: dict[str, Any]
+) -> tuple[PreTrainedModel, dict]:
+    """As `from_pretrained(output_loading_info=True)`, with a new head of ours on the checkpoint's backbone."""
+    if isinstance(config, MLPHeadConfig):
+        loaded, info = MLPHeadForImageClassification.from_pretrained(path, config=config, **options)
+        backbone, prefix = loaded.backbone, ""
+        info["unexpected_keys"] = {
+            *info["unexpected_keys"],
+            *(f"classifier.{k}" for k in loaded.classifier.state_dict()),
+        }
+    else:
+        if ours.backbone_config.model_type in ("vit", "deit"):
+            options = {**options, "add_pooling_layer": False}
+        backbone, info = AutoModel.from_pretrained(path, config=ours.backbone_config, **options)
+        prefix = "backbone."
+    model = MLPHeadForImageClassification(ours)
+    model.backbone = backbone
+    missing = {f"{prefix}{key}" for key in (*info["missing_keys"], *_keys(info["mismatched_keys"]))}
+    missing = {key for key in missing if key.startswith("backbone.")}
+    missing |= {f"classifier.{key}" for key in model.classifier.state_dict()}
+    return model.eval(), {**info, "missing_keys": missing, "mismatched_keys": ()}
 
 
 def _report_loading(model: PreTrainedModel, name_or_path: str, info: dict) -> None:
-    mismatched = {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
-    new = sorted({*info["missing_keys"], *mismatched})
-    backbone = [key for key in new if key.startswith(f"{model.base_model_prefix}.")]
+    new = sorted({*info["missing_keys"], *_keys(info["mismatched_keys"])})
+    head = head_modules(model)
+    backbone = [key for key in new if not is_under(key, head)]
     if backbone:
-        total = sum(key.startswith(f"{model.base_model_prefix}.") for key in model.state_dict())
+        total = sum(not is_under(key, head) for key in model.state_dict())
         raise ModelError(
             f"{name_or_path}: {len(backbone)} of {total} backbone tensors are missing or of another shape, such as "
             f"{backbone[0]}; it is no {model.config.model_type} checkpoint of this size."
         )
     logger.info(f"{name_or_path}: new weights: {', '.join(new) or 'none'}")
     if info["unexpected_keys"]:
-        logger.info(f"{name_or_path}: weights left aside: {', '.join(sorted(info['unexpected_keys']))}")
+        logger.info(f"{name_or_path}: weights left aside: {_summary(info['unexpected_keys'])}")
+
+
+def _for_any_image(processor: BaseImageProcessor) -> BaseImageProcessor:
+    """
+    The processor, set to make every image RGB.
+
+    timm's own takes RGB only and cannot be saved beside a model, so one of the library's replaces it: the same steps.
+    """
+    if hasattr(processor, "val_transforms"):
+        processor = _like_timms(processor.data_config)
+    # Faces are often grayscale, and the pipeline hands the processor RGB: say so in what is saved.
+    processor.do_convert_rgb = True
+    return processor
+
+
+def _like_timms(data_config: dict[str, Any]) -> BaseImageProcessor:
+    """timm's evaluation transform of square faces (`timm.data.create_transform`) as a processor of Transformers."""
+    _, height, width = data_config["input_size"]
+    scaled = [math.floor(side / data_config["crop_pct"]) for side in (height, width)]
+    squash = data_config["crop_mode"] == "squash" or height != width
+    return CLIPImageProcessor(
+        size={"height": scaled[0], "width": scaled[1]} if squash else {"shortest_edge": scaled[0]},
+        crop_size={"height": height, "width": width},
+        resample=PILImageResampling[data_config["interpolation"].upper()],
+        image_mean=list(data_config["mean"]),
+        image_std=list(data_config["std"]),
+    )
+
+
+def _keys(mismatched: Iterable) -> list[str]:
+    return [key if isinstance(key, str) else key[0] for key in mismatched]
+
+
+def _summary(keys: Iterable[str]) -> str:
+    """The keys, or where they are many, the modules that they are of, and how many each has."""
+    keys = sorted(keys)
+    if len(keys) <= 12:
+        return ", ".join(keys)
+    counts = Counter(key.split(".")[0] for key in keys)
+    return ", ".join(root if root in keys else f"{root}.* ({count})" for root, count in counts.items())
 
 
 def _first_line(error: Exception) -> str:

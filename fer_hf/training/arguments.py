@@ -13,14 +13,15 @@ from typing import Any
 import yaml
 from accelerate.utils import broadcast_object_list
 from datasets import DatasetDict
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import BaseImageProcessor, HfArgumentParser, PreTrainedModel, TrainingArguments
 
 from fer_hf.data import load_dataset
 from fer_hf.data.fast import DATA_PATHS
 from fer_hf.data.sampling import SAMPLERS, oversample
 from fer_hf.data.transforms import AUGMENTATIONS
 from fer_hf.errors import BadInputError
-from fer_hf.models import HEADS
+from fer_hf.models import HEADS, build, load_backbone_weights, load_image_classifier
+from fer_hf.models.zoo import image_processor
 
 
 _ALWAYS_RECORDED = (
@@ -32,27 +33,89 @@ _NOT_RECORDED = (
     "disable_tqdm", "accelerator_config", "dataloader_", "cpu_threads", "use_cpu", "resume_from_checkpoint",
     "deepspeed", "fsdp", "do_", "save_", "label_names", "greater_is_better",
 )  # fmt: skip
+# What a start point on the command line makes void in a YAML file.
+_REPLACES = {
+    "architecture": ("model_name_or_path", "head", "model_revision"),
+    "model_name_or_path": ("architecture", "config_overrides"),
+}
 
 
 @dataclass
 class ModelArguments:
-    """Which checkpoint to start from, and the head on top of it."""
+    """What to start from: a checkpoint, or an architecture of the zoo with fresh weights."""
 
-    model_name_or_path: str = field(
-        metadata={"help": "A Hub id, a folder, or the name of a checkpoint that ships with fer_hf."}
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "A Hub id, a folder, or the name of a checkpoint that ships with fer_hf."}
     )
-    head: str = field(default="linear", metadata={"help": "Classification head.", "choices": list(HEADS)})
-    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of a Hub checkpoint."})
+    architecture: str | None = field(
+        default=None,
+        metadata={"help": "Instead: an architecture of the zoo, from scratch; `fer-hf models` lists them."},
+    )
+    config_overrides: dict | str | None = field(
+        default=None, metadata={"help": "Fields of the architecture's configuration: '{\"image_size\": 64}'."}
+    )
+    head: str | None = field(
+        default=None,
+        metadata={"help": "Classification head on a checkpoint. Default: what its class has.", "choices": list(HEADS)},
+    )
+    backbone_weights: str | None = field(
+        default=None,
+        metadata={"help": "Weights from elsewhere for the backbone: a safetensors file, its folder, or a Hub id."},
+    )
+    allow_unmatched_backbone_weights: bool = field(
+        default=False,
+        metadata={"help": "Leave aside what of --backbone_weights does not fit, instead of refusing it."},
+    )
+    model_revision: str = field(
+        default="main",
+        metadata={"help": "Branch, tag or commit of a Hub checkpoint; with --architecture, of --backbone_weights."},
+    )
     cache_dir: str | None = field(default=None, metadata={"help": "Where Hub checkpoints are kept."})
     trust_remote_code: bool = field(default=False, metadata={"help": "Run model code that a Hub checkpoint carries."})
 
-    def hub(self) -> dict[str, Any]:
-        """What `from_pretrained` is told beside the name."""
-        return {
-            "revision": self.model_revision,
-            "cache_dir": self.cache_dir,
-            "trust_remote_code": self.trust_remote_code,
-        }
+    def __post_init__(self):
+        if (self.model_name_or_path is None) == (self.architecture is None):
+            what = "neither" if self.architecture is None else "both"
+            raise BadInputError(f"Give one of `model_name_or_path` and `architecture`, got {what}.")
+        if self.architecture is not None and self.head is not None:
+            raise BadInputError("`head` goes with `model_name_or_path`: an architecture has a head of its own.")
+        if self.architecture is None and self.config_overrides is not None:
+            raise BadInputError("`config_overrides` goes with `architecture`: a checkpoint has its configuration.")
+        self.config_overrides = _json_map("config_overrides", self.config_overrides)
+
+    @property
+    def start_point(self) -> str:
+        """The checkpoint or the architecture, as it was given."""
+        return self.architecture or self.model_name_or_path
+
+    def load(self, names: tuple[str, ...]) -> tuple[PreTrainedModel, BaseImageProcessor]:
+        """
+        The classifier that these flags describe, for the expressions `names`, and its image processor.
+
+        Raises:
+            ModelError: As [`load_image_classifier`], [`build`] and [`load_backbone_weights`].
+        """
+        if self.architecture is not None:
+            model = build(self.architecture, names, **self.config_overrides)
+            processor = image_processor(self.architecture, model.config)
+        else:
+            model, processor = load_image_classifier(
+                self.model_name_or_path,
+                names,
+                self.head,
+                revision=self.model_revision,
+                cache_dir=self.cache_dir,
+                trust_remote_code=self.trust_remote_code,
+            )
+        if self.backbone_weights is not None:
+            load_backbone_weights(
+                model,
+                self.backbone_weights,
+                self.allow_unmatched_backbone_weights,
+                revision=self.model_revision if self.architecture is not None else None,
+                cache_dir=self.cache_dir,
+            )
+        return model, processor
 
 
 @dataclass
@@ -96,13 +159,7 @@ class DataArguments:
             BadInputError: As [`~fer_hf.data.load_dataset`], if `dataset_options` is no map, and if no training face
                 shows `oversample`.
         """
-        options = self.dataset_options or {}
-        try:
-            options = json.loads(options) if isinstance(options, str) else options
-        except json.JSONDecodeError as error:
-            raise BadInputError(f"`dataset_options` is no JSON: {error}.") from error
-        if not isinstance(options, dict):
-            raise BadInputError(f"`dataset_options` must be a map of options, got {options!r}.")
+        options = _json_map("dataset_options", self.dataset_options)
         columns = {"image_column_name": self.image_column_name, "label_column_name": self.label_column_name}
         options = {**options, **{name: column for name, column in columns.items() if column is not None}, **kwargs}
         faces = load_dataset(self.dataset_name, data_dir=self.data_dir, **options)
@@ -161,6 +218,17 @@ class FerTrainingArguments(TrainingArguments):
             self.dataloader_pin_memory = False  # without an accelerator it only warns
 
 
+def _json_map(name: str, value: dict | str | None) -> dict[str, Any]:
+    """A flag that is a map in a YAML file and JSON text on the command line."""
+    try:
+        options = json.loads(value) if isinstance(value, str) else value or {}
+    except json.JSONDecodeError as error:
+        raise BadInputError(f"`{name}` is no JSON: {error}.") from error
+    if not isinstance(options, dict):
+        raise BadInputError(f"`{name}` must be a map of options, got {options!r}.")
+    return options
+
+
 def parse_arguments(
     dataclass_types: tuple[type, ...],
     recipe: str,
@@ -195,7 +263,7 @@ def parse_arguments(
     if config is None and "dataset_name" not in given and not {"-h", "--help"} & set(args):
         config = default_config
     if config is not None:
-        _set_defaults(parser, config)
+        _set_defaults(parser, config, given)
     try:
         *parsed, _ = parser.parse_args_into_dataclasses(args=args, look_for_args_file=False)
     except ValueError as error:  # TrainingArguments on flags that do not go together
@@ -216,7 +284,7 @@ def _given(args: list[str]) -> dict[str, str]:
     return given
 
 
-def _set_defaults(parser: HfArgumentParser, config: Path) -> None:
+def _set_defaults(parser: HfArgumentParser, config: Path, given: dict[str, str]) -> None:
     if not config.is_file():
         raise BadInputError(f"`--config` {config}: no such file.")
     try:
@@ -238,6 +306,10 @@ def _set_defaults(parser: HfArgumentParser, config: Path) -> None:
             )
         if key.endswith("_strategy") and value is False:
             raise BadInputError(f'{config}: YAML reads `{key}: no` as false; quote it: `{key}: "no"`.')
+    # Who starts from something else on the command line means it instead of the file's start point.
+    for flag, replaced in _REPLACES.items():
+        if flag in given:
+            values = {key: value for key, value in values.items() if key not in replaced}
     # argparse converts text defaults, but 1e-4 is text to YAML and a bare int to a float flag is fine as it is.
     parser.set_defaults(**values)
     for key in values:

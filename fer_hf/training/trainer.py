@@ -1,10 +1,11 @@
 """`FerTrainer`: what the stock `Trainer` gets wrong or lacks for this project, and nothing else."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset, Sampler
-from transformers import PrinterCallback, ProgressCallback, Trainer
+from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Trainer
 
 from fer_hf.data.sampling import epoch_sampler
 from fer_hf.training.callbacks import BarCallback, EpochCallback, LogLineCallback
@@ -21,6 +22,7 @@ class FerTrainer(Trainer):
     - Resuming and `load_best_model_at_end` read checkpoints with `from_pretrained`. The stock Trainer reads the file
       under names that differ from those in memory for ViT and others, and so keeps the encoder it has
       (https://github.com/huggingface/transformers/issues/43701; delete when that is fixed in our floor).
+    - For the same reason, weights are saved under their names in memory: stock Trainers resume our checkpoints whole.
     - The order of the training faces is a pure function of (seed, epoch), weighted or not.
     - A training set with an epoch ([`~fer_hf.data.fast.TrainingFaces`]) is told it, and its uint8 batches become pixel
       values on the model's device.
@@ -77,6 +79,18 @@ class FerTrainer(Trainer):
         dataset = self.train_dataset if train_dataset is None else train_dataset
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return epoch_sampler(self.sampler, dataset, seed)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        if not isinstance(model, PreTrainedModel):
+            super()._save(output_dir, state_dict)
+            return
+        # The stock method has no flag for it, and writes more than the weights.
+        model.save_pretrained = partial(model.save_pretrained, save_original_format=False)
+        try:
+            super()._save(output_dir, state_dict)
+        finally:
+            del model.save_pretrained
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:

@@ -4,7 +4,7 @@ import difflib
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from accelerate.utils import extract_model_from_parallel
 from torch import nn
@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 from transformers.conversion_mapping import get_model_conversion_mapping
 
 from fer_hf.errors import BadInputError
+from fer_hf.models.heads import head_modules, is_under
 from fer_hf.training.arguments import FerTrainingArguments
 
 
@@ -22,42 +23,14 @@ class UnfreezingError(BadInputError):
     """An unfreezing schedule that this model cannot follow."""
 
 
-def head_modules(model: PreTrainedModel) -> list[str]:
-    """
-    Names of the modules that make up the classification head: everything beside the backbone.
-
-    Args:
-        model (`PreTrainedModel`):
-            Any image classifier of Transformers. Where the backbone is no attribute of its own (timm wrappers), the
-            head is the last linear layer with `num_labels` outputs.
-
-    Returns:
-        `list[str]`: Such as `["classifier"]`.
-
-    Raises:
-        UnfreezingError: If no head can be told from the backbone.
-    """
-    prefix = model.base_model_prefix
-    if model.base_model is not model:
-        beside = [name for name, child in model.named_children() if name != prefix and _has_parameters(child)]
-        if beside:
-            return beside
-    for name, module in reversed(list(model.named_modules())):
-        if isinstance(module, nn.Linear) and module.out_features == model.config.num_labels:
-            return [name]
-    raise UnfreezingError(
-        f"Cannot tell the head of {type(model).__name__} from its backbone: no module beside "
-        f"`{prefix or 'the backbone'}`, and no linear layer with {model.config.num_labels} outputs."
-    )
-
-
 def unfreeze_order(model: PreTrainedModel) -> list[list[str]]:
     """
     The backbone's modules in groups, from the top (next to the head) down to the input.
 
     The blocks are the members of the outermost `ModuleList`s (and of `Sequential`s of composite modules): a ViT's
     layers, the stages of a Swin, ConvNeXt or ResNet. What follows the last block (a final norm) belongs to the first
-    group, what precedes the first block (the embeddings) to the last group of its own.
+    group, what precedes the first block (the embeddings) to the last group of its own. Without any block, every module
+    is one.
 
     Args:
         model (`PreTrainedModel`):
@@ -68,10 +41,10 @@ def unfreeze_order(model: PreTrainedModel) -> list[list[str]]:
         `[["vit.layers.11", "vit.layernorm"], ["vit.layers.10"], ..., ["vit.layers.0"], ["vit.embeddings"]]`.
     """
     head = head_modules(model)
-    pieces = [piece for piece in _pieces(model) if not _under(piece[0], head)]
+    pieces = [piece for piece in _pieces(model, head) if not is_under(piece[0], head)]
     blocks = [i for i, (_, is_block) in enumerate(pieces) if is_block]
     if not blocks:
-        return [[name for name, _ in pieces]] if pieces else []
+        return [[name] for name, _ in reversed(pieces)]
     groups = [[pieces[i][0]] for i in reversed(blocks)]
     between = {i: position for position, i in enumerate(reversed(blocks))}
     before = []
@@ -83,17 +56,20 @@ def unfreeze_order(model: PreTrainedModel) -> list[list[str]]:
     return groups + ([before] if before else [])
 
 
-def _pieces(module: nn.Module, prefix: str = "") -> list[tuple[str, bool]]:
+def _pieces(module: nn.Module, head: list[str], prefix: str = "") -> list[tuple[str, bool]]:
     """`(name, is a block)` of the outermost blocks and of what lies between them, in forward order of definition."""
-    pieces = []
+    # timm's ViTs hold class token and position embeddings themselves.
+    pieces = [(f"{prefix}{name}", False) for name, _ in module.named_parameters(recurse=False)]
     for name, child in module.named_children():
         full = f"{prefix}{name}"
         if not _has_parameters(child):
             continue
         if isinstance(child, nn.ModuleList | nn.Sequential) and _is_stack(child):
             pieces += [(f"{full}.{i}", True) for i, block in child.named_children() if _has_parameters(block)]
-        elif any(isinstance(m, nn.ModuleList | nn.Sequential) and _is_stack(m) for m in child.modules()):
-            pieces += _pieces(child, f"{full}.")
+        elif any(is_under(name, [full]) and name != full for name in head) or any(
+            isinstance(m, nn.ModuleList | nn.Sequential) and _is_stack(m) for m in child.modules()
+        ):
+            pieces += _pieces(child, head, f"{full}.")
         else:
             pieces.append((full, False))
     return pieces
@@ -108,25 +84,25 @@ def _has_parameters(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
 
 
-def _under(name: str, roots: Iterable[str]) -> bool:
-    return any(name == root or name.startswith(f"{root}.") for root in roots)
-
-
 def resolve_module(model: PreTrainedModel, name: str) -> str:
     """
     The name in today's `model` of a module that may be written with an older Transformers version's name.
 
     `vit.encoder.layer.11` (the name in files and in Transformers 4) gives `vit.layers.11`; the renaming is the
-    library's own, the one that `from_pretrained` applies to old checkpoints.
+    library's own, the one that `from_pretrained` applies to old checkpoints. Where the backbone goes by another name
+    than in the library's classifier, both do: `vit.layers.11` is `backbone.layers.11` under a multi-layer head.
 
     Raises:
         UnfreezingError: If no module or parameter has that name, with the nearest names.
     """
     known = {n for n, _ in model.named_modules()} | {n for n, _ in model.named_parameters()}
+    prefix, stock_prefix = model.base_model_prefix, getattr(model.base_model, "base_model_prefix", "")
     today = name
+    if prefix != stock_prefix and is_under(name, [stock_prefix]):
+        today = prefix + name.removeprefix(stock_prefix)
     for renaming in get_model_conversion_mapping(model):
         for source, target in zip(renaming.source_patterns, renaming.target_patterns, strict=False):
-            if name not in known and "(" not in source:
+            if today not in known and "(" not in source:
                 today = re.sub(source, target, today)
     for candidate in (name, today):
         if candidate in known and candidate:
@@ -300,7 +276,7 @@ class GradualUnfreezing(TrainerCallback):
         return self.thawed(epoch, state.log_history, metric, larger)
 
     def _trains(self, name: str, thawed: list[str]) -> bool:
-        return name not in self.fixed and _under(name, [*self.head, *thawed])
+        return name not in self.fixed and is_under(name, [*self.head, *thawed])
 
     def _apply(self, args: TrainingArguments, state: TrainerState, model: nn.Module) -> None:
         model = extract_model_from_parallel(model, keep_torch_compile=False)
