@@ -12,3 +12,7 @@ class BadInputError(ValueError):
 
 class DataError(BadInputError):
     """A data set on disk is not what its loader expects. The message names the file, the row and the remedy."""
+
+
+class ModelError(BadInputError):
+    """A classifier that was asked for and cannot be had."""

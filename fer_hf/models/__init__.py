@@ -2,6 +2,7 @@
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, ViTImageProcessor
 
+from fer_hf.errors import ModelError
 from fer_hf.models.backbone_weights import load_backbone_weights
 from fer_hf.models.cnn_transformer import (
     CNNTransformerConfig,
@@ -27,7 +28,7 @@ from fer_hf.models.torchvision_cnn import (
     TorchvisionCNNModel,
 )
 from fer_hf.models.transfer import TransFERConfig, TransFERForImageClassification, TransFERModel
-from fer_hf.models.zoo import ARCHITECTURES, ModelError, build, describe, image_processor
+from fer_hf.models.zoo import ARCHITECTURES, build, describe, image_processor
 
 
 # Configuration, backbone (if it has a class of its own) and classifier of every family.

@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
+from fer_hf.errors import ModelError
 from fer_hf.models.heads import head_modules, is_under
-from fer_hf.models.zoo import ModelError
 
 
 logger = logging.getLogger(__name__)

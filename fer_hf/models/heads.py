@@ -3,7 +3,7 @@
 from torch import nn
 from transformers import PreTrainedModel
 
-from fer_hf.models.zoo import ModelError
+from fer_hf.errors import ModelError
 
 
 # The heads of the report on CNNs and pre-trained ViTs for FER-2013; `linear` is one linear layer.

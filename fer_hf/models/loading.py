@@ -22,11 +22,11 @@ from transformers.image_utils import PILImageResampling
 from transformers.utils import logging as transformers_logging
 
 from fer_hf.assets import asset, asset_names
+from fer_hf.errors import ModelError
 from fer_hf.labels import id2label, label2id
 from fer_hf.models.heads import HEADS, head_modules, is_under
 from fer_hf.models.mlp_head import MLPHeadConfig, MLPHeadForImageClassification
 from fer_hf.models.mlp_head.configuration_mlp_head import BACKBONE_POOLING
-from fer_hf.models.zoo import ModelError
 
 
 logger = logging.getLogger(__name__)

@@ -17,21 +17,19 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from fer_hf.errors import BadInputError
+from fer_hf.errors import ModelError
 from fer_hf.labels import EXPRESSIONS, id2label, label2id
 from fer_hf.models.cnn_transformer import CNNTransformerConfig
 from fer_hf.models.compact_cnn import CompactCNNConfig
 from fer_hf.models.dacl import DACLConfig
+from fer_hf.models.heads import HEADS
+from fer_hf.models.mlp_head import MLPHeadConfig
 from fer_hf.models.plain_cnn import PlainCNNConfig
 from fer_hf.models.prelu_cnn import PReLUCNNConfig
 from fer_hf.models.reduced_dacl import ReducedDACLConfig
 from fer_hf.models.reduced_transfer import ReducedTransFERConfig
 from fer_hf.models.torchvision_cnn import TorchvisionCNNConfig
 from fer_hf.models.transfer import TransFERConfig
-
-
-class ModelError(BadInputError):
-    """A classifier that was asked for and cannot be had."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +142,17 @@ ARCHITECTURES: dict[str, Architecture] = {
             "intermediate_size": 1024,
         },
     ),
+    **{
+        f"vit-{head.replace('_', '-')}": Architecture(
+            f"{_VITS}: {version}, ViT-B/16 (Dosovitskiy et al., 2021) with its {what}", MLPHeadConfig, HEADS[head]
+        )
+        for head, version, what in (
+            ("mlp3", "V1.3", "3-layer head"),
+            ("mlp5", "V1.5 to V1.6.6", "5-layer head"),
+            ("mlp5_bn", "V1.6.7", "5-layer head with BatchNorm"),
+        )
+    },
+    "vit-linear": Architecture("ViT-B/16 (Dosovitskiy et al., 2021) with its linear head", ViTConfig),
     "dacl": _dacl(_DACL),
     "dacl-200": _dacl(f"{_DACL}, the best crop of the report that re-implements it on FER-2013", image_size=200),
     "dacl-112": _dacl(f"{_DACL}, smaller faces (ours)", image_size=112),
