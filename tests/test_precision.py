@@ -16,7 +16,7 @@ FAMILIES = {
         "cnn-transformer",
         {"image_size": 48, "stem_widths": (8, 16, 32), "num_hidden_layers": 2, "intermediate_size": 64},
     ),
-    "compact_cnn": ("compact-cnn", {"widths": (8, 16, 24, 32), "depths": (1, 2, 2)}),
+    "compact_cnn": ("compact-cnn", {"widths": (8, 8, 16), "depths": (1, 1), "expand_ratios": (2, 2)}),
     "dacl": ("dacl-48", {"attention_hidden_sizes": (32, 16, 8)}),
     "plain_cnn": ("vgg-fer-48", {"stage_widths": (8, 16, 32), "head_hidden_sizes": (64,)}),
     "prelu_cnn": ("prelu-cnn", {}),
@@ -28,7 +28,7 @@ FAMILIES = {
             "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
         },
     ),
-    "torchvision_cnn": ("resnet18-48", {}),
+    "torchvision_cnn": ("resnet18", {"image_size": 48}),
     "transfer": (
         "transfer",
         {
@@ -36,7 +36,7 @@ FAMILIES = {
             "num_hidden_layers": 2, "num_attention_heads": 4,
         },
     ),
-    "vit": ("compact-vit", {"num_hidden_layers": 4}),
+    "vit": ("compact-vit", {"num_hidden_layers": 2}),
 }  # fmt: skip
 IN_ZOO = [family for family, (name, _) in FAMILIES.items() if name in ARCHITECTURES]
 
@@ -71,12 +71,14 @@ def test_bfloat16_gives_finite_steps_and_nearly_the_same_logits(family):
         with torch.autocast("cpu", torch.bfloat16):
             rounded = model(faces).logits.float()
     error = (rounded - exact).pow(2).mean().sqrt()
-    print("BF16", family, error.item(), spread(exact).item(), (error / spread(exact)).item())
-    assert 0 < error < 0.1 * spread(exact)
+    # bfloat16 keeps 8 bits: a rounding is off by up to 1/512, and 16 to 60 of them in a row by about 1 % of the logits,
+    # whose part that all faces share is several times their spread. Measured: 1 to 9 % of the spread.
+    assert 0 < error < 0.2 * spread(exact)
 
     model.train()
+    faces = faces[:2]  # a step of convolutions takes seconds on CPUs without bfloat16
     with torch.autocast("cpu", torch.bfloat16):
-        loss = model(faces, labels=torch.arange(8) % 7).loss
+        loss = model(faces, labels=torch.tensor([2, 5])).loss
     assert loss.dtype == torch.float32
     assert loss.isfinite()
     loss.backward()
@@ -90,15 +92,14 @@ def test_channels_last_gives_the_same_logits(family):
         expected = model(faces).logits
         model.to(memory_format=torch.channels_last)
         logits = model(faces.contiguous(memory_format=torch.channels_last)).logits
-    print("CL", family, (logits - expected).abs().max().item(), spread(expected).item())
     torch.testing.assert_close(logits, expected, atol=1e-5 * expected.abs().max().item(), rtol=0)
 
 
 @pytest.mark.parametrize("family", ["compact_cnn", "vit"])
-def test_a_compiled_model_gives_the_same_logits(family):
+def test_a_compiled_model_gives_the_same_logits(family, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     model, faces = settled(family)
     compiled = torch.compile(copy.deepcopy(model))
     with torch.no_grad():
         expected, logits = model(faces).logits, compiled(faces).logits
-    print("COMP", family, (logits - expected).abs().max().item(), spread(expected).item())
     torch.testing.assert_close(logits, expected, atol=1e-5 * expected.abs().max().item(), rtol=0)
