@@ -1,6 +1,6 @@
 """
-What a face costs each network of the zoo on this CPU: milliseconds alone and in batches of 64, and the latter as a ratio
-to `compact-cnn`, timed in the same run.
+What a face costs each network of the zoo on this CPU: milliseconds alone and in batches of 64, and the latter as a
+ratio to `compact-cnn`, timed in the same run.
 
     python benchmarks/inference_cost.py --output costs.json
     python benchmarks/inference_cost.py --only compact-cnn vgg16 --threads 1
@@ -110,7 +110,7 @@ def measure(name: str, repeats: int, seconds: float) -> dict:
 
     alone = timed(1, seconds / 5)
     batch = BATCH
-    # A face in a batch costs no more than alone.
+    # A face in a batch costs about as much as alone, or less.
     while batch > 1 and 3 * batch * statistics.median(alone) / 1e3 > 0.8 * seconds:
         batch //= 2
     batched = timed(batch, 0.8 * seconds)

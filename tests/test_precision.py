@@ -71,7 +71,7 @@ def test_bfloat16_gives_finite_steps_and_nearly_the_same_logits(family):
         with torch.autocast("cpu", torch.bfloat16):
             rounded = model(faces).logits.float()
     error = (rounded - exact).pow(2).mean().sqrt()
-    # bfloat16 keeps 8 bits: a rounding is off by up to 1/512, and 16 to 60 of them in a row by about 1 % of the logits,
+    # bfloat16 keeps 8 bits: a rounding is off by up to 1/512, and dozens of them in a row by about 1 % of the logits,
     # whose part that all faces share is several times their spread. Measured: 1 to 9 % of the spread.
     assert 0 < error < 0.2 * spread(exact)
 

@@ -68,9 +68,7 @@ def export_onnx(
         raise ExportError(f"Export needs {', '.join(missing)}: pip install 'fer_hf[onnx]'.")
     size = image_size or getattr(model.config, "image_size", None)
     if size is None:
-        raise ExportError(
-            f"A {model.config.model_type} configuration has no `image_size`; `image_size` must be given."
-        )
+        raise ExportError(f"`image_size` must be given: a {model.config.model_type} configuration has none.")
     height, width = (size, size) if isinstance(size, int) else size
     network = _Logits(copy.deepcopy(model).to("cpu", torch.float32)).eval()
     generator = torch.Generator().manual_seed(0)
