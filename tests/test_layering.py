@@ -19,6 +19,7 @@ LEVELS = {
     "losses": 1,
     "training": 2,
     "evaluation": 3,
+    "inference": 3,
     "hub": 3,
     "cli": 4,
 }
