@@ -13,7 +13,7 @@ from fer_hf.models.compact_cnn import CompactCNNConfig, CompactCNNForImageClassi
 from fer_hf.models.dacl import DACLConfig, DACLForImageClassification, DACLModel
 from fer_hf.models.heads import HEADS, head_modules
 from fer_hf.models.loading import load_image_classifier
-from fer_hf.models.mlp_head import MLPHeadConfig, MLPHeadForImageClassification
+from fer_hf.models.mlp_head import MLPHeadConfig, MLPHeadForImageClassification, MLPHeadModel
 from fer_hf.models.plain_cnn import PlainCNNConfig, PlainCNNForImageClassification, PlainCNNModel
 from fer_hf.models.prelu_cnn import PReLUCNNConfig, PReLUCNNForImageClassification, PReLUCNNModel
 from fer_hf.models.reduced_dacl import ReducedDACLConfig, ReducedDACLForImageClassification, ReducedDACLModel
@@ -31,7 +31,7 @@ from fer_hf.models.transfer import TransFERConfig, TransFERForImageClassificatio
 from fer_hf.models.zoo import ARCHITECTURES, build, describe, image_processor
 
 
-# Configuration, backbone (if it has a class of its own) and classifier of every family.
+# Configuration, backbone and classifier of every family.
 _FAMILIES = (
     (CNNTransformerConfig, CNNTransformerModel, CNNTransformerForImageClassification),
     (CompactCNNConfig, CompactCNNModel, CompactCNNForImageClassification),
@@ -42,7 +42,7 @@ _FAMILIES = (
     (ReducedTransFERConfig, ReducedTransFERModel, ReducedTransFERForImageClassification),
     (TorchvisionCNNConfig, TorchvisionCNNModel, TorchvisionCNNForImageClassification),
     (TransFERConfig, TransFERModel, TransFERForImageClassification),
-    (MLPHeadConfig, None, MLPHeadForImageClassification),
+    (MLPHeadConfig, MLPHeadModel, MLPHeadForImageClassification),
 )
 
 for _config, _backbone, _classifier in _FAMILIES:
@@ -53,9 +53,8 @@ for _config, _backbone, _classifier in _FAMILIES:
     # A published checkpoint carries the code of the classes that Transformers does not have.
     _config.register_for_auto_class()
     _classifier.register_for_auto_class("AutoModelForImageClassification")
-    if _backbone is not None:
-        AutoModel.register(_config, _backbone, exist_ok=True)
-        _backbone.register_for_auto_class("AutoModel")
+    AutoModel.register(_config, _backbone, exist_ok=True)
+    _backbone.register_for_auto_class("AutoModel")
 
 
 __all__ = [
@@ -72,6 +71,7 @@ __all__ = [
     "DACLModel",
     "MLPHeadConfig",
     "MLPHeadForImageClassification",
+    "MLPHeadModel",
     "ModelError",
     "PReLUCNNConfig",
     "PReLUCNNForImageClassification",

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_outputs import ImageClassifierOutput
+from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 
 from .configuration_mlp_head import MLPHeadConfig
 
@@ -32,12 +32,8 @@ class MLPHead(nn.Sequential):
         super().__init__(*layers, nn.Linear(width, config.num_labels))
 
 
-class MLPHeadForImageClassification(PreTrainedModel):
-    """
-    The library's own backbone, whose pooled features go through a multi-layer head: on a ViT, versions V1.3 (3
-    layers), V1.5 (5 layers) and V1.6.7 (5 layers with BatchNorm) of the report on CNNs and pre-trained ViTs for
-    FER-2013.
-    """
+class MLPHeadPreTrainedModel(PreTrainedModel):
+    """What the two models below share: the library's own backbone, and how the head's weights start."""
 
     config: MLPHeadConfig
     base_model_prefix = "backbone"
@@ -55,10 +51,6 @@ class MLPHeadForImageClassification(PreTrainedModel):
         # The pooler of a ViT or DeiT is a layer of its own, which the class token passes by.
         options = {"add_pooling_layer": False} if config.backbone_config.model_type in ("vit", "deit") else {}
         self.backbone = AutoModel.from_config(config.backbone_config, **options)
-        self.classifier = MLPHead(config, config.backbone_config.hidden_size)
-
-        # Initialize weights and apply final processing
-        self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -70,6 +62,92 @@ class MLPHeadForImageClassification(PreTrainedModel):
                     init.kaiming_uniform_(layer.weight, a=math.sqrt(5))
                     bound = 1 / math.sqrt(layer.in_features)
                     init.uniform_(layer.bias, -bound, bound)
+
+    def _pooled(
+        self,
+        pixel_values: torch.Tensor,
+        output_hidden_states: bool | None,
+        output_attentions: bool | None,
+        **kwargs,
+    ) -> BaseModelOutputWithPooling:
+        """The backbone's output, with what the head sees as `pooler_output`."""
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
+        outputs = self.backbone(
+            _match_channels(pixel_values, self.config.num_channels),
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+            **kwargs,
+        )
+        if self.config.pooling == "pooler":
+            pooled = outputs.pooler_output  # (batch_size, hidden_size)
+        elif self.config.pooling == "cls":
+            pooled = outputs.last_hidden_state[:, 0]  # (batch_size, hidden_size)
+        else:
+            pooled = outputs.last_hidden_state.mean(dim=1)  # (batch_size, hidden_size)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=outputs.last_hidden_state,
+            pooler_output=pooled,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+def _match_channels(pixel_values: torch.Tensor, num_channels: int) -> torch.Tensor:
+    """RGB as luma for a gray network; gray repeated for an RGB one."""
+    if num_channels == 1 and pixel_values.shape[1] == 3:
+        weights = pixel_values.new_tensor([0.299, 0.587, 0.114])
+        return (pixel_values * weights[:, None, None]).sum(dim=1, keepdim=True)  # (batch_size, 1, height, width)
+    return pixel_values.expand(-1, num_channels, -1, -1)
+
+
+class MLPHeadModel(MLPHeadPreTrainedModel):
+    """The backbone of a [`MLPHeadForImageClassification`], for embeddings of faces."""
+
+    def __init__(self, config: MLPHeadConfig):
+        super().__init__(config)
+
+        # Initialize weights and apply final processing
+        self.post_init()
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPooling:
+        """
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, 1 or 3, height, width)`):
+                Faces as the image processor makes them; gray ones are repeated for a backbone that takes RGB.
+            output_hidden_states, output_attentions (`bool`, *optional*):
+                As for the backbone; attentions need `attn_implementation="eager"`.
+            kwargs:
+                For the backbone, such as `interpolate_pos_encoding`.
+
+        Returns:
+            [`~transformers.modeling_outputs.BaseModelOutputWithPooling`]: `last_hidden_state`, the tokens, and
+            `pooler_output`, what the head sees, `(batch_size, hidden_size)`.
+        """
+        return self._pooled(pixel_values, output_hidden_states, output_attentions, **kwargs)
+
+
+class MLPHeadForImageClassification(MLPHeadPreTrainedModel):
+    """
+    The library's own backbone, whose pooled features go through a multi-layer head: on a ViT, versions V1.3 (3
+    layers), V1.5 (5 layers) and V1.6.7 (5 layers with BatchNorm) of the report on CNNs and pre-trained ViTs for
+    FER-2013.
+    """
+
+    def __init__(self, config: MLPHeadConfig):
+        super().__init__(config)
+        self.classifier = MLPHead(config, config.backbone_config.hidden_size)
+
+        # Initialize weights and apply final processing
+        self.post_init()
 
     def forward(
         self,
@@ -99,23 +177,8 @@ class MLPHeadForImageClassification(PreTrainedModel):
             [`~transformers.modeling_outputs.ImageClassifierOutput`]: `logits` of shape `(batch_size, num_labels)`, and
             the backbone's `hidden_states` and `attentions` where they were asked for.
         """
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-        if output_attentions is None:
-            output_attentions = self.config.output_attentions
-        outputs = self.backbone(
-            _match_channels(pixel_values, self.config.num_channels),
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-            **kwargs,
-        )
-        if self.config.pooling == "pooler":
-            features = outputs.pooler_output  # (batch_size, hidden_size)
-        elif self.config.pooling == "cls":
-            features = outputs.last_hidden_state[:, 0]  # (batch_size, hidden_size)
-        else:
-            features = outputs.last_hidden_state.mean(dim=1)  # (batch_size, hidden_size)
-        logits = self.classifier(features)  # (batch_size, num_labels)
+        outputs = self._pooled(pixel_values, output_hidden_states, output_attentions, **kwargs)
+        logits = self.classifier(outputs.pooler_output)  # (batch_size, num_labels)
         loss = None
         if labels is not None:
             # A soft label counts as num_labels items.
@@ -126,12 +189,4 @@ class MLPHeadForImageClassification(PreTrainedModel):
         )
 
 
-def _match_channels(pixel_values: torch.Tensor, num_channels: int) -> torch.Tensor:
-    """RGB as luma for a gray network; gray repeated for an RGB one."""
-    if num_channels == 1 and pixel_values.shape[1] == 3:
-        weights = pixel_values.new_tensor([0.299, 0.587, 0.114])
-        return (pixel_values * weights[:, None, None]).sum(dim=1, keepdim=True)  # (batch_size, 1, height, width)
-    return pixel_values.expand(-1, num_channels, -1, -1)
-
-
-__all__ = ["MLPHeadForImageClassification"]
+__all__ = ["MLPHeadForImageClassification", "MLPHeadModel", "MLPHeadPreTrainedModel"]
