@@ -88,7 +88,12 @@ _VIT_PAPER = (
 )
 
 # The paper to cite for a `model_type`, or for that of the backbone under a head of ours.
-_MODEL_PAPERS = {"vit": _VIT_PAPER}
+_MODEL_PAPERS = {
+    "vit": _VIT_PAPER,
+    "dacl": "Farzaneh and Qi, 2021. *Facial Expression Recognition in the Wild via Deep Attentive Center Loss.* WACV.",
+    "transfer": "Xue, Wang and Guo, 2021. *TransFER: Learning Relation-aware Facial Expression Representations with "
+    "Transformers.* ICCV. https://arxiv.org/abs/2108.11116",
+}
 
 # Metric of a report -> its id, arguments and name in the model-index.
 _METRICS = {
