@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
-from PIL import Image
 from torch import nn
-from torch.nn.functional import cross_entropy, one_hot
-from transformers import AutoModel, AutoModelForImageClassification, ViTForImageClassification, pipeline, set_seed
+from transformers import ViTForImageClassification, set_seed
 
 from fer_hf.labels import EXPRESSIONS
-from fer_hf.models import CNNTransformerConfig, CNNTransformerForImageClassification, CNNTransformerModel
-from fer_hf.models.zoo import build, image_processor
+from fer_hf.models import CNNTransformerConfig, CNNTransformerForImageClassification
+from fer_hf.models.zoo import build
 from fer_hf.training.unfreezing import head_modules, unfreeze_order
 
 
@@ -132,42 +130,6 @@ def test_every_parameter_gets_a_gradient():
     model = tiny().train()
     model(torch.randn(16, 1, 48, 48), labels=torch.arange(16) % 7).loss.backward()
     assert all(p.grad.abs().max() > 1e-7 for p in model.parameters())
-
-
-def test_hard_and_one_hot_labels_and_batches_in_pieces_have_one_loss():
-    model, x, labels = tiny().eval(), torch.randn(6, 1, 48, 48), torch.tensor([0, 3, 6, 6, 1, 2])
-    whole = model(x, labels=labels)
-    torch.testing.assert_close(whole.loss, cross_entropy(whole.logits, labels))
-    for kind in (labels, one_hot(labels, 7).float()):
-        torch.testing.assert_close(model(x, labels=kind).loss, whole.loss)
-        parts = (slice(0, 2), slice(2, 6))
-        pieces = sum(model(x[p], labels=kind[p], num_items_in_batch=kind.numel()).loss for p in parts)
-        torch.testing.assert_close(pieces, whole.loss)
-
-
-def test_saving_keeps_every_bit_and_auto_classes_and_pipelines_read_it(tmp_path):
-    model = tiny().eval()
-    model.save_pretrained(tmp_path)
-    image_processor("cnn-transformer", model.config).save_pretrained(tmp_path)
-    again = AutoModelForImageClassification.from_pretrained(tmp_path)
-    assert type(again) is CNNTransformerForImageClassification
-    state = again.state_dict()
-    assert state.keys() == model.state_dict().keys()
-    assert all(torch.equal(p, state[n]) for n, p in model.state_dict().items())
-    assert type(AutoModel.from_pretrained(tmp_path)) is CNNTransformerModel
-
-    face = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 50), dtype=np.uint8))
-    scores = pipeline("image-classification", model=str(tmp_path), top_k=7)(face)
-    assert sum(row["score"] for row in scores) == pytest.approx(1)
-    embedding = pipeline("image-feature-extraction", model=str(tmp_path), pool=True)(face)
-    assert np.shape(embedding) == (1, 32)
-
-
-def test_gray_networks_see_rgb_as_luma():
-    rgb = torch.rand(2, 3, 48, 48)
-    gray = 0.299 * rgb[:, :1] + 0.587 * rgb[:, 1:2] + 0.114 * rgb[:, 2:]
-    model = tiny().eval()
-    torch.testing.assert_close(model(rgb).logits, model(gray).logits)
 
 
 def test_gradual_unfreezing_goes_from_the_encoders_top_to_the_stem():
