@@ -121,7 +121,7 @@ def test_an_architecture_comes_with_its_processor_and_weights_from_elsewhere(tmp
         ModelArguments(architecture="resnet51").load(names)
     with pytest.raises(BadInputError, match="no configuration field 'image_siz'; the nearest one is 'image_size'"):
         ModelArguments(architecture="resnet50", config_overrides={"image_siz": 3}).load(names)
-    with pytest.raises(BadInputError, match=r"tensors of the backbone are not in the file.*another shape"):
+    with pytest.raises(BadInputError, match=r"of the backbone that the file lacks.*another shape"):
         ModelArguments(architecture="resnet50", backbone_weights=weights).load(names)
     loaded, _ = ModelArguments(
         architecture="resnet50", backbone_weights=weights, allow_unmatched_backbone_weights=True

@@ -44,7 +44,9 @@ def without_head(state):
 def test_a_head_in_the_file_is_refused_unless_it_may_be_left_aside(rgb, published, tmp_path, caplog):
     path = write(tmp_path / "r18.safetensors", published)
     before = {key: value.clone() for key, value in rgb.state_dict().items()}
-    with pytest.raises(ModelError, match=r"2 tensors of the file have no place in the backbone: fc.bias, fc.weight"):
+    with pytest.raises(
+        ModelError, match=r"2 tensor\(s\) of the file without a place in the backbone: fc.bias, fc.weight"
+    ):
         load_backbone_weights(rgb, path)
     assert all(torch.equal(value, before[key]) for key, value in rgb.state_dict().items())
     with caplog.at_level(logging.INFO, "fer_hf"):
@@ -52,7 +54,7 @@ def test_a_head_in_the_file_is_refused_unless_it_may_be_left_aside(rgb, publishe
     assert mapping["layer1.0.conv1.weight"] == "backbone.layer1.0.conv1.weight"
     assert len(mapping) == 120
     assert "120 of 120 backbone tensors loaded, * -> backbone.*, such as " in caplog.text
-    assert "left aside: 2 tensors of the file have no place in the backbone: fc.bias, fc.weight" in caplog.text
+    assert "left aside: 2 tensor(s) of the file without a place in the backbone: fc.bias, fc.weight" in caplog.text
     assert all(torch.equal(rgb.backbone.state_dict()[key], value) for key, value in without_head(published).items())
     assert torch.equal(rgb.classifier.weight, before["classifier.weight"])
 
@@ -102,9 +104,9 @@ def test_wrong_shapes_and_missing_tensors_are_named(rgb, published, tmp_path):
     path = write(tmp_path / "x.safetensors", state)
     with pytest.raises(ModelError) as error:
         load_backbone_weights(rgb, path)
-    assert "1 tensors of the backbone are not in the file: backbone.bn1.weight" in str(error.value)
+    assert "1 tensor(s) of the backbone that the file lacks: backbone.bn1.weight" in str(error.value)
     assert (
-        "1 tensors have another shape: layer1.0.conv1.weight (64, 64, 5, 5) for backbone.layer1.0.conv1.weight "
+        "1 tensor(s) of another shape: layer1.0.conv1.weight (64, 64, 5, 5) for backbone.layer1.0.conv1.weight "
         "(64, 64, 3, 3)"
     ) in str(error.value)
     assert "\n" not in str(error.value)

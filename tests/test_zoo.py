@@ -16,7 +16,7 @@ from fer_hf.cli import main
 from fer_hf.data import load_dataset
 from fer_hf.data.fast import training_faces
 from fer_hf.labels import EXPRESSIONS, id2label
-from fer_hf.models import ARCHITECTURES, ModelError, build, describe, image_processor
+from fer_hf.models import ARCHITECTURES, ModelError, build, describe, head_modules, image_processor
 
 
 # From the papers and reports; elsewhere the architecture is unpublished, or ours.
@@ -322,3 +322,8 @@ def test_the_command_lists_the_architectures(capsys, monkeypatch):
     assert header.split() == ["name", "input", "parameters", "multiply-adds", "source"]
     assert first.split()[:4] == ["cnn-v2", "1x48x48", "404,935", "32.5"]
     assert second.startswith("compact-vit")
+
+
+def test_state_beside_the_backbone_belongs_to_the_head():
+    assert head_modules(build("dacl-48", **SMALL["dacl-48"].overrides)) == ["classifier", "attention", "center_loss"]
+    assert head_modules(small("compact-cnn")) == ["classifier"]

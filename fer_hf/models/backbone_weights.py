@@ -84,11 +84,11 @@ def load_backbone_weights(
     missing = set(wanted) - set(mapping.values())
     missing = {key for key in missing if not key.endswith("num_batches_tracked")}
     complaints = [
-        ("of the file have no place in the backbone", sorted(set(given) - set(mapping))),
-        ("of the backbone are not in the file", sorted(missing)),
-        ("have another shape", sorted(shapes)),
+        ("of the file without a place in the backbone", sorted(set(given) - set(mapping))),
+        ("of the backbone that the file lacks", sorted(missing)),
+        ("of another shape", sorted(shapes)),
     ]
-    complaints = [f"{len(keys)} tensors {what}: {_listed(keys)}" for what, keys in complaints if keys]
+    complaints = [f"{len(keys)} tensor(s) {what}: {_listed(keys)}" for what, keys in complaints if keys]
     if complaints and not allow_unmatched:
         raise ModelError(
             f"`backbone_weights` {source}: {'; '.join(complaints)}. `--allow_unmatched_backbone_weights` leaves them "

@@ -32,9 +32,8 @@ def head_modules(model: PreTrainedModel) -> list[str]:
     """
     prefix = model.base_model_prefix
     if model.base_model is not model:
-        beside = [
-            name for name, child in model.named_children() if name != prefix and any(True for _ in child.parameters())
-        ]
+        # Also what holds no parameter but other state, such as DACL's centers.
+        beside = [name for name, child in model.named_children() if name != prefix and child.state_dict()]
         if beside:
             return beside
     for name, module in reversed(list(model.named_modules())):

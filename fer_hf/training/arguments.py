@@ -196,6 +196,8 @@ class FerTrainingArguments(TrainingArguments):
     cpu_threads: int | None = field(
         default=None, metadata={"help": "Threads per process on a CPU. Default: cores / local processes."}
     )
+    # The stock flag wants a value.
+    disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bars."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off: the collator reads images."})
     eval_strategy: str = field(default="epoch", metadata={"help": "When to validate: no, steps or epoch."})
     save_strategy: str = field(
@@ -256,7 +258,8 @@ def parse_arguments(
         SystemExit: With code 2, by argparse, on a bad command line.
     """
     args = sys.argv[1:] if args is None else args
-    parser = HfArgumentParser(dataclass_types, prog=f"{recipe}.py")
+    usage = "%(prog)s [--config FILE.yaml] [--flag value ...]   (--help lists the flags)"
+    parser = HfArgumentParser(dataclass_types, prog=f"{recipe}.py", usage=usage)
     parser.add_argument("--config", type=Path, help="Flat YAML file of the flags below; the command line wins.")
     given = _given(args)
     config = Path(given["config"]) if "config" in given else None
