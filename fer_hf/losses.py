@@ -1,45 +1,96 @@
 """Losses in the form in which `Trainer(compute_loss_func=...)` calls them."""
 
 import torch
-from torch.nn.functional import one_hot
+from torch.nn.functional import cross_entropy, one_hot
 from transformers.utils import ModelOutput
 
 from fer_hf.errors import BadInputError
 
 
-def soft_cross_entropy(
-    outputs: ModelOutput, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
-) -> torch.Tensor:
+class ExpressionLoss:
     """
-    Cross-entropy against a distribution over expressions: the cross-entropy scheme of Barsoum et al., 2016
-    (https://huggingface.co/papers/1608.01041), for annotator votes divided by their sum, and for the labels of
-    [`~fer_hf.data.mixing.MixingCollator`].
+    Cross-entropy or focal loss, with class weights and label smoothing, against class ids or distributions.
+
+    All of them are one formula: a label is a distribution t over expressions (an id is a certain one), smoothing
+    spreads a part of it evenly, and the loss of a face is what a label drawn from it costs on average,
+
+        - sum_k  t_k * w_k * (1 - p_k)^gamma * log(p_k).
+
+    So annotators' votes, mixed faces and smoothed labels go with class weights and the focal loss, and where PyTorch's
+    `cross_entropy(reduction="sum")` is defined this is it. The sum over faces is divided by the number of faces, not
+    by the sum of their weights, which would differ between the batches and processes of a step: pieces add up exactly.
 
     Args:
-        outputs (`ModelOutput`):
-            With `logits` of shape `(batch_size, num_labels)`, before softmax.
-        labels (`torch.FloatTensor` of shape `(batch_size, num_labels)`):
-            Probabilities; every row sums to 1. Class ids, int64 `(batch_size,)`, are taken as certain: the Trainer
-            calls its loss on evaluation batches too, whose labels stay ids.
-        num_items_in_batch (`torch.Tensor` or `int`, *optional*):
-            The Trainer's count over all accumulated batches. If `None`, the mean over this batch is returned.
-
-    Returns:
-        `torch.FloatTensor`: Scalar, in nats per face.
+        focal_gamma (`float`, defaults to 0): How much faces that are recognised already are played down. Lin et al.,
+            2017, https://huggingface.co/papers/1708.02002; 0 is the cross-entropy.
+        class_weights (`torch.FloatTensor` of shape `(num_labels,)`, *optional*): Should be 1 on average over the
+            training faces, so that the scale of the loss stays.
+        label_smoothing (`float`, defaults to 0): In [0, 1): so much of each label is spread over all expressions, its
+            own too.
 
     Raises:
-        BadInputError: If the labels are neither.
+        BadInputError: If a number is out of range.
     """
-    logits = outputs.logits.float()
-    count = labels.numel()
-    if labels.dim() == 1 and not labels.is_floating_point():
-        labels = one_hot(labels, logits.shape[-1]).to(logits.dtype)  # (batch_size, num_labels)
-    if labels.shape != logits.shape:
-        raise BadInputError(
-            f"`labels` must be class ids or have the logits' shape {tuple(logits.shape)}, got {tuple(labels.shape)}."
+
+    def __init__(
+        self, focal_gamma: float = 0.0, class_weights: torch.Tensor | None = None, label_smoothing: float = 0.0
+    ):
+        if not 0 <= focal_gamma < float("inf"):
+            raise BadInputError(f"`focal_gamma` must be at least 0, got {focal_gamma!r}.")
+        if not 0 <= label_smoothing < 1:
+            raise BadInputError(f"`label_smoothing` must be in [0, 1), got {label_smoothing!r}.")
+        self.focal_gamma, self.class_weights, self.label_smoothing = focal_gamma, class_weights, label_smoothing
+
+    def __call__(
+        self, outputs: ModelOutput, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """
+        Args:
+            outputs (`ModelOutput`):
+                With `logits` of shape `(batch_size, num_labels)`, before softmax.
+            labels (`torch.LongTensor` of shape `(batch_size,)` or `torch.FloatTensor` of shape
+                `(batch_size, num_labels)`):
+                Class ids, or probabilities; every row sums to 1.
+            num_items_in_batch (`torch.Tensor` or `int`, *optional*):
+                The Trainer's count of label elements over all accumulated batches and processes. If `None`, the mean
+                over this batch is returned.
+
+        Returns:
+            `torch.FloatTensor`: Scalar, in nats per face.
+
+        Raises:
+            BadInputError: If the labels are neither.
+        """
+        logits = outputs.logits.float()
+        are_ids = labels.dim() == 1 and not labels.is_floating_point()
+        if not are_ids and labels.shape != logits.shape:
+            raise BadInputError(
+                f"`labels` must be class ids or have the logits' shape {tuple(logits.shape)}, "
+                f"got {tuple(labels.shape)}."
+            )
+        labels = labels if are_ids else labels.to(logits.dtype)
+        if self.class_weights is not None:
+            self.class_weights = self.class_weights.to(logits.device)  # copied once
+        # The Trainer counts the elements of `labels`, and a face has num_labels of them where they are soft.
+        faces = len(labels) if num_items_in_batch is None else num_items_in_batch * len(labels) / labels.numel()
+        return (self._focal_sum if self.focal_gamma > 0 else self._cross_entropy_sum)(logits, labels) / faces
+
+    def _cross_entropy_sum(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(
+            logits, labels, weight=self.class_weights, label_smoothing=self.label_smoothing, reduction="sum"
         )
-    per_face = -(labels * logits.log_softmax(dim=-1)).sum(dim=-1)  # (batch_size,)
-    if num_items_in_batch is None:
-        return per_face.mean()
-    # The Trainer counts the elements of `labels`, and a face has num_labels of them where they are soft.
-    return per_face.sum() * (count / len(per_face)) / num_items_in_batch
+
+    def _focal_sum(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        shares = one_hot(labels, logits.shape[-1]) if labels.dim() == 1 else labels
+        shares = shares * (1 - self.label_smoothing) + self.label_smoothing / logits.shape[-1]
+        if self.class_weights is not None:
+            shares = shares * self.class_weights
+        log_p = logits.log_softmax(dim=-1)  # (batch_size, num_labels)
+        # Kept above 0, where a power below 1 has no gradient.
+        missed = (-log_p.expm1()).clamp(min=torch.finfo(log_p.dtype).tiny)
+        return -(shares * missed**self.focal_gamma * log_p).sum()
+
+
+# The cross-entropy scheme of Barsoum et al., 2016 (https://huggingface.co/papers/1608.01041), for annotators' votes
+# divided by their sum; and the loss for the labels of `fer_hf.data.mixing.MixingCollator`.
+soft_cross_entropy = ExpressionLoss()

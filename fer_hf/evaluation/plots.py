@@ -56,6 +56,7 @@ def plot_learning_curves(
     _curve(loss, log_history, "loss", "training", BLUE)
     _curve(loss, log_history, "eval_loss", "validation", ORANGE)
     loss.set_ylabel("loss (nats)")
+    _curve(score, log_history, "accuracy", "training accuracy", BLUE)
     _curve(score, log_history, "eval_accuracy", "validation accuracy", ORANGE)
     _curve(score, log_history, "eval_macro_f1", "validation macro F1", GREEN)
     score.set_ylabel("score")

@@ -1,5 +1,6 @@
 """The end of every training run: score the selected weights, and leave report, pictures and record beside them."""
 
+import dataclasses
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict
@@ -8,7 +9,7 @@ from fer_hf.assets import asset_names
 from fer_hf.evaluation.plots import plot_confusion_matrix, plot_learning_curves
 from fer_hf.evaluation.record import describe_dataset, environment, write_json
 from fer_hf.evaluation.report import expression_report, report_text
-from fer_hf.training.arguments import DataArguments, ModelArguments, training_summary
+from fer_hf.training.arguments import DataArguments, LossArguments, ModelArguments, training_summary
 from fer_hf.training.launch import command_line
 from fer_hf.training.trainer import FerTrainer
 from fer_hf.training.unfreezing import GradualUnfreezing, count_parameters
@@ -20,6 +21,7 @@ def finish_run(
     model_args: ModelArguments,
     data_args: DataArguments,
     unfreezing: GradualUnfreezing | None = None,
+    loss_args: LossArguments | None = None,
 ) -> dict:
     """
     Save the selected model, score it on validation and, once, on test, and write what the run leaves.
@@ -33,6 +35,7 @@ def finish_run(
         faces (`DatasetDict`): With `train`, `validation` and `test`.
         model_args, data_args: The recipe's flags.
         unfreezing (`GradualUnfreezing`, *optional*): The callback that was used.
+        loss_args (`LossArguments`, *optional*): The recipe's flags, if it has them.
 
     Returns:
         `dict`: The run record.
@@ -64,6 +67,7 @@ def finish_run(
         },
         "training": {
             **training_summary(args),
+            **(dataclasses.asdict(loss_args) if loss_args else {}),
             "sampler": data_args.sampler,
             "oversample": data_args.oversample,
             "augmentation": data_args.augmentation,

@@ -38,6 +38,11 @@ class ExpressionMetrics(evaluate.Metric):
 
 
 def classification_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """[`ExpressionMetrics`] of logits, as `Trainer(compute_metrics=...)` calls it."""
+    """
+    [`ExpressionMetrics`] of logits, as `Trainer(compute_metrics=...)` calls it; of a soft label, the largest share
+    (of equal ones the first) is the true class.
+    """
     logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
-    return ExpressionMetrics().compute(predictions=logits.argmax(-1), references=prediction.label_ids)
+    labels = prediction.label_ids
+    labels = labels.argmax(-1) if labels.ndim == 2 else labels
+    return ExpressionMetrics().compute(predictions=logits.argmax(-1), references=labels)

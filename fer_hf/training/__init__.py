@@ -1,6 +1,12 @@
 """Training on `Trainer`: flags, gradual unfreezing, and the trainer that makes both safe."""
 
-from fer_hf.training.arguments import DataArguments, FerTrainingArguments, ModelArguments, parse_arguments
+from fer_hf.training.arguments import (
+    DataArguments,
+    FerTrainingArguments,
+    LossArguments,
+    ModelArguments,
+    parse_arguments,
+)
 from fer_hf.training.launch import run, start
 from fer_hf.training.trainer import FerTrainer
 from fer_hf.training.unfreezing import GradualUnfreezing, UnfreezingError, unfreeze_order
@@ -11,6 +17,7 @@ __all__ = [
     "FerTrainer",
     "FerTrainingArguments",
     "GradualUnfreezing",
+    "LossArguments",
     "ModelArguments",
     "UnfreezingError",
     "parse_arguments",

@@ -2,6 +2,8 @@
 
 import sys
 
+import torch
+from accelerate import Accelerator
 from tqdm.auto import tqdm
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -20,6 +22,61 @@ class EpochCallback(TrainerCallback):
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         """Also right after a resume in the middle of an epoch, where `state.epoch` is a fraction."""
         self.dataset.set_epoch(int(state.epoch or 0))
+
+
+class RunningLoss(TrainerCallback):
+    """
+    The parts of the loss and the accuracy of the training faces since the last log, over all accumulated batches and
+    processes. Sums stay on the accelerator until a log reads them, in one piece: steps need not wait for it.
+    """
+
+    def __init__(self):
+        self.sums: dict[str, torch.Tensor] = {}
+        self.first_step = 0
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        """A log is about one run."""
+        self.sums = {}
+
+    @torch.no_grad()
+    def add(self, step: int, parts: dict[str, torch.Tensor], logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """
+        Add one batch.
+
+        Args:
+            step (`int`): Optimizer steps done so far.
+            parts (`dict[str, torch.Tensor]`): Scalars that add up to a step's mean over all its batches and processes.
+            logits (`torch.FloatTensor` of shape `(batch_size, num_labels)`): Before softmax.
+            labels (`torch.Tensor`): Class ids `(batch_size,)`, or distributions `(batch_size, num_labels)`, of which
+                the largest share (of equal ones the first) counts as the label.
+        """
+        if not self.sums:
+            self.first_step = step
+        labels = labels.argmax(dim=-1) if labels.dim() == 2 else labels
+        right = (logits.argmax(dim=-1) == labels).sum()
+        for name, value in {**parts, "right": right, "faces": torch.ones_like(labels).sum()}.items():
+            # Numbers of faces are exact up to 16 million.
+            self.sums[name] = self.sums.get(name, 0) + value.detach().float()
+
+    def read(self, step: int, accelerator: Accelerator) -> dict[str, float]:
+        """
+        Means since the last call, the same on all processes, which must all come here together.
+
+        Args:
+            step (`int`): Optimizer steps done so far.
+            accelerator (`Accelerator`): Of the trainer.
+
+        Returns:
+            `dict[str, float]`: Each part, in nats per face, and `accuracy` in [0, 1]; empty if nothing was added.
+        """
+        if not self.sums:
+            return {}
+        totals = accelerator.reduce(torch.stack(list(self.sums.values())), reduction="sum").tolist()
+        *parts, right, faces = totals
+        steps = max(1, step - self.first_step)
+        means = {name: part / steps for name, part in zip(self.sums, parts, strict=False)}
+        self.sums = {}
+        return {**means, "accuracy": right / faces}
 
 
 class BarCallback(ProgressCallback):

@@ -8,7 +8,9 @@ from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Trainer
 
 from fer_hf.data.sampling import epoch_sampler
-from fer_hf.training.callbacks import BarCallback, EpochCallback, LogLineCallback
+from fer_hf.errors import BadInputError
+from fer_hf.losses import ExpressionLoss
+from fer_hf.training.callbacks import BarCallback, EpochCallback, LogLineCallback, RunningLoss
 from fer_hf.training.unfreezing import count_parameters, frozen_to_eval
 
 
@@ -26,18 +28,28 @@ class FerTrainer(Trainer):
     - The order of the training faces is a pure function of (seed, epoch), weighted or not.
     - A training set with an epoch ([`~fer_hf.data.fast.TrainingFaces`]) is told it, and its uint8 batches become pixel
       values on the model's device.
-    - Logs carry `trainable_parameters`, and show as one short line each.
+    - With an [`~fer_hf.losses.ExpressionLoss`] as `compute_loss_func`, no model sees the labels but those that have
+      parts of the loss beside the cross-entropy (`loss_parts`, as DACL): theirs stay, and the cross-entropy is
+      replaced. So stock models train on soft labels, and label smoothing goes with everything.
+    - Logs carry the parts of the loss that the model's output names, the `accuracy` of the training faces since the
+      last log and `trainable_parameters`, and show as one short line each.
 
     Args:
         sampler (`str`, defaults to `"none"`):
             One of [`~fer_hf.data.sampling.SAMPLERS`]: how training faces are drawn.
         kwargs:
             As for [`~transformers.Trainer`].
+
+    Raises:
+        BadInputError: If `label_smoothing_factor` is not what `compute_loss_func` does.
     """
 
     def __init__(self, *args: Any, sampler: str = "none", **kwargs: Any):
         self.sampler = sampler
         super().__init__(*args, **kwargs)
+        self._set_loss()
+        self.running_loss = RunningLoss()
+        self.add_callback(self.running_loss)
         if hasattr(self.train_dataset, "set_epoch"):
             self.add_callback(EpochCallback(self.train_dataset))
         for stock, ours in ((PrinterCallback, []), (ProgressCallback, [BarCallback])):
@@ -57,11 +69,61 @@ class FerTrainer(Trainer):
             for parameter, flag in flags:
                 parameter.requires_grad_(flag)
 
-    def compute_loss(self, model: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """The stock loss, with frozen parts at rest: `training_step` has just set the whole model to train mode."""
+    def _set_loss(self) -> None:
+        smoothing = self.args.label_smoothing_factor
+        # The stock smoother knows neither soft labels nor the parts of a model's own loss.
+        if self.compute_loss_func is None and (smoothing or hasattr(self.model, "loss_parts")):
+            self.compute_loss_func = ExpressionLoss(label_smoothing=smoothing)
+        # The stock Trainer says nothing, and does not smooth.
+        if self.compute_loss_func is not None and smoothing != getattr(self.compute_loss_func, "label_smoothing", 0):
+            raise BadInputError(
+                f"`label_smoothing_factor` is {smoothing:g}, and `compute_loss_func` does not smooth so. Give it an "
+                f"ExpressionLoss with `label_smoothing` {smoothing:g}."
+            )
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+        """As the stock method, with frozen parts at rest, and noting what logs tell about the training faces."""
         if model.training:
-            frozen_to_eval(model)
-        return super().compute_loss(model, *args, **kwargs)
+            frozen_to_eval(model)  # `training_step` has just set the whole model to train mode
+        labels = inputs.get("labels")
+        if isinstance(self.compute_loss_func, ExpressionLoss) and labels is not None:
+            loss, outputs = self._expression_loss(model, inputs, num_items_in_batch)
+        else:
+            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if model.training and labels is not None and isinstance(outputs, dict) and "logits" in outputs:
+            scale = self._share_of_step(num_items_in_batch)
+            parts = {name: value.sum() * scale for name, value in outputs.items() if name.endswith("_loss")}
+            self.running_loss.add(self.state.global_step, parts, outputs["logits"], labels)
+        return (loss, outputs) if return_outputs else loss
+
+    def _expression_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None
+    ) -> tuple[torch.Tensor, Any]:
+        labels = inputs["labels"]
+        if hasattr(self.accelerator.unwrap_model(model), "loss_parts"):
+            outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
+            softmax_loss = self.compute_loss_func(outputs, labels, num_items_in_batch)
+            loss = outputs.loss - outputs.softmax_loss + softmax_loss
+            outputs.loss, outputs.softmax_loss = loss, softmax_loss
+        else:
+            outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+            loss = self.compute_loss_func(outputs, labels, num_items_in_batch)
+        # Gradients and logs are averaged over processes, and each has its share of the step's mean.
+        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+            loss = loss * self.accelerator.num_processes
+        return loss, outputs
+
+    def _share_of_step(self, num_items_in_batch: torch.Tensor | int | None) -> float:
+        """What to multiply a model's loss on one batch with, so that those of a step add up to its mean."""
+        if num_items_in_batch is None or not self.model_accepts_loss_kwargs:
+            return 1 / (self.current_gradient_accumulation_steps * self.accelerator.num_processes)
+        return 1.0 if self.args.average_tokens_across_devices else 1 / self.accelerator.num_processes
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         inputs = super()._prepare_inputs(inputs)
@@ -70,9 +132,11 @@ class FerTrainer(Trainer):
         return inputs
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """The stock log, with `trainable_parameters` beside the training loss."""
+        """The stock log, with parts of the loss, accuracy and `trainable_parameters` beside the training loss."""
         if "loss" in logs:
-            logs["trainable_parameters"] = count_parameters(self.model)[0]
+            means = self.running_loss.read(self.state.global_step, self.accelerator)
+            trainable = count_parameters(self.model)[0]
+            logs = {"loss": logs["loss"], **means, **logs, "trainable_parameters": trainable}
         super().log(logs, start_time)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:

@@ -30,7 +30,8 @@ class DACLOutput(ImageClassifierOutput):
         attention_weights (`torch.FloatTensor` of shape `(batch_size, num_features)`):
             In (0, 1), how much each feature counts in the center loss. `None` without an attention network.
         softmax_loss (`torch.FloatTensor`, *optional*):
-            Scalar without gradient, with `labels`: the cross-entropy.
+            Scalar, with `labels`: the cross-entropy. It has its gradient, so that a trainer can put another loss of
+            the logits in its place: `loss - softmax_loss + other`.
         sparse_center_loss (`torch.FloatTensor`, *optional*):
             Scalar without gradient, with `labels`: the center loss before weighting. `None` in mode `softmax`.
     """
@@ -264,6 +265,9 @@ class DACLForImageClassification(DACLPreTrainedModel):
     as the Trainer's does by default. BatchNorm in the attention network needs at least two faces in a training batch.
     """
 
+    # What `loss` is made of, by its names in the output: `FerTrainer` logs them, and may replace the first.
+    loss_parts = ("softmax_loss", "sparse_center_loss")
+
     def __init__(self, config: DACLConfig):
         super().__init__(config)
         self.backbone = DACLModel(config)
@@ -336,7 +340,7 @@ class DACLForImageClassification(DACLPreTrainedModel):
             hidden_states=outputs.hidden_states,
             features=features,
             attention_weights=attention,
-            softmax_loss=None if softmax_loss is None else softmax_loss.detach(),
+            softmax_loss=softmax_loss,
             sparse_center_loss=None if center_loss is None else center_loss.detach(),
         )
 
