@@ -64,6 +64,7 @@ def finish_run(
         },
         "training": {
             **training_summary(args),
+            **({"learning_rates": rates} if (rates := trainer.learning_rates()) else {}),
             "sampler": data_args.sampler,
             "oversample": data_args.oversample,
             "augmentation": data_args.augmentation,
