@@ -68,6 +68,7 @@ def finish_run(
         "training": {
             **training_summary(args),
             **(dataclasses.asdict(loss_args) if loss_args else {}),
+            **({"learning_rates": rates} if (rates := trainer.learning_rates()) else {}),
             "sampler": data_args.sampler,
             "oversample": data_args.oversample,
             "augmentation": data_args.augmentation,

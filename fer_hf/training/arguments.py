@@ -16,7 +16,14 @@ import torch
 import yaml
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset, DatasetDict
-from transformers import BaseImageProcessor, HfArgumentParser, PreTrainedConfig, PreTrainedModel, TrainingArguments
+from transformers import (
+    BaseImageProcessor,
+    HfArgumentParser,
+    PreTrainedConfig,
+    PreTrainedModel,
+    SchedulerType,
+    TrainingArguments,
+)
 
 from fer_hf.data import load_dataset
 from fer_hf.data.fast import DATA_PATHS
@@ -27,6 +34,7 @@ from fer_hf.errors import BadInputError
 from fer_hf.losses import ExpressionLoss
 from fer_hf.models import HEADS, build, load_backbone_weights, load_image_classifier
 from fer_hf.models.zoo import architecture_config, image_processor
+from fer_hf.training.optim import OptimizerName, ScheduleName, by_name, check_optimization
 
 
 logger = logging.getLogger(__name__)
@@ -336,6 +344,32 @@ class FerTrainingArguments(TrainingArguments):
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after N evaluations without a better validation metric."}
     )
+    optim: OptimizerName = field(default=TrainingArguments.optim, metadata={"help": "The optimizer."})
+    optim_args: str | None = field(
+        default=None, metadata={"help": 'Options of the optimizer: "momentum=0.9,nesterov=True".'}
+    )
+    lr_scheduler_type: ScheduleName = field(
+        default=TrainingArguments.lr_scheduler_type,
+        metadata={"help": "How the learning rate moves: step and multistep by epochs, the others by optimizer steps."},
+    )
+    lr_scheduler_kwargs: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": 'Options of the schedule as JSON: \'{"step_size": 20, "gamma": 0.1}\' or '
+            '\'{"milestones": [15, 30], "gamma": 0.1}\', in epochs.'
+        },
+    )
+    head_learning_rate: float | None = field(
+        default=None, metadata={"help": "Learning rate of the head, the one that is logged. Default: learning_rate."}
+    )
+    layer_decay: float | None = field(
+        default=None,
+        metadata={"help": "The k-th block from the top learns at learning_rate * layer_decay**k. Default: all alike."},
+    )
+    ema_decay: float | None = field(
+        default=None,
+        metadata={"help": "Validate, select and save a moving average of the weights with this decay, such as 0.999."},
+    )
     cpu_threads: int | None = field(
         default=None, metadata={"help": "Threads per process on a CPU. Default: cores / local processes."}
     )
@@ -356,7 +390,23 @@ class FerTrainingArguments(TrainingArguments):
     def __post_init__(self):
         # The parent insists on a folder; `parse_arguments` gives the run its own once all processes can agree on it.
         self.output_dir_given = self.output_dir is not None
+        optim = by_name("optim", OptimizerName, self.optim)
+        schedule = by_name("lr_scheduler_type", ScheduleName, self.lr_scheduler_type)
+        self.lr_scheduler_kwargs = _json_map("lr_scheduler_kwargs", self.lr_scheduler_kwargs) or None
+        if schedule.value == "reduce_lr_on_plateau" and self.eval_strategy == "no":
+            raise BadInputError(
+                "`lr_scheduler_type` reduce_lr_on_plateau needs `eval_strategy` steps or epoch, got no."
+            )
+        # The parent takes stock names only.
+        self.optim = "sgd"
+        self.lr_scheduler_type = schedule.value if schedule.value in list(SchedulerType) else "constant"
         super().__post_init__()
+        self.optim, self.lr_scheduler_type = optim, schedule
+        if schedule.value == "reduce_lr_on_plateau":
+            # The stock schedule waits for a minimum, whatever the metric.
+            mode = "max" if self.greater_is_better else "min"
+            self.lr_scheduler_kwargs = {"mode": mode, **(self.lr_scheduler_kwargs or {})}
+        check_optimization(self)
         if self.remove_unused_columns:
             raise BadInputError("`remove_unused_columns` must be False: the `image` column would be dropped.")
         if self.device.type == "cpu":

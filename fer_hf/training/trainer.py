@@ -1,17 +1,31 @@
 """`FerTrainer`: what the stock `Trainer` gets wrong or lacks for this project, and nothing else."""
 
+from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, Sampler
-from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Trainer
+from torch.utils.data import DataLoader, Dataset, Sampler
+from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+from transformers.trainer_optimizer import is_optimizer_factory
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from fer_hf.data.sampling import epoch_sampler
 from fer_hf.errors import BadInputError
 from fer_hf.losses import ExpressionLoss
+from fer_hf.models.heads import head_modules
 from fer_hf.training.callbacks import BarCallback, EpochCallback, LogLineCallback, RunningLoss
-from fer_hf.training.unfreezing import count_parameters, frozen_to_eval
+from fer_hf.training.ema import EMA_FILE, WeightAverage
+from fer_hf.training.optim import (
+    TORCH_OPTIMIZERS,
+    create_schedule,
+    layer_groups,
+    layer_rates,
+    normalisation_parameters,
+    torch_optimizer,
+)
+from fer_hf.training.unfreezing import count_parameters, frozen_to_eval, unfreeze_order
 
 
 class FerTrainer(Trainer):
@@ -20,6 +34,12 @@ class FerTrainer(Trainer):
 
     - Every parameter is in the optimizer from the start, also those that are frozen at first: one that is added later
       is silently never updated. Without a gradient, a parameter gets neither weight decay nor optimizer state.
+    - Optimizers, schedules and rates by layer as [`~fer_hf.training.FerTrainingArguments`] names them; the logged
+      learning rate is the head's. Normalisation layers have no weight decay, as biases have none: the stock rule looks
+      for their usual names, and so decays the BatchNorm layers of most CNNs.
+    - With `ema_decay`, a moving average of the weights ([`~fer_hf.training.ema.WeightAverage`]) is what every
+      evaluation scores and what training ends with. A checkpoint's `model.safetensors` holds the raw weights, from
+      which a run resumes, and `ema.safetensors` the average, from which the best checkpoint is restored.
     - Frozen parts are in eval mode during training steps: no dropout, no moving BatchNorm statistics.
     - Resuming and `load_best_model_at_end` read checkpoints with `from_pretrained`. The stock Trainer reads the file
       under names that differ from those in memory for ViT and others, and so keeps the encoder it has
@@ -50,6 +70,10 @@ class FerTrainer(Trainer):
         self._set_loss()
         self.running_loss = RunningLoss()
         self.add_callback(self.running_loss)
+        decay = getattr(self.args, "ema_decay", None)
+        self.ema = None if decay is None else WeightAverage(decay)
+        if self.ema is not None:
+            self.add_callback(self.ema)
         if hasattr(self.train_dataset, "set_epoch"):
             self.add_callback(EpochCallback(self.train_dataset))
         for stock, ours in ((PrinterCallback, []), (ProgressCallback, [BarCallback])):
@@ -68,6 +92,54 @@ class FerTrainer(Trainer):
         finally:
             for parameter, flag in flags:
                 parameter.requires_grad_(flag)
+
+    def get_optimizer_cls_and_kwargs(self, args: TrainingArguments, model: torch.nn.Module | None = None) -> tuple:
+        """The stock class and options, or ours; with a rate for each layer where the flags ask for it."""
+        if args.optim.value in TORCH_OPTIMIZERS:
+            cls, options = torch_optimizer(args)
+        else:
+            cls, options = Trainer.get_optimizer_cls_and_kwargs(args, model)
+        if _has_layer_rates(args):
+            if is_optimizer_factory(cls) or {"params", "model", "optimizer_dict"} & options.keys():
+                raise BadInputError(
+                    f"`optim` {args.optim.value} makes its own groups of parameters: "
+                    "it goes with neither `layer_decay` nor `head_learning_rate`."
+                )
+            options["params"] = layer_groups(model, args, _layers(model), self.get_decay_parameter_names(model))
+        return cls, options
+
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        """The stock names without any normalisation layer's."""
+        rest = normalisation_parameters(model)
+        return [name for name in super().get_decay_parameter_names(model) if name not in rest]
+
+    def learning_rates(self) -> dict[str, float]:
+        """Where rates differ by layer: the rate of each group of modules before any schedule, from the head down."""
+        if not _has_layer_rates(self.args):
+            return {}
+        layers = _layers(self.model)
+        return {", ".join(names): rate for names, rate in zip(layers, layer_rates(self.args, layers), strict=True)}
+
+    def set_initial_training_values(self, args: TrainingArguments, dataloader: DataLoader) -> tuple:
+        """The stock values; the schedules by epoch need one of them."""
+        values = super().set_initial_training_values(args, dataloader)
+        self._steps_per_epoch = values[1]
+        return values
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """The schedule that the flags name, stock or ours."""
+        if self.lr_scheduler is None:
+            optimizer = self.optimizer if optimizer is None else optimizer
+            self.lr_scheduler = create_schedule(self.args, optimizer, num_training_steps, self._steps_per_epoch)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """The stock loop, with the average weights in place where there are any."""
+        with nullcontext() if self.ema is None else self.ema.applied():
+            return super().evaluation_loop(*args, **kwargs)
 
     def _set_loss(self) -> None:
         smoothing = self.args.label_smoothing_factor
@@ -144,8 +216,13 @@ class FerTrainer(Trainer):
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return epoch_sampler(self.sampler, dataset, seed)
 
+    def _finalize_training(self, *args: Any) -> TrainOutput:
+        if self.ema is not None:
+            self.ema.finish()
+        return super()._finalize_training(*args)
+
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        model = self._plain_model()
         if not isinstance(model, PreTrainedModel):
             super()._save(output_dir, state_dict)
             return
@@ -155,21 +232,33 @@ class FerTrainer(Trainer):
             super()._save(output_dir, state_dict)
         finally:
             del model.save_pretrained
+        if self.ema is not None and self.args.should_save:
+            self.ema.save(output_dir or self.args.output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             self._read_checkpoint(resume_from_checkpoint)
+            if self.ema is not None:
+                self.ema.read(resume_from_checkpoint, self._plain_model())
+            elif Path(resume_from_checkpoint, EMA_FILE).exists():
+                raise BadInputError(f"{resume_from_checkpoint} was written with `ema_decay`: give it again to resume.")
 
     def _load_best_model(self) -> None:
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:
             super()._load_best_model()
         else:
             self._read_checkpoint(self.state.best_model_checkpoint)
+            if self.ema is not None:
+                self.ema.read(self.state.best_model_checkpoint, self._plain_model())
+                self.ema.finish()
+
+    def _plain_model(self) -> torch.nn.Module:
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     def _read_checkpoint(self, checkpoint: str) -> None:
-        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        model = self._plain_model()
         saved, info = type(model).from_pretrained(
             checkpoint, config=model.config, dtype=model.dtype, output_loading_info=True
         )
@@ -177,3 +266,11 @@ class FerTrainer(Trainer):
         if wrong:
             raise RuntimeError(f"{checkpoint} does not hold the model in training: {wrong}.")
         model.load_state_dict(saved.state_dict())
+
+
+def _has_layer_rates(args: TrainingArguments) -> bool:
+    return any(getattr(args, flag, None) is not None for flag in ("layer_decay", "head_learning_rate"))
+
+
+def _layers(model: torch.nn.Module) -> list[list[str]]:
+    return [head_modules(model), *unfreeze_order(model)]

@@ -1,0 +1,112 @@
+"""An exponential moving average of the weights, kept beside the model in training and scored in its place."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from accelerate.utils import broadcast, extract_model_from_parallel
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from fer_hf.errors import BadInputError
+
+
+EMA_FILE = "ema.safetensors"
+
+
+class WeightAverage(TrainerCallback):
+    """
+    `average = decay * average + (1 - decay) * weights` after every optimizer step, from the weights at the start.
+
+    It looks back over about `1 / (1 - decay)` steps. All parameters are averaged, frozen ones too (which changes
+    nothing until they thaw), and so are the running means and variances of BatchNorm, which belong to the weights
+    they were measured with. Other buffers, such as DACL's centers, have their own rules: the model's are used.
+
+    Args:
+        decay (`float`): In (0, 1).
+    """
+
+    def __init__(self, decay: float):
+        self.update = get_ema_multi_avg_fn(decay)
+        self.average: dict[str, torch.Tensor] | None = None  # only while the model trains
+        self._model: nn.Module | None = None
+        self._resumed = False
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        """Starts from the model, unless a checkpoint's average has been read."""
+        self._model = extract_model_from_parallel(kwargs["model"], keep_torch_compile=False)
+        now = averaged_tensors(self._model)
+        if self._resumed:
+            self.average = {name: self.average[name].to(tensor.device) for name, tensor in now.items()}
+        else:
+            self.average = {name: tensor.to(torch.float32, copy=True) for name, tensor in now.items()}
+        self._resumed = False
+
+    @torch.no_grad()
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        """Takes the optimizer step that has just been made into the average."""
+        now = averaged_tensors(self._model)
+        self.update(list(self.average.values()), [now[name].float() for name in self.average], None)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The average in place of the model's own weights, which return untouched; outside training, nothing."""
+        if self.average is None:
+            yield
+            return
+        now = averaged_tensors(self._model)
+        raw = {name: tensor.clone() for name, tensor in now.items()}
+        self._put(self.average)
+        try:
+            yield
+        finally:
+            self._put(raw)
+
+    def finish(self) -> None:
+        """Training is over: the average becomes the model."""
+        self._put(self.average)
+        self.average, self._resumed = None, False
+
+    def save(self, folder: str | Path) -> None:
+        """Write the average beside the weights of a checkpoint; does nothing outside training."""
+        if self.average is not None:
+            save_file(self.average, Path(folder, EMA_FILE), metadata={"format": "pt"})
+
+    def read(self, checkpoint: str | Path, model: nn.Module) -> None:
+        """
+        Take over the average of a checkpoint of `model`.
+
+        Raises:
+            BadInputError: If it holds none, or another model's.
+        """
+        path = Path(checkpoint, EMA_FILE)
+        if not path.is_file():
+            raise BadInputError(
+                f"{checkpoint} holds no {EMA_FILE}: it was written without `ema_decay`; drop the flag."
+            )
+        self._model, self.average, self._resumed = model, load_file(path), True
+        if self.average.keys() != averaged_tensors(model).keys():
+            raise BadInputError(f"{path} is the average of another model.")
+
+    @torch.no_grad()
+    def _put(self, tensors: dict[str, torch.Tensor]) -> None:
+        buffers = dict(self._model.named_buffers())
+        for name, tensor in averaged_tensors(self._model).items():
+            tensor.copy_(tensors[name])
+            if tensors is self.average and name in buffers:
+                # BatchNorm sees other faces on each process; what is scored and saved is the main one's.
+                tensor.copy_(broadcast(tensor.clone()))
+
+
+def averaged_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The parameters of `model` and its BatchNorm statistics, by name."""
+    tensors = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
+            prefix = f"{name}." if name else ""
+            tensors[f"{prefix}running_mean"] = module.running_mean
+            tensors[f"{prefix}running_var"] = module.running_var
+    return tensors
