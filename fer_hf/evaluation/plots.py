@@ -83,6 +83,38 @@ def plot_learning_curves(
     figure.savefig(path, dpi=150)
 
 
+_MEMORY = {"cuda": "allocated on the GPU", "rss": "resident, above the start of training"}
+
+
+def plot_phases(phases: list[dict], memory: str | None, path: str | Path) -> None:
+    """
+    Write seconds per step and peak memory over the phases of training, and how much trains in each.
+
+    Args:
+        phases (`list[dict]`): [`~fer_hf.training.phases.PhaseCallback.table`].
+        memory (`str`, *optional*): How memory was measured: `cuda`, `rss`, or `None` if it was not.
+        path (`str` or `Path`): PNG file.
+    """
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    speed, peak = figure.subplots(2, 1, sharex=True)
+    labels = [f"{phase['trainable_parameters']:,}" for phase in phases]
+    _steps(speed, [1e3 * phase["seconds_per_step"] for phase in phases], BLUE)
+    speed.set_ylabel("milliseconds per step (median)")
+    if memory is not None:
+        _steps(peak, [phase["peak_memory_mb"] for phase in phases], ORANGE)
+    peak.set_ylabel("peak memory (MB)")
+    peak.set_title(f"memory {_MEMORY.get(memory, 'was not measured here')}", fontsize=10)
+    peak.set_xticks(range(len(phases)), labels, rotation=30, ha="right")
+    peak.set_xlabel("trainable parameters, phase by phase")
+    figure.savefig(path, dpi=150)
+
+
+def _steps(axes, values: list[float], colour: str) -> None:
+    axes.plot(range(len(values)), values, color=colour, marker="o", linewidth=2)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+
+
 def _curve(axes, log_history: list[dict], key: str, label: str, colour: str) -> None:
     points = [(entry["epoch"], entry[key]) for entry in log_history if key in entry]
     if points:

@@ -5,7 +5,7 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict
 
 from fer_hf.assets import asset_names
-from fer_hf.evaluation.plots import plot_confusion_matrix, plot_learning_curves
+from fer_hf.evaluation.plots import plot_confusion_matrix, plot_learning_curves, plot_phases
 from fer_hf.evaluation.record import describe_dataset, environment, write_json
 from fer_hf.evaluation.report import expression_report, report_text
 from fer_hf.training.arguments import DataArguments, ModelArguments, training_summary
@@ -25,8 +25,8 @@ def finish_run(
     Save the selected model, score it on validation and, once, on test, and write what the run leaves.
 
     In `trainer.args.output_dir`: the model and its image processor, `all_results.json`, `trainer_state.json`,
-    `classification_report.json`, `confusion_matrix.png`, `learning_curves.png` and `run_record.json`. The record is
-    written last: a folder without one holds no finished run.
+    `classification_report.json`, `confusion_matrix.png`, `learning_curves.png`, `phases.png` and `run_record.json`. The
+    record is written last: a folder without one holds no finished run.
 
     Args:
         trainer (`FerTrainer`): After `train()`, holding the selected weights.
@@ -49,7 +49,8 @@ def finish_run(
     folder = Path(args.output_dir)
     write_json(folder / "classification_report.json", reports)
     table = unfreezing.table(trainer.model, args, state) if unfreezing else []
-    best = _best(trainer)
+    best = best_epoch(trainer)
+    plot_phases(trainer.phases.table(), trainer.phases.memory, folder / "phases.png")
     plot_confusion_matrix(reports["test"], folder / "confusion_matrix.png", f"{data_args.dataset_name}, test")
     plot_learning_curves(state.log_history, folder / "learning_curves.png", table, best and best["epoch"])
     record = {
@@ -70,6 +71,7 @@ def finish_run(
             "data_path": getattr(trainer.train_dataset, "path", "plain"),
         },
         "unfreezing": table,
+        "phases": trainer.phases.table(),
         "best": best,
         "runtime": {"train_seconds": sum(entry.get("train_runtime", 0.0) for entry in state.log_history)},
         "results": reports,
@@ -86,7 +88,8 @@ def _score(trainer: FerTrainer, split: Dataset, prefix: str) -> dict:
     return expression_report(output.predictions, output.label_ids, split.features["label"].names)
 
 
-def _best(trainer: FerTrainer) -> dict | None:
+def best_epoch(trainer: FerTrainer) -> dict | None:
+    """Metric, value, epoch and step of the selected weights; `None` where nothing was validated."""
     state = trainer.state
     if state.best_metric is None:
         return None

@@ -6,9 +6,12 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Trainer
+from transformers.trainer_pt_utils import find_batch_size
+from transformers.trainer_utils import TrainOutput
 
 from fer_hf.data.sampling import epoch_sampler
 from fer_hf.training.callbacks import BarCallback, EpochCallback, LogLineCallback
+from fer_hf.training.phases import PhaseCallback
 from fer_hf.training.unfreezing import count_parameters, frozen_to_eval
 
 
@@ -27,6 +30,7 @@ class FerTrainer(Trainer):
     - A training set with an epoch ([`~fer_hf.data.fast.TrainingFaces`]) is told it, and its uint8 batches become pixel
       values on the model's device.
     - Logs carry `trainable_parameters`, and show as one short line each.
+    - `phases` measures what each phase costs ([`PhaseCallback`]); `train()` gives its totals among its metrics.
 
     Args:
         sampler (`str`, defaults to `"none"`):
@@ -44,6 +48,21 @@ class FerTrainer(Trainer):
             if self.pop_callback(stock) is not None:
                 for callback in (*ours, LogLineCallback):
                     self.add_callback(callback)
+        self.phases = PhaseCallback()
+        self.add_callback(self.phases)
+
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """The stock method, with time and memory among the metrics."""
+        output = super().train(*args, **kwargs)
+        output.metrics.update(self.phases.metrics())
+        return output
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[dict[str, Any]], Any]:
+        """The stock batches of one optimizer step, and how long they kept us waiting."""
+        self.phases.before_fetch()
+        batches, num_items = super().get_batch_samples(*args, **kwargs)
+        self.phases.after_fetch(sum(find_batch_size(batch) or 0 for batch in batches))
+        return batches, num_items
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """The stock optimizer over all parameters, frozen ones too."""
