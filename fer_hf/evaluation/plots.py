@@ -7,6 +7,7 @@ from datasets import Dataset
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import ConfusionMatrixDisplay
+from torch import Tensor
 
 
 # Okabe and Ito's colours, told apart by colour-blind readers (https://jfly.uni-koeln.de/color/).
@@ -119,6 +120,29 @@ def _curve(axes, log_history: list[dict], key: str, label: str, colour: str) -> 
     points = [(entry["epoch"], entry[key]) for entry in log_history if key in entry]
     if points:
         axes.plot(*zip(*points, strict=True), label=label, color=colour, marker="o", markersize=3)
+
+
+def plot_reconstructions(faces: Tensor, masked: Tensor, drawn: Tensor, path: str | Path) -> None:
+    """
+    Write three rows of pictures: faces, what of them was seen, and what was made of it.
+
+    Args:
+        faces, masked, drawn (`torch.Tensor` of shape `(num_faces, channels, height, width)`): Normalised pixel values;
+            each column is shown from the smallest to the largest value of its face.
+        path (`str` or `Path`): PNG file.
+    """
+    figure = Figure(figsize=(1.3 * len(faces), 4.1), layout="constrained")
+    grid = figure.subplots(3, len(faces), squeeze=False)
+    for row, (name, images) in enumerate((("face", faces), ("masked", masked), ("reconstructed", drawn))):
+        for column, image in enumerate(images):
+            low, high = faces[column].min(), faces[column].max()
+            shown = ((image - low) / (high - low).clamp(min=1e-6)).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+            axes = grid[row, column]
+            axes.imshow(shown)
+            axes.set_xticks([])
+            axes.set_yticks([])
+        grid[row, 0].set_ylabel(name, fontsize=11)
+    figure.savefig(path, dpi=120)
 
 
 def plot_faces(faces: Dataset, path: str | Path, per_class: int = 8) -> None:

@@ -25,8 +25,8 @@ def finish_run(
     Save the selected model, score it on validation and, once, on test, and write what the run leaves.
 
     In `trainer.args.output_dir`: the model and its image processor, `all_results.json`, `trainer_state.json`,
-    `classification_report.json`, `confusion_matrix.png`, `learning_curves.png`, `phases.png` and `run_record.json`. The
-    record is written last: a folder without one holds no finished run.
+    `classification_report.json`, `confusion_matrix.png`, `learning_curves.png`, `phases.png` and `run_record.json`.
+    The record is written last: a folder without one holds no finished run.
 
     Args:
         trainer (`FerTrainer`): After `train()`, holding the selected weights.
@@ -49,7 +49,7 @@ def finish_run(
     folder = Path(args.output_dir)
     write_json(folder / "classification_report.json", reports)
     table = unfreezing.table(trainer.model, args, state) if unfreezing else []
-    best = best_epoch(trainer)
+    best = _best(trainer)
     plot_phases(trainer.phases.table(), trainer.phases.memory, folder / "phases.png")
     plot_confusion_matrix(reports["test"], folder / "confusion_matrix.png", f"{data_args.dataset_name}, test")
     plot_learning_curves(state.log_history, folder / "learning_curves.png", table, best and best["epoch"])
@@ -82,14 +82,51 @@ def finish_run(
     return record
 
 
+def finish_pretraining(trainer: FerTrainer, faces: DatasetDict, data_args: DataArguments, model: dict) -> dict:
+    """
+    The same for a model without expressions: score the selected weights on validation, and write `phases.png` and the
+    record. Whatever is to be kept of the model is saved before.
+
+    Args:
+        trainer (`FerTrainer`): After `train()`, holding the selected weights.
+        faces (`DatasetDict`): What was seen.
+        data_args: The recipe's flags.
+        model (`dict`): What the record shall say of it.
+
+    Returns:
+        `dict`: The run record, empty but on the main process.
+    """
+    args, state = trainer.args, trainer.state
+    trainer.save_state()
+    metrics = trainer.evaluate()
+    trainer.save_metrics("eval", metrics)
+    if not trainer.is_world_process_zero():
+        return {}
+    folder, best, phases = Path(args.output_dir), _best(trainer), trainer.phases.table()
+    plot_phases(phases, trainer.phases.memory, folder / "phases.png")
+    epoch = best["epoch"] if best else state.epoch
+    record = {
+        **environment(args.world_size, args.device.type),
+        "command": command_line(args),
+        "seed": args.seed,
+        "dataset": describe_dataset(data_args.dataset_name, faces),
+        "model": {**model, "parameters": count_parameters(trainer.model)[1]},
+        "training": {**training_summary(args), "augmentation": data_args.augmentation},
+        "phases": phases,
+        "best": best,
+        "results": {"validation": {"loss": metrics["eval_loss"], "epoch": epoch}},
+    }
+    write_json(folder / "run_record.json", record)
+    return record
+
+
 def _score(trainer: FerTrainer, split: Dataset, prefix: str) -> dict:
     output = trainer.predict(split, metric_key_prefix=prefix)
     trainer.save_metrics(prefix, output.metrics)
     return expression_report(output.predictions, output.label_ids, split.features["label"].names)
 
 
-def best_epoch(trainer: FerTrainer) -> dict | None:
-    """Metric, value, epoch and step of the selected weights; `None` where nothing was validated."""
+def _best(trainer: FerTrainer) -> dict | None:
     state = trainer.state
     if state.best_metric is None:
         return None

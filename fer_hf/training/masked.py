@@ -103,8 +103,8 @@ def reconstruct(
         noise (`torch.Tensor` of shape `(batch_size, num_patches)`): As from [`MaskingCollator`].
 
     Returns:
-        `tuple`: Faces whose masked patches are 0; and faces whose masked patches are the model's, with the mean and the
-        deviation of the true ones where the model predicts standardised pixels. Both of `pixel_values`' shape.
+        `tuple`: Faces whose masked patches are 0; and faces whose masked patches are the model's, with the mean and
+        the deviation of the true ones where the model predicts standardised pixels. Both of `pixel_values`' shape.
     """
     output = model(pixel_values, noise=noise)
     patches, predicted = model.patchify(pixel_values), output.logits  # (batch_size, num_patches, values)

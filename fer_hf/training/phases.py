@@ -24,11 +24,11 @@ class PhaseCallback(TrainerCallback):
     """
     Measures training by phase; a phase lasts as long as the same parameters train, as gradual unfreezing has it.
 
-    A step lasts from the moment its faces are asked for until the optimizer has moved: evaluation, logs and checkpoints
-    are outside. Nothing waits for the device that did not wait before. Peak memory is, on a GPU, what PyTorch has
-    allocated there at most (`torch.cuda.max_memory_allocated`); on a CPU under Linux, by how much the process's
-    resident memory has peaked above what it was when training began (`VmHWM`); elsewhere it is not measured. A resumed
-    run measures the steps that it makes itself, and each of several processes measures its own.
+    A step lasts from the moment its faces are asked for until the optimizer has moved: evaluation, logs and
+    checkpoints are outside. Nothing waits for the device that did not wait before. Peak memory is, on a GPU, what
+    PyTorch has allocated there at most (`torch.cuda.max_memory_allocated`); on a CPU under Linux, by how much the
+    process's resident memory has peaked above what it was when training began (`VmHWM`); elsewhere it is not measured.
+    A resumed run measures the steps that it makes itself, and each of several processes measures its own.
     """
 
     def __init__(self):
