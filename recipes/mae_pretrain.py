@@ -7,8 +7,8 @@ Pretrain a ViT as a masked autoencoder on faces without labels: it sees a quarte
     accelerate launch recipes/mae_pretrain.py --config recipes/configs/mae_fer2013_compact.yaml --data_dir DIR
 
 After He et al., 2021 (https://huggingface.co/papers/2111.06377). What it leaves is a bare backbone (`ViTModel`) and
-its image processor: the ViT recipes start from it with `--model_name_or_path`, and only the head is new. Training faces
-are seen without their labels, validation faces select the epoch, test faces are never touched.
+its image processor: the ViT recipes start from it with `--model_name_or_path`, and only the head is new. Training
+faces are seen without their labels, validation faces select the epoch, test faces are never touched.
 """
 
 from dataclasses import dataclass, field

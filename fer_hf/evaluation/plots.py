@@ -122,6 +122,40 @@ def _curve(axes, log_history: list[dict], key: str, label: str, colour: str) -> 
         axes.plot(*zip(*points, strict=True), label=label, color=colour, marker="o", markersize=3)
 
 
+def plot_search(results: list[dict], metric: str, path: str | Path) -> None:
+    """
+    Write what a search found: best validation, and the epoch at which it was reached, over the learning rate.
+
+    Args:
+        results (`list[dict]`): With `learning_rate`, `value` and `epoch`, and of trials `optim`.
+        metric (`str`): What `value` is.
+        path (`str` or `Path`): PNG file.
+    """
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    value, epoch = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    groups = sorted({row.get("optim", "") for row in results})
+    for number, group in enumerate(groups):
+        rows = sorted((row for row in results if row.get("optim", "") == group), key=lambda row: row["learning_rate"])
+        rates = [row["learning_rate"] for row in rows]
+        style = {"color": f"C{number}" if group else BLUE, "marker": "o", "linestyle": "none" if group else "-"}
+        value.plot(rates, [row["value"] for row in rows], label=group, **style)
+        epoch.plot(rates, [row["epoch"] for row in rows], **style)
+    best = (min if metric.endswith("loss") else max)(results, key=lambda row: row["value"])
+    for axes, name in ((value, "value"), (epoch, "epoch")):
+        axes.axvline(best["learning_rate"], color=GRAY, linestyle=":")
+        axes.plot(best["learning_rate"], best[name], "o", markersize=14, markerfacecolor="none", color=ORANGE)
+        axes.grid(alpha=0.3, which="both")
+    value.set_xscale("log")
+    value.set_title(f"best: learning rate {best['learning_rate']:.3g}, {metric} {best['value']:.4f}", fontsize=11)
+    value.set_ylabel(f"best validation {metric}")
+    if groups != [""]:
+        value.legend(fontsize=9)
+    epoch.set_ylim(bottom=0)
+    epoch.set_ylabel("reached at epoch")
+    epoch.set_xlabel("learning rate")
+    figure.savefig(path, dpi=150)
+
+
 def plot_reconstructions(faces: Tensor, masked: Tensor, drawn: Tensor, path: str | Path) -> None:
     """
     Write three rows of pictures: faces, what of them was seen, and what was made of it.
