@@ -4,7 +4,7 @@ What gradual unfreezing saves: time per step and peak memory as a ViT thaws from
     python benchmarks/unfreezing.py --output unfreezing.png
 
 Every phase runs in a process of its own, so that memory is its own, and phases take turns, so that whatever else the
-machine does hits all alike; medians are compared. A phase is set up by [`GradualUnfreezing`], and a step is what
+machine does hits all alike; medians are compared. Layers thaw in the order of `unfreeze_order`, and a step is what
 `FerTrainer` does in one: forward, backward, gradient clipping, AdamW over all parameters.
 """
 
