@@ -7,6 +7,7 @@ from datasets import Dataset
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import ConfusionMatrixDisplay
+from torch import Tensor
 
 
 # Okabe and Ito's colours, told apart by colour-blind readers (https://jfly.uni-koeln.de/color/).
@@ -84,10 +85,99 @@ def plot_learning_curves(
     figure.savefig(path, dpi=150)
 
 
+_MEMORY = {"cuda": "allocated on the GPU", "rss": "resident, above the start of training"}
+
+
+def plot_phases(phases: list[dict], memory: str | None, path: str | Path) -> None:
+    """
+    Write seconds per step and peak memory over the phases of training, and how much trains in each.
+
+    Args:
+        phases (`list[dict]`): [`~fer_hf.training.phases.PhaseCallback.table`].
+        memory (`str`, *optional*): How memory was measured: `cuda`, `rss`, or `None` if it was not.
+        path (`str` or `Path`): PNG file.
+    """
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    speed, peak = figure.subplots(2, 1, sharex=True)
+    labels = [f"{phase['trainable_parameters']:,}" for phase in phases]
+    _steps(speed, [1e3 * phase["seconds_per_step"] for phase in phases], BLUE)
+    speed.set_ylabel("milliseconds per step (median)")
+    if memory is not None:
+        _steps(peak, [phase["peak_memory_mb"] for phase in phases], ORANGE)
+    peak.set_ylabel("peak memory (MB)")
+    peak.set_title(f"memory {_MEMORY.get(memory, 'was not measured here')}", fontsize=10)
+    peak.set_xticks(range(len(phases)), labels, rotation=30, ha="right")
+    peak.set_xlabel("trainable parameters, phase by phase")
+    figure.savefig(path, dpi=150)
+
+
+def _steps(axes, values: list[float], colour: str) -> None:
+    axes.plot(range(len(values)), values, color=colour, marker="o", linewidth=2)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+
+
 def _curve(axes, log_history: list[dict], key: str, label: str, colour: str) -> None:
     points = [(entry["epoch"], entry[key]) for entry in log_history if key in entry]
     if points:
         axes.plot(*zip(*points, strict=True), label=label, color=colour, marker="o", markersize=3)
+
+
+def plot_search(results: list[dict], metric: str, path: str | Path) -> None:
+    """
+    Write what a search found: best validation, and the epoch at which it was reached, over the learning rate.
+
+    Args:
+        results (`list[dict]`): With `learning_rate`, `value` and `epoch`, and of trials `optim`.
+        metric (`str`): What `value` is.
+        path (`str` or `Path`): PNG file.
+    """
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    value, epoch = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    groups = sorted({row.get("optim", "") for row in results})
+    for number, group in enumerate(groups):
+        rows = sorted((row for row in results if row.get("optim", "") == group), key=lambda row: row["learning_rate"])
+        rates = [row["learning_rate"] for row in rows]
+        style = {"color": f"C{number}" if group else BLUE, "marker": "o", "linestyle": "none" if group else "-"}
+        value.plot(rates, [row["value"] for row in rows], label=group, **style)
+        epoch.plot(rates, [row["epoch"] for row in rows], **style)
+    best = (min if metric.endswith("loss") else max)(results, key=lambda row: row["value"])
+    for axes, name in ((value, "value"), (epoch, "epoch")):
+        axes.axvline(best["learning_rate"], color=GRAY, linestyle=":")
+        axes.plot(best["learning_rate"], best[name], "o", markersize=14, markerfacecolor="none", color=ORANGE)
+        axes.grid(alpha=0.3, which="both")
+    value.set_xscale("log")
+    value.set_title(f"best: learning rate {best['learning_rate']:.3g}, {metric} {best['value']:.4f}", fontsize=11)
+    value.set_ylabel(f"best validation {metric}")
+    if groups != [""]:
+        value.legend(fontsize=9)
+    epoch.set_ylim(bottom=0)
+    epoch.set_ylabel("reached at epoch")
+    epoch.set_xlabel("learning rate")
+    figure.savefig(path, dpi=150)
+
+
+def plot_reconstructions(faces: Tensor, masked: Tensor, drawn: Tensor, path: str | Path) -> None:
+    """
+    Write three rows of pictures: faces, what of them was seen, and what was made of it.
+
+    Args:
+        faces, masked, drawn (`torch.Tensor` of shape `(num_faces, channels, height, width)`): Normalised pixel values;
+            each column is shown from the smallest to the largest value of its face.
+        path (`str` or `Path`): PNG file.
+    """
+    figure = Figure(figsize=(1.3 * len(faces), 4.1), layout="constrained")
+    grid = figure.subplots(3, len(faces), squeeze=False)
+    for row, (name, images) in enumerate((("face", faces), ("masked", masked), ("reconstructed", drawn))):
+        for column, image in enumerate(images):
+            low, high = faces[column].min(), faces[column].max()
+            shown = ((image - low) / (high - low).clamp(min=1e-6)).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+            axes = grid[row, column]
+            axes.imshow(shown)
+            axes.set_xticks([])
+            axes.set_yticks([])
+        grid[row, 0].set_ylabel(name, fontsize=11)
+    figure.savefig(path, dpi=120)
 
 
 def plot_faces(faces: Dataset, path: str | Path, per_class: int = 8) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict
 
 from fer_hf.assets import asset_names
-from fer_hf.evaluation.plots import plot_confusion_matrix, plot_learning_curves
+from fer_hf.evaluation.plots import plot_confusion_matrix, plot_learning_curves, plot_phases
 from fer_hf.evaluation.record import describe_dataset, environment, write_json
 from fer_hf.evaluation.report import expression_report, report_text
 from fer_hf.training.arguments import DataArguments, LossArguments, ModelArguments, training_summary
@@ -27,8 +27,8 @@ def finish_run(
     Save the selected model, score it on validation and, once, on test, and write what the run leaves.
 
     In `trainer.args.output_dir`: the model and its image processor, `all_results.json`, `trainer_state.json`,
-    `classification_report.json`, `confusion_matrix.png`, `learning_curves.png` and `run_record.json`. The record is
-    written last: a folder without one holds no finished run.
+    `classification_report.json`, `confusion_matrix.png`, `learning_curves.png`, `phases.png` and `run_record.json`.
+    The record is written last: a folder without one holds no finished run.
 
     Args:
         trainer (`FerTrainer`): After `train()`, holding the selected weights.
@@ -53,6 +53,7 @@ def finish_run(
     write_json(folder / "classification_report.json", reports)
     table = unfreezing.table(trainer.model, args, state) if unfreezing else []
     best = _best(trainer)
+    plot_phases(trainer.phases.table(), trainer.phases.memory, folder / "phases.png")
     plot_confusion_matrix(reports["test"], folder / "confusion_matrix.png", f"{data_args.dataset_name}, test")
     plot_learning_curves(state.log_history, folder / "learning_curves.png", table, best and best["epoch"])
     record = {
@@ -75,6 +76,7 @@ def finish_run(
             "data_path": getattr(trainer.train_dataset, "path", "plain"),
         },
         "unfreezing": table,
+        "phases": trainer.phases.table(),
         "best": best,
         "runtime": {"train_seconds": sum(entry.get("train_runtime", 0.0) for entry in state.log_history)},
         "results": reports,
@@ -82,6 +84,44 @@ def finish_run(
     write_json(folder / "run_record.json", record)
     print(f"\n{report_text(reports['validation'], 'validation (selects)')}")
     print(f"\n{report_text(reports['test'], 'test (scored once)')}")
+    return record
+
+
+def finish_pretraining(trainer: FerTrainer, faces: DatasetDict, data_args: DataArguments, model: dict) -> dict:
+    """
+    The same for a model without expressions: score the selected weights on validation, and write `phases.png` and the
+    record. Whatever is to be kept of the model is saved before.
+
+    Args:
+        trainer (`FerTrainer`): After `train()`, holding the selected weights.
+        faces (`DatasetDict`): What was seen.
+        data_args: The recipe's flags.
+        model (`dict`): What the record shall say of it.
+
+    Returns:
+        `dict`: The run record, empty but on the main process.
+    """
+    args, state = trainer.args, trainer.state
+    trainer.save_state()
+    metrics = trainer.evaluate()
+    trainer.save_metrics("eval", metrics)
+    if not trainer.is_world_process_zero():
+        return {}
+    folder, best, phases = Path(args.output_dir), _best(trainer), trainer.phases.table()
+    plot_phases(phases, trainer.phases.memory, folder / "phases.png")
+    epoch = best["epoch"] if best else state.epoch
+    record = {
+        **environment(args.world_size, args.device.type),
+        "command": command_line(args),
+        "seed": args.seed,
+        "dataset": describe_dataset(data_args.dataset_name, faces),
+        "model": {**model, "parameters": count_parameters(trainer.model)[1]},
+        "training": {**training_summary(args), "augmentation": data_args.augmentation},
+        "phases": phases,
+        "best": best,
+        "results": {"validation": {"loss": metrics["eval_loss"], "epoch": epoch}},
+    }
+    write_json(folder / "run_record.json", record)
     return record
 
 

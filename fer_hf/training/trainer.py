@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 from transformers.trainer_optimizer import is_optimizer_factory
+from transformers.trainer_pt_utils import find_batch_size
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from fer_hf.data.sampling import epoch_sampler
@@ -25,6 +26,7 @@ from fer_hf.training.optim import (
     normalisation_parameters,
     torch_optimizer,
 )
+from fer_hf.training.phases import PhaseCallback
 from fer_hf.training.unfreezing import count_parameters, frozen_to_eval, unfreeze_order
 
 
@@ -53,6 +55,7 @@ class FerTrainer(Trainer):
       replaced. So stock models train on soft labels, and label smoothing goes with everything.
     - Logs carry the parts of the loss that the model's output names, the `accuracy` of the training faces since the
       last log and `trainable_parameters`, and show as one short line each.
+    - `phases` measures what each phase costs ([`PhaseCallback`]); `train()` gives its totals among its metrics.
 
     Args:
         sampler (`str`, defaults to `"none"`):
@@ -80,6 +83,21 @@ class FerTrainer(Trainer):
             if self.pop_callback(stock) is not None:
                 for callback in (*ours, LogLineCallback):
                     self.add_callback(callback)
+        self.phases = PhaseCallback()
+        self.add_callback(self.phases)
+
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """The stock method, with time and memory among the metrics."""
+        output = super().train(*args, **kwargs)
+        output.metrics.update(self.phases.metrics())
+        return output
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[dict[str, Any]], Any]:
+        """The stock batches of one optimizer step, and how long they kept us waiting."""
+        self.phases.before_fetch()
+        batches, num_items = super().get_batch_samples(*args, **kwargs)
+        self.phases.after_fetch(sum(find_batch_size(batch) or 0 for batch in batches))
+        return batches, num_items
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """The stock optimizer over all parameters, frozen ones too."""

@@ -265,6 +265,7 @@ class GradualUnfreezing(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         self._check_length(args)
+        self._thawed = None  # another model may be trained with the same callback, as a search does
         self._apply(args, state, kwargs["model"])
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):

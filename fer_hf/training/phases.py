@@ -1,0 +1,136 @@
+"""What each phase of training costs: seconds per step, images per second, waiting for data, and peak memory."""
+
+import statistics
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+@dataclass
+class _Phase:
+    first_step: int
+    trainable_parameters: int
+    step_seconds: list[float] = field(default_factory=list)
+    wait_seconds: float = 0.0
+    images: int = 0
+    peak_bytes: int | None = None
+
+
+class PhaseCallback(TrainerCallback):
+    """
+    Measures training by phase; a phase lasts as long as the same parameters train, as gradual unfreezing has it.
+
+    A step lasts from the moment its faces are asked for until the optimizer has moved: evaluation, logs and
+    checkpoints are outside. Nothing waits for the device that did not wait before. Peak memory is, on a GPU, what
+    PyTorch has allocated there at most (`torch.cuda.max_memory_allocated`); on a CPU under Linux, by how much the
+    process's resident memory has peaked above what it was when training began (`VmHWM`); elsewhere it is not measured.
+    A resumed run measures the steps that it makes itself, and each of several processes measures its own.
+    """
+
+    def __init__(self):
+        self.memory: str | None = None
+        self._phases: list[_Phase] = []
+
+    def table(self) -> list[dict]:
+        """
+        Returns:
+            `list[dict]`: For each phase `first_step` (0-based), `steps`, `trainable_parameters`, `seconds_per_step`
+            (median), `images_per_second` (over all its steps and processes), `data_wait_share` (of its time, in
+            [0, 1]) and `peak_memory_mb` (10^6 bytes, or `None`).
+        """
+        return [{"first_step": p.first_step, **self._measured([p])} for p in self._phases if p.step_seconds]
+
+    def metrics(self) -> dict[str, float]:
+        """The same over the whole of training, for `all_results.json`: names start with `train_`."""
+        phases = [phase for phase in self._phases if phase.step_seconds]
+        if not phases:
+            return {}
+        measured = self._measured(phases)
+        kept = ("seconds_per_step", "images_per_second", "data_wait_share", "peak_memory_mb")
+        return {f"train_{name}": measured[name] for name in kept if measured[name] is not None}
+
+    def _measured(self, phases: list[_Phase]) -> dict:
+        seconds = [second for phase in phases for second in phase.step_seconds]
+        peaks = [phase.peak_bytes for phase in phases if phase.peak_bytes is not None]
+        return {
+            "steps": len(seconds),
+            "trainable_parameters": phases[-1].trainable_parameters,
+            "seconds_per_step": statistics.median(seconds),
+            "images_per_second": sum(phase.images for phase in phases) / sum(seconds),
+            "data_wait_share": sum(phase.wait_seconds for phase in phases) / sum(seconds),
+            "peak_memory_mb": max(peaks) / 1e6 if peaks else None,
+        }
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        self._phases, self._trainable, self._measuring = [], None, False
+        self._processes, self._device = args.world_size, args.device
+        self.memory = _way_to_measure(args.device)
+        self._base = _status("VmRSS") if self.memory == "rss" else 0
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        """Parameters thaw at the start of epochs; this callback comes after the one that thaws them."""
+        parameters: list[nn.Parameter] = list(kwargs["model"].parameters())
+        trainable = [parameter.requires_grad for parameter in parameters]
+        if trainable != self._trainable:
+            self._trainable = trainable
+            self._phases.append(_Phase(state.global_step, sum(p.numel() for p in parameters if p.requires_grad)))
+
+    def before_fetch(self) -> None:
+        """[`FerTrainer`] is about to ask for the faces of a step."""
+        if not self._measuring:
+            _reset_peak(self.memory, self._device)
+            self._measuring = True
+        self._start = time.perf_counter()
+
+    def after_fetch(self, images: int) -> None:
+        """[`FerTrainer`] has them."""
+        self._phases[-1].wait_seconds += time.perf_counter() - self._start
+        self._phases[-1].images += images * self._processes
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        self._phases[-1].step_seconds.append(time.perf_counter() - self._start)
+        if control.should_evaluate or control.should_save or state.global_step >= state.max_steps:
+            self._note_peak()
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        """Before the evaluation at the end of an epoch, whose memory is not training's."""
+        self._note_peak()
+
+    def _note_peak(self) -> None:
+        if self._measuring and self.memory is not None:
+            now = _peak(self.memory, self._device) - self._base
+            self._phases[-1].peak_bytes = max(now, self._phases[-1].peak_bytes or 0)
+        self._measuring = False
+
+
+def _way_to_measure(device: torch.device) -> str | None:
+    if device.type == "cuda":
+        return "cuda"
+    try:
+        _reset_peak("rss", device)
+        return "rss" if device.type == "cpu" and _status("VmHWM") else None
+    except OSError:  # no Linux, or a container that forbids it
+        return None
+
+
+def _reset_peak(way: str | None, device: torch.device) -> None:
+    if way == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif way == "rss":
+        Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM to VmRSS: proc_pid_clear_refs(5)
+
+
+def _peak(way: str, device: torch.device) -> int:
+    return torch.cuda.max_memory_allocated(device) if way == "cuda" else _status("VmHWM")
+
+
+def _status(name: str) -> int:
+    """Bytes that the kernel gives under a name in `/proc/self/status`; 0 if it gives none."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return 0

@@ -1,0 +1,126 @@
+"""
+Find a learning rate for any fine-tuning config: a sweep, or optuna's trials, which try optimizer, decay and batch too.
+
+    # The demo: faces that the package draws, about a minute on a CPU
+    accelerate launch recipes/lr_search.py
+    # Rates for the compact ViT on FER-2013, three epochs each
+    accelerate launch recipes/lr_search.py --config recipes/configs/fer2013_vit_compact.yaml --data_dir DIR \
+        --num_train_epochs 3 --learning_rates 1e-4,2e-4,5e-4,1e-3,2e-3
+    # Trials of optuna (pip install fer_hf[search])
+    accelerate launch recipes/lr_search.py --config recipes/configs/fer2013_vit_compact.yaml --data_dir DIR \
+        --search optuna --trials 30
+
+After the learning-rate search of the report on CNNs and pre-trained ViTs for FER-2013, which never reset the weights:
+each of its rates went on with what the rates before had learned. Here every run starts from the same initial weights,
+sees the faces in the same order, and is judged by its best validation. The test split is never touched. Started again
+with the same `--output_dir`, a search goes on: what is finished is not run again.
+"""
+
+from pathlib import Path
+
+from transformers import EarlyStoppingCallback, PreTrainedModel, set_seed
+
+from fer_hf.data.collator import FaceCollator
+from fer_hf.data.fast import training_faces
+from fer_hf.errors import BadInputError
+from fer_hf.evaluation.plots import plot_search
+from fer_hf.evaluation.record import describe_dataset, environment, write_json
+from fer_hf.metrics import classification_metrics
+from fer_hf.training import (
+    DataArguments,
+    FerTrainer,
+    FerTrainingArguments,
+    GradualUnfreezing,
+    ModelArguments,
+    parse_arguments,
+    run,
+    start,
+)
+from fer_hf.training.arguments import training_summary
+from fer_hf.training.launch import command_line
+from fer_hf.training.search import (
+    SearchArguments,
+    best_result,
+    check_settings,
+    optuna_search,
+    search_table,
+    sweep,
+)
+
+
+RECIPE = Path(__file__).stem
+DEMO = Path(__file__).parent / "configs" / "demo_lr_search.yaml"
+SEARCHED = ("learning_rate", "optim", "weight_decay", "per_device_train_batch_size", "global_batch_size")
+
+
+def main() -> None:
+    flags = (SearchArguments, ModelArguments, DataArguments, FerTrainingArguments)
+    search, model_args, data_args, args, _ = parse_arguments(flags, RECIPE, DEMO)
+    if search.search == "optuna" and args.world_size > 1:
+        raise BadInputError(f"`search` optuna runs in one process, got {args.world_size}; a sweep runs in several.")
+    tried = f"{search.trials} trials" if search.search == "optuna" else f"{len(search.rates())} learning rates"
+    start(args, f"{RECIPE}: {tried} of {model_args.start_point} on {data_args.dataset_name}, judged by validation")
+    faces = data_args.load()
+    del faces["test"]
+    names = faces["train"].features["label"].names
+    _, processor = model_args.load(names)
+    train = training_faces(faces["train"], processor, data_args.augmentation, data_args.data_path, args.seed)
+
+    def make_model() -> PreTrainedModel:
+        set_seed(args.seed)
+        return model_args.load(names)[0]
+
+    def make_trainer(model: PreTrainedModel, args: FerTrainingArguments) -> FerTrainer:
+        unfreezing = GradualUnfreezing.from_arguments(model, args)
+        callbacks = [unfreezing] if unfreezing else []
+        if args.early_stopping_patience:
+            callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
+        return FerTrainer(
+            model=model,
+            args=args,
+            train_dataset=train,
+            eval_dataset=faces["validation"],
+            data_collator=FaceCollator(processor),
+            compute_metrics=classification_metrics,
+            processing_class=processor,
+            callbacks=callbacks,
+            sampler=data_args.sampler,
+        )
+
+    folder = Path(args.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    searched = SEARCHED if search.search == "optuna" else SEARCHED[:1]
+    shared = {name: value for name, value in training_summary(args).items() if name not in searched}
+    settings = {"search": {"search": search.search}, "model": vars(model_args), "data": vars(data_args)}
+    check_settings(folder, {**settings, "training": shared})
+    if search.search == "optuna":
+        results = optuna_search(make_model, make_trainer, args, search, folder)
+    else:
+        results = sweep(make_model, make_trainer, args, search.rates(), folder)
+    if args.should_save:
+        write_results(args, data_args, results, faces, folder)
+
+
+def write_results(args: FerTrainingArguments, data_args: DataArguments, results: list[dict], faces, folder) -> None:
+    """Leave `search.json`, `search.md` and `search.png`, and print the table."""
+    metric = args.metric_for_best_model.removeprefix("eval_")
+    table, best = search_table(results, metric), best_result(results, metric)
+    record = {
+        **environment(args.world_size, args.device.type),
+        "command": command_line(args),
+        "seed": args.seed,
+        "dataset": describe_dataset(data_args.dataset_name, faces),
+        "training": training_summary(args),
+        "selected_on": "validation",
+        "metric": metric,
+        "results": results,
+        "best": best,
+    }
+    write_json(folder / "search.json", record)
+    (folder / "search.md").write_text(table + "\n", encoding="utf-8")
+    plot_search(results, metric, folder / "search.png")
+    print(f"\n{table}\n\nBest: --learning_rate {best['learning_rate']:g}. Table and plot are in {folder}.")
+
+
+if __name__ == "__main__":
+    run(main)

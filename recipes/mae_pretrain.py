@@ -1,0 +1,159 @@
+"""
+Pretrain a ViT as a masked autoencoder on faces without labels: it sees a quarter of the patches and draws the rest.
+
+    # The demo: faces that the package draws, about a minute on a CPU
+    accelerate launch recipes/mae_pretrain.py
+    # The compact ViT on the training faces of FER-2013
+    accelerate launch recipes/mae_pretrain.py --config recipes/configs/mae_fer2013_compact.yaml --data_dir DIR
+
+After He et al., 2021 (https://huggingface.co/papers/2111.06377). What it leaves is a bare backbone (`ViTModel`) and
+its image processor: the ViT recipes start from it with `--model_name_or_path`, and only the head is new. Training
+faces are seen without their labels, validation faces select the epoch, test faces are never touched.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets import Dataset
+from transformers import PreTrainedConfig, ViTConfig, set_seed
+
+from fer_hf.data.fast import training_faces
+from fer_hf.errors import BadInputError
+from fer_hf.evaluation import finish_pretraining
+from fer_hf.evaluation.plots import plot_reconstructions
+from fer_hf.models.zoo import architecture_config, image_processor
+from fer_hf.training import (
+    DataArguments,
+    FerTrainer,
+    FerTrainingArguments,
+    ModelArguments,
+    parse_arguments,
+    run,
+    start,
+)
+from fer_hf.training.masked import MaskingCollator, backbone, build_masked_autoencoder, reconstruct
+
+
+RECIPE = Path(__file__).stem
+DEMO = Path(__file__).parent / "configs" / "demo_mae_pretrain.yaml"
+
+
+@dataclass
+class MaskingArguments:
+    """The encoder, as a ViT of the zoo; the decoder, which is thrown away; and the mask."""
+
+    architecture: str = field(default="compact-vit", metadata={"help": "The encoder: a plain ViT of the zoo."})
+    config_overrides: dict | str | None = field(
+        default=None, metadata={"help": "Fields of the encoder's configuration: '{\"image_size\": 64}'."}
+    )
+    decoder_hidden_size: int = field(default=64, metadata={"help": "Width of the decoder."})
+    decoder_num_hidden_layers: int = field(default=2, metadata={"help": "Layers of the decoder."})
+    decoder_num_attention_heads: int = field(default=4, metadata={"help": "Attention heads of the decoder."})
+    mask_ratio: float = field(default=0.75, metadata={"help": "Share of the patches that the encoder does not see."})
+    norm_pix_loss: bool = field(default=True, metadata={"help": "Reconstruct pixels standardised within each patch."})
+
+    def encoder(self) -> PreTrainedConfig:
+        """The encoder's configuration, without labels."""
+        flags = ModelArguments(architecture=self.architecture, config_overrides=self.config_overrides)
+        config = architecture_config(self.architecture, **flags.config_overrides)
+        if not isinstance(config, ViTConfig):
+            raise BadInputError(f"`architecture` {self.architecture!r} is no plain ViT; compact-vit is one.")
+        return ViTConfig(**{**config.to_dict(), "id2label": None, "label2id": None, "problem_type": None})
+
+    def decoder(self) -> dict[str, int]:
+        """Fields of [`~transformers.ViTMAEConfig`]."""
+        fields = {name: value for name, value in vars(self).items() if name.startswith("decoder_")}
+        return {**fields, "decoder_intermediate_size": 4 * self.decoder_hidden_size}
+
+
+def main() -> None:
+    masking, data_args, args, config = parse_arguments(
+        (MaskingArguments, DataArguments, FerTrainingArguments), RECIPE, DEMO
+    )
+    if data_args.sampler != "none" or data_args.oversample is not None:
+        raise BadInputError("`sampler` and `oversample` go by labels, and mae_pretrain reads none; leave them out.")
+    start(args, what(masking, data_args, config))
+    set_seed(args.seed)
+
+    faces = data_args.load()
+    del faces["test"]
+    encoder = masking.encoder()
+    processor = image_processor(masking.architecture, encoder)
+    model = build_masked_autoencoder(encoder, masking.mask_ratio, masking.norm_pix_loss, **masking.decoder())
+    collator = MaskingCollator(processor, model.vit.embeddings.patch_embeddings.num_patches, args.seed)
+    args.label_names = ["pixel_values"]  # or the Trainer would look for labels, and evaluate without a loss
+    trainer = FerTrainer(
+        model=model,
+        args=args,
+        train_dataset=training_faces(
+            faces["train"], processor, data_args.augmentation, data_args.data_path, args.seed
+        ),
+        eval_dataset=training_faces(faces["validation"], processor, data_path="plain"),
+        data_collator=collator,
+        processing_class=processor,
+    )
+    result = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    trainer.save_metrics("train", result.metrics)
+    folder = Path(args.output_dir)
+    if trainer.is_world_process_zero():
+        backbone(model, encoder).save_pretrained(folder)
+        processor.save_pretrained(folder)
+        draw(trainer, folder / "reconstructions.png")
+    record = finish_pretraining(trainer, faces, data_args, {**vars(masking), "encoder": encoder.to_diff_dict()})
+    if trainer.is_world_process_zero():
+        write_card(folder, encoder, masking, record)
+        print(f"\nThe backbone is in {folder}. Fine-tune it: --model_name_or_path {folder}")
+
+
+def what(masking: MaskingArguments, data_args: DataArguments, config: Path | None) -> str:
+    """The first line a user reads."""
+    line = f"{RECIPE}: {masking.architecture} on {data_args.dataset_name}, {masking.mask_ratio:.0%} of a face masked"
+    if config == DEMO:
+        line += (
+            "\nThis is the demo, on faces that the package draws."
+            f"\nOn FER-2013: accelerate launch recipes/{RECIPE}.py "
+            "--config recipes/configs/mae_fer2013_compact.yaml --data_dir DIR"
+        )
+    return line
+
+
+def draw(trainer: FerTrainer, path: Path, count: int = 8) -> None:
+    """A picture of the first validation faces, as they are, masked, and reconstructed."""
+    dataset: Dataset = trainer.eval_dataset
+    rows = list(range(min(count, len(dataset))))
+    batch = trainer._prepare_inputs(trainer.data_collator(dataset.__getitems__(rows)))
+    masked, drawn = reconstruct(trainer.model.eval(), **batch)
+    plot_reconstructions(batch["pixel_values"], masked, drawn, path)
+
+
+CARD = """---
+library_name: transformers
+license: apache-2.0
+tags: [fer_hf, vit, mae]
+---
+
+# A ViT backbone pretrained as a masked autoencoder on {dataset}
+
+{layers} layers, {width} wide, {size}-pixel faces in {patch}-pixel patches. Pretrained by fer_hf as in
+[He et al., 2021](https://huggingface.co/papers/2111.06377) on the {train:,} training faces of {dataset}, of whose
+patches it saw {seen:.0%} at a time; no label was used, and no test face seen. A start for fine-tuning.
+
+Made by `{command}`. Loss on {validation:,} validation faces: {loss:.4f}, at epoch {epoch:g}.
+
+![faces, masked, reconstructed](reconstructions.png)
+"""
+
+
+def write_card(folder: Path, encoder: ViTConfig, masking: MaskingArguments, record: dict) -> None:
+    """Write the backbone's `README.md`, with the figures of the record."""
+    counts = {split: sum(by_class.values()) for split, by_class in record["dataset"]["counts"].items()}
+    card = CARD.format(
+        dataset=record["dataset"]["name"], layers=encoder.num_hidden_layers, width=encoder.hidden_size,
+        size=encoder.image_size, patch=encoder.patch_size, seen=1 - masking.mask_ratio, command=record["command"],
+        loss=record["results"]["validation"]["loss"], epoch=record["results"]["validation"]["epoch"], **counts,
+    )  # fmt: skip
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run(main)
