@@ -8,9 +8,10 @@ Train DACL: cross-entropy, and a center loss that an attention network weighs fe
         --backbone_weights resnet18_msceleb.safetensors --allow_unmatched_backbone_weights
 
 Farzaneh and Qi, "Facial Expression Recognition in the Wild via Deep Attentive Center Loss", WACV 2021
-(https://github.com/amirhfarzaneh/dacl), with its two baselines: `--loss sparse_center` is DACL, `center` has attention 1
-everywhere, `cross_entropy` has neither. After it, the experiments of the report that re-implements DACL on FER-2013, and
-what the CNN comparison on FER-2013 trained under that name (`dacl-reduced`, without attention network and center loss).
+(https://github.com/amirhfarzaneh/dacl), with its two baselines: `--loss sparse_center` is DACL, `center` has attention
+1 everywhere, `--config_overrides '{"mode": "softmax"}'` leaves cross-entropy alone. Also the experiments of the report
+that re-implements DACL on FER-2013, and what the CNN comparison on FER-2013 trained under that name (`dacl-reduced`,
+without attention network and center loss).
 """
 
 from pathlib import Path

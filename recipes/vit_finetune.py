@@ -6,8 +6,8 @@ Fine-tune a pre-trained ViT, or any image classifier of Transformers, all layers
     # ViT-B/16 (ImageNet-21k) on RAF-DB
     accelerate launch recipes/vit_finetune.py --config recipes/configs/gvit21k_vit_rafdb.yaml --data_dir DIR
 
-After the report on a ViT fine-tuned on RAF-DB (GViT21k): mirrored, rotated, cropped and jittered faces, a learning rate
-that falls when validation stands still, and an end after five epochs without a better one.
+After the report on a ViT fine-tuned on RAF-DB (GViT21k): mirrored, rotated, cropped and jittered faces, a learning
+rate that falls when validation stands still, and an end after five epochs without a better one.
 """
 
 from pathlib import Path

@@ -7,9 +7,9 @@ Fine-tune a pre-trained ViT, or any image classifier of Transformers, with gradu
     accelerate launch recipes/vit_gradual_unfreeze.py \
         --config recipes/configs/cnn_vit_vit_v1_6.yaml --data_dir DIR
 
-After versions V1.3 to V1.6.7 of the report on CNNs and pre-trained ViTs for FER-2013: the head trains alone at first, in
-V1.3 and V1.5 to the end; from V1.6 on the encoder's layers thaw one by one from the top, later with weighted sampling
-and BatchNorm in the head.
+After versions V1.3 to V1.6.7 of the report on CNNs and pre-trained ViTs for FER-2013: the head trains alone at first,
+in V1.3 and V1.5 to the end; from V1.6 on the encoder's layers thaw one by one from the top, later with weighted
+sampling and BatchNorm in the head.
 """
 
 from pathlib import Path

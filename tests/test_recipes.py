@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from conftest import tiny_vit_config
-from transformers import HfArgumentParser, ViTImageProcessor, ViTModel
+from transformers import ViTImageProcessor, ViTModel
 
 from fer_hf.evaluation import run as evaluation_run
 from fer_hf.recipe import Flags
@@ -25,6 +25,7 @@ FINE_TUNING = {path.stem: path for path in RECIPES.glob("*.py") if "fine_tune(" 
 # What makes a run small enough for a test, beside drawn faces: the faces' size, the widths, and nothing else.
 RUN_OVERRIDES = {
     "max_steps": 2,
+    "cpu_threads": 1,
     "dataset_name": "synthetic",
     "dataset_options": '{"train": 8, "validation": 7, "test": 7}',
     "per_device_train_batch_size": 4,
@@ -89,7 +90,8 @@ def test_every_config_runs_two_steps_on_drawn_faces(name, published, tmp_path, m
         model = {**(values.get("config_overrides") or {}), **MODEL_OVERRIDES[values["architecture"]]}
         overrides["config_overrides"] = json.dumps(model)
     words = [word for flag, value in overrides.items() for word in (f"--{flag}", str(value))]
-    words += ["--config", str(CONFIGS[name]), "--output_dir", str(tmp_path / "run"), "--use_cpu", "--disable_tqdm", "1"]
+    words += ["--config", str(CONFIGS[name]), "--output_dir", str(tmp_path / "run"), "--use_cpu"]
+    words += ["--disable_tqdm", "True"]
     for picture in ("plot_confusion_matrix", "plot_learning_curves"):  # half a second each, and tested elsewhere
         monkeypatch.setattr(evaluation_run, picture, lambda *args: None)
     monkeypatch.setattr(sys, "argv", [str(recipe_of(CONFIGS[name])), *words])
