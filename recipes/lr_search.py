@@ -10,32 +10,20 @@ Find a learning rate for any fine-tuning config: a sweep, or optuna's trials, wh
     accelerate launch recipes/lr_search.py --config recipes/configs/fer2013_vit_compact.yaml --data_dir DIR \
         --search optuna --trials 30
 
-After the learning-rate search of the report on CNNs and pre-trained ViTs for FER-2013, which never reset the weights:
-each of its rates went on with what the rates before had learned. Here every run starts from the same initial weights,
+After the learning-rate search of the report on a PReLU CNN for FER-2013, which never reset the weights: each of its rates went on with what the rates before had learned. Here every run starts from the same initial weights,
 sees the faces in the same order, and is judged by its best validation. The test split is never touched. Started again
 with the same `--output_dir`, a search goes on: what is finished is not run again.
 """
 
 from pathlib import Path
 
-from transformers import EarlyStoppingCallback, PreTrainedModel, set_seed
+from transformers import PreTrainedModel, set_seed
 
-from fer_hf.data.collator import FaceCollator
-from fer_hf.data.fast import training_faces
 from fer_hf.errors import BadInputError
 from fer_hf.evaluation.plots import plot_search
 from fer_hf.evaluation.record import describe_dataset, environment, write_json
-from fer_hf.metrics import classification_metrics
-from fer_hf.training import (
-    DataArguments,
-    FerTrainer,
-    FerTrainingArguments,
-    GradualUnfreezing,
-    ModelArguments,
-    parse_arguments,
-    run,
-    start,
-)
+from fer_hf.recipe import Flags, make_trainer
+from fer_hf.training import DataArguments, FerTrainer, FerTrainingArguments, parse_arguments, run, start
 from fer_hf.training.arguments import training_summary
 from fer_hf.training.launch import command_line
 from fer_hf.training.search import (
@@ -54,51 +42,37 @@ SEARCHED = ("learning_rate", "optim", "weight_decay", "per_device_train_batch_si
 
 
 def main() -> None:
-    flags = (SearchArguments, ModelArguments, DataArguments, FerTrainingArguments)
-    search, model_args, data_args, args, _ = parse_arguments(flags, RECIPE, DEMO)
+    search, *parsed, _ = parse_arguments((SearchArguments, *Flags.__annotations__.values()), RECIPE, DEMO)
+    flags = Flags(*parsed)
+    args = flags.training
     if search.search == "optuna" and args.world_size > 1:
         raise BadInputError(f"`search` optuna runs in one process, got {args.world_size}; a sweep runs in several.")
     tried = f"{search.trials} trials" if search.search == "optuna" else f"{len(search.rates())} learning rates"
-    start(args, f"{RECIPE}: {tried} of {model_args.start_point} on {data_args.dataset_name}, judged by validation")
-    faces = data_args.load()
+    start(args, f"{RECIPE}: {tried} of {flags.model.start_point} on {flags.data.dataset_name}, judged by validation")
+    faces = flags.data.load()
     del faces["test"]
     names = faces["train"].features["label"].names
-    _, processor = model_args.load(names)
-    train = training_faces(faces["train"], processor, data_args.augmentation, data_args.data_path, args.seed)
+    _, processor = flags.model.load(names, flags.loss)
 
     def make_model() -> PreTrainedModel:
         set_seed(args.seed)
-        return model_args.load(names)[0]
+        return flags.model.load(names, flags.loss)[0]
 
-    def make_trainer(model: PreTrainedModel, args: FerTrainingArguments) -> FerTrainer:
-        unfreezing = GradualUnfreezing.from_arguments(model, args)
-        callbacks = [unfreezing] if unfreezing else []
-        if args.early_stopping_patience:
-            callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
-        return FerTrainer(
-            model=model,
-            args=args,
-            train_dataset=train,
-            eval_dataset=faces["validation"],
-            data_collator=FaceCollator(processor),
-            compute_metrics=classification_metrics,
-            processing_class=processor,
-            callbacks=callbacks,
-            sampler=data_args.sampler,
-        )
+    def trainer_of(model: PreTrainedModel, args: FerTrainingArguments) -> FerTrainer:
+        return make_trainer(flags._replace(training=args), faces, model, processor)[0]
 
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     searched = SEARCHED if search.search == "optuna" else SEARCHED[:1]
     shared = {name: value for name, value in training_summary(args).items() if name not in searched}
-    settings = {"search": {"search": search.search}, "model": vars(model_args), "data": vars(data_args)}
-    check_settings(folder, {**settings, "training": shared})
+    settings = {"search": {"search": search.search}, "model": vars(flags.model), "data": vars(flags.data)}
+    check_settings(folder, {**settings, "loss": vars(flags.loss), "training": shared})
     if search.search == "optuna":
-        results = optuna_search(make_model, make_trainer, args, search, folder)
+        results = optuna_search(make_model, trainer_of, args, search, folder)
     else:
-        results = sweep(make_model, make_trainer, args, search.rates(), folder)
+        results = sweep(make_model, trainer_of, args, search.rates(), folder)
     if args.should_save:
-        write_results(args, data_args, results, faces, folder)
+        write_results(args, flags.data, results, faces, folder)
 
 
 def write_results(args: FerTrainingArguments, data_args: DataArguments, results: list[dict], faces, folder) -> None:

@@ -21,6 +21,7 @@ LEVELS = {
     "evaluation": 3,
     "inference": 3,
     "hub": 3,
+    "recipe": 4,
     "cli": 4,
 }
 

@@ -133,7 +133,7 @@ def _score(trainer: FerTrainer, split: Dataset, prefix: str) -> dict:
 
 def _best(trainer: FerTrainer) -> dict | None:
     state = trainer.state
-    if state.best_metric is None:
+    if not state.best_global_step:  # nothing was selected: no checkpoint was to be written
         return None
     epoch = next(e["epoch"] for e in state.log_history if e["step"] == state.best_global_step and "eval_loss" in e)
     metric = f"eval_{trainer.args.metric_for_best_model.removeprefix('eval_')}"
