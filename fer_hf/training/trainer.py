@@ -5,16 +5,18 @@ from typing import Any
 
 import torch
 from torch.utils.data import Dataset, Sampler
-from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Trainer
+from transformers import PreTrainedModel, PrinterCallback, ProgressCallback
 
 from fer_hf.data.sampling import epoch_sampler
 from fer_hf.training.callbacks import BarCallback, EpochCallback, LogLineCallback
+from fer_hf.training.exact import ExactTrainer
 from fer_hf.training.unfreezing import count_parameters, frozen_to_eval
 
 
-class FerTrainer(Trainer):
+class FerTrainer(ExactTrainer):
     """
-    A [`~transformers.Trainer`] that unfreezes safely, restores whole checkpoints and draws reproducibly.
+    A [`~transformers.Trainer`] that unfreezes safely, restores whole checkpoints and draws reproducibly; and that, as
+    an [`~fer_hf.training.exact.ExactTrainer`], resumes to the bit and evaluates each face once.
 
     - Every parameter is in the optimizer from the start, also those that are frozen at first: one that is added later
       is silently never updated. Without a gradient, a parameter gets neither weight decay nor optimizer state.
