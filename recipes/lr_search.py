@@ -10,8 +10,9 @@ Find a learning rate for any fine-tuning config: a sweep, or optuna's trials, wh
     accelerate launch recipes/lr_search.py --config recipes/configs/fer2013_vit_compact.yaml --data_dir DIR \
         --search optuna --trials 30
 
-After the learning-rate search of the report on a PReLU CNN for FER-2013, which never reset the weights: each of its rates went on with what the rates before had learned. Here every run starts from the same initial weights,
-sees the faces in the same order, and is judged by its best validation. The test split is never touched. Started again
+After the learning-rate search of the report on a PReLU CNN for FER-2013, which never reset the weights: each of its
+rates went on with what the rates before had learned. Here every run starts from the same initial weights, sees
+the faces in the same order, and is judged by its best validation. The test split is never touched. Started again
 with the same `--output_dir`, a search goes on: what is finished is not run again.
 """
 

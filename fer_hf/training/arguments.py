@@ -34,6 +34,7 @@ from fer_hf.errors import BadInputError
 from fer_hf.losses import ExpressionLoss
 from fer_hf.models import HEADS, build, load_backbone_weights, load_image_classifier
 from fer_hf.models.zoo import architecture_config, image_processor
+from fer_hf.training.checkpoints import resume_run
 from fer_hf.training.optim import OptimizerName, ScheduleName, by_name, check_optimization
 
 
@@ -46,7 +47,7 @@ _ALWAYS_RECORDED = (
 _NOT_RECORDED = (
     "output_dir", "logging", "log_", "report_to", "run_name", "project", "trackio", "hub_", "push_to_hub",
     "disable_tqdm", "accelerator_config", "dataloader_", "cpu_threads", "use_cpu", "resume_from_checkpoint",
-    "deepspeed", "fsdp", "do_", "save_", "label_names", "greater_is_better",
+    "deepspeed", "fsdp", "do_", "save_", "num_processes", "restore_callback", "label_names", "greater_is_better",
 )  # fmt: skip
 # What a start point on the command line makes void in a YAML file.
 _REPLACES = {
@@ -375,6 +376,15 @@ class FerTrainingArguments(TrainingArguments):
     )
     # The stock flag wants a value.
     disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bars."})
+    num_processes: int | None = field(
+        default=None, metadata={"help": "Refuse to run on any other number of processes, over all machines."}
+    )
+    sync_batch_norm: bool = field(
+        default=False, metadata={"help": "BatchNorm statistics over all processes (GPUs only), not per process."}
+    )
+    restore_callback_states_from_checkpoint: bool = field(
+        default=True, metadata={"help": "Resume early stopping with its count of evaluations, not with 0."}
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off: the collator reads images."})
     eval_strategy: str = field(default="epoch", metadata={"help": "When to validate: no, steps or epoch."})
     save_strategy: str = field(
@@ -409,6 +419,8 @@ class FerTrainingArguments(TrainingArguments):
         check_optimization(self)
         if self.remove_unused_columns:
             raise BadInputError("`remove_unused_columns` must be False: the `image` column would be dropped.")
+        if self.sync_batch_norm and self.device.type != "cuda":
+            raise BadInputError(f"`sync_batch_norm` needs GPUs: PyTorch cannot do it on {self.device.type}.")
         if self.device.type == "cpu":
             self.dataloader_pin_memory = False  # without an accelerator it only warns
 
@@ -465,8 +477,11 @@ def parse_arguments(
     except ValueError as error:  # TrainingArguments on flags that do not go together
         raise BadInputError(" ".join(str(error).split())) from error
     for instance in parsed:
-        if isinstance(instance, FerTrainingArguments) and not instance.output_dir_given:
-            instance.output_dir = _new_run_dir(recipe)
+        if isinstance(instance, FerTrainingArguments):
+            others = [vars(other) for other in parsed if other is not instance]
+            instance.recipe_flags = {name: value for flags in others for name, value in flags.items()}
+            if not instance.output_dir_given:
+                instance.output_dir = _resumed_dir(instance) or _new_run_dir(recipe)
     return *parsed, config
 
 
@@ -510,6 +525,14 @@ def _set_defaults(parser: HfArgumentParser, config: Path, given: dict[str, str])
     parser.set_defaults(**values)
     for key in values:
         actions[key].required = False
+
+
+def _resumed_dir(args: FerTrainingArguments) -> str | None:
+    """Who names a run to go on with need not name it a second time."""
+    run = resume_run(args.resume_from_checkpoint, "")
+    if run == Path(""):
+        raise BadInputError("`resume_from_checkpoint` true goes on with the run in `output_dir`: give one.")
+    return None if run is None else str(run)
 
 
 def _new_run_dir(recipe: str) -> str:

@@ -24,7 +24,7 @@ class EpochCallback(TrainerCallback):
         self.dataset.set_epoch(int(state.epoch or 0))
 
 
-class RunningLoss(TrainerCallback):
+class RunningLoss:
     """
     The parts of the loss and the accuracy of the training faces since the last log, over all accumulated batches and
     processes. Sums stay on the accelerator until a log reads them, in one piece: steps need not wait for it.
@@ -34,9 +34,15 @@ class RunningLoss(TrainerCallback):
         self.sums: dict[str, torch.Tensor] = {}
         self.first_step = 0
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        """A log is about one run."""
-        self.sums = {}
+    def state(self) -> dict[str, float]:
+        """What has been added, for a checkpoint."""
+        sums = {name: value.item() for name, value in self.sums.items()}
+        return {"first_step": self.first_step, **sums} if sums else {}
+
+    def restore(self, state: dict[str, float], device: torch.device) -> None:
+        """Go on from what [`state`] gave; from nothing if it is empty."""
+        self.first_step = state.get("first_step", 0)
+        self.sums = {k: torch.tensor(v, device=device) for k, v in state.items() if k != "first_step"}
 
     @torch.no_grad()
     def add(self, step: int, parts: dict[str, torch.Tensor], logits: torch.Tensor, labels: torch.Tensor) -> None:

@@ -18,6 +18,7 @@ from fer_hf.losses import ExpressionLoss
 from fer_hf.models.heads import head_modules
 from fer_hf.training.callbacks import BarCallback, EpochCallback, LogLineCallback, RunningLoss
 from fer_hf.training.ema import EMA_FILE, WeightAverage
+from fer_hf.training.exact import ExactTrainer
 from fer_hf.training.optim import (
     TORCH_OPTIMIZERS,
     create_schedule,
@@ -30,9 +31,10 @@ from fer_hf.training.phases import PhaseCallback
 from fer_hf.training.unfreezing import count_parameters, frozen_to_eval, unfreeze_order
 
 
-class FerTrainer(Trainer):
+class FerTrainer(ExactTrainer):
     """
-    A [`~transformers.Trainer`] that unfreezes safely, restores whole checkpoints and draws reproducibly.
+    A [`~transformers.Trainer`] that unfreezes safely, restores whole checkpoints and draws reproducibly; and that, as
+    an [`~fer_hf.training.exact.ExactTrainer`], resumes to the bit and evaluates each face once.
 
     - Every parameter is in the optimizer from the start, also those that are frozen at first: one that is added later
       is silently never updated. Without a gradient, a parameter gets neither weight decay nor optimizer state.
@@ -69,10 +71,9 @@ class FerTrainer(Trainer):
 
     def __init__(self, *args: Any, sampler: str = "none", **kwargs: Any):
         self.sampler = sampler
+        self.running_loss = RunningLoss()
         super().__init__(*args, **kwargs)
         self._set_loss()
-        self.running_loss = RunningLoss()
-        self.add_callback(self.running_loss)
         decay = getattr(self.args, "ema_decay", None)
         self.ema = None if decay is None else WeightAverage(decay)
         if self.ema is not None:
@@ -158,6 +159,15 @@ class FerTrainer(Trainer):
         """The stock loop, with the average weights in place where there are any."""
         with nullcontext() if self.ema is None else self.ema.applied():
             return super().evaluation_loop(*args, **kwargs)
+
+    @property
+    def sums(self) -> dict[str, float]:
+        """The sums behind the means of the next log, which checkpoints keep."""
+        return self.running_loss.state()
+
+    @sums.setter
+    def sums(self, sums: dict[str, float]) -> None:
+        self.running_loss.restore(sums, self.args.device)
 
     def _set_loss(self) -> None:
         smoothing = self.args.label_smoothing_factor

@@ -1,0 +1,154 @@
+"""Which checkpoint a run goes on from: the last whole one, and only with the flags that it was written with."""
+
+import json
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+
+from fer_hf.errors import BadInputError
+
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+# The Trainer writes it after everything else, and before it deletes older checkpoints.
+_STATE = "trainer_state.json"
+# Flags (by the beginning of their names) that a resumed run may change: they leave weights and log as they are.
+_FREE = (
+    "output_dir", "resume_from_checkpoint", "num_processes", "cpu_threads", "data_dir", "cache_dir", "disable_tqdm",
+    "log_", "report_to", "run_name", "project", "trackio", "hub_", "push_to_hub", "save_total_limit", "ddp_",
+    "dataloader_num_workers", "dataloader_pin", "dataloader_persistent", "dataloader_prefetch", "local_rank",
+    "dataloader_multiprocessing", "skip_memory", "do_",
+)  # fmt: skip
+
+
+def write_manifest(folder: Path, args: TrainingArguments) -> None:
+    """Note the size of every file that lies in a checkpoint so far, and the flags of the run, in `manifest.json`."""
+    files = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    content = {"files": files, "flags": _flags(args)}
+    (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def flaw(folder: Path) -> str | None:
+    """
+    What keeps a checkpoint from being whole: every file of its manifest in full, and `trainer_state.json`, the last
+    one to be written. `None` for a whole one.
+    """
+    for name in (MANIFEST, _STATE):
+        try:
+            json.loads((folder / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return f"{name} is missing"
+        except ValueError:
+            return f"{name} is cut short"
+    for name, size in json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"].items():
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        if (folder / name).stat().st_size != size:
+            return f"{name} has {(folder / name).stat().st_size:,} bytes of {size:,}"
+    return None
+
+
+def checkpoints(run: str | Path) -> list[Path]:
+    """The folders `checkpoint-<step>` of a run, whole or not, by step."""
+    found = [path for path in Path(run).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return sorted((path for path in found if path.is_dir()), key=_step)
+
+
+def resume_run(resume: str | bool | None, output_dir: str | Path) -> Path | None:
+    """The run directory that `resume_from_checkpoint` speaks of: `true` means `output_dir`. `None` for no resuming."""
+    if resume is None or str(resume).lower() in ("false", ""):
+        return None
+    if str(resume).lower() == "true":
+        return Path(output_dir)
+    path = Path(resume)
+    path = path.parent if re.fullmatch(r"checkpoint-\d+", path.name) else path
+    # One spelling for one folder: the Trainer compares paths as text when it spares the best checkpoint.
+    same = path.is_dir() and os.path.isdir(output_dir) and os.path.samefile(path, output_dir)
+    return Path(output_dir) if same else path
+
+
+def resume_point(args: TrainingArguments, resume: str | bool | None) -> Path | None:
+    """
+    The checkpoint to go on from: the last whole one. What is not whole is skipped, and the log says so.
+
+    Args:
+        args (`TrainingArguments`): The run's flags.
+        resume (`str` or `bool`, *optional*): A run directory, a `checkpoint-<step>` in one, or `true` for
+            `args.output_dir`.
+
+    Returns:
+        `Path` or `None`: `None` to start from the beginning: nothing is to be resumed, or `args.output_dir` holds no
+        whole checkpoint yet.
+
+    Raises:
+        BadInputError: If there is none elsewhere, if `args.output_dir` holds later ones, which the run would mix with
+            its own, or if a flag that changes the result is not the one that the checkpoint was written with.
+    """
+    run = resume_run(resume, args.output_dir)
+    if run is None:
+        return None
+    there, asked = checkpoints(run), Path(str(resume))
+    if re.fullmatch(r"checkpoint-\d+", asked.name):
+        if asked.name not in [path.name for path in there]:
+            names = ", ".join(path.name for path in there) or "no checkpoint"
+            raise BadInputError(f"`resume_from_checkpoint` {resume}: there is none; {run} holds {names}.")
+        there = [path for path in there if _step(path) <= _step(asked)]
+    point = _last_whole(there)
+    if point is None and there == checkpoints(run) and run == Path(args.output_dir):
+        logger.warning(f"{run} holds no whole checkpoint: training starts from the beginning")
+        return None
+    if point is None:
+        raise BadInputError(f"`resume_from_checkpoint` {resume}: {run} holds no whole checkpoint to go on from.")
+    in_the_way = [path for path in checkpoints(args.output_dir) if flaw(path) is None]
+    if run == Path(args.output_dir):
+        in_the_way = [path for path in in_the_way if _step(path) > _step(point)]
+    if in_the_way:
+        raise BadInputError(
+            f"Resuming {point} into {args.output_dir}, which holds {in_the_way[-1].name}, would mix two runs: "
+            "delete what is there, or choose another `output_dir`."
+        )
+    _check_flags(point, args)
+    return point
+
+
+def _last_whole(folders: list[Path]) -> Path | None:
+    for folder in reversed(folders):
+        if (why := flaw(folder)) is None:
+            return folder
+        logger.warning(f"{folder} is skipped, it is not whole: {why}")
+    return None
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.rpartition("-")[2])
+
+
+def _flags(args: TrainingArguments) -> dict[str, Any]:
+    """All flags that change the result, also those of the recipe beside the Trainer's, as JSON has them."""
+    flags = {**args.to_dict(), **getattr(args, "recipe_flags", {}), "world_size": args.world_size}
+    kept = {name: _parsed(value) for name, value in flags.items() if not name.startswith(_FREE)}
+    return json.loads(json.dumps(kept, default=str))
+
+
+def _parsed(value: Any) -> Any:
+    """Maps are JSON text on a command line."""
+    return json.loads(value) if isinstance(value, str) and value.startswith("{") else value
+
+
+def _check_flags(point: Path, args: TrainingArguments) -> None:
+    before, now = json.loads((point / MANIFEST).read_text(encoding="utf-8"))["flags"], _flags(args)
+    changed = [
+        f"`{name}` {before[name]!r}, now {now[name]!r}"
+        for name in sorted(before.keys() & now.keys())
+        if before[name] != now[name]
+    ]
+    if changed:
+        raise BadInputError(
+            f"{point} was written with other flags: {'; '.join(changed)}. Resume with the same ones, or start a new "
+            f"run from its weights: `model_name_or_path` {point} and another `output_dir`."
+        )

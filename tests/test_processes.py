@@ -1,0 +1,245 @@
+"""
+Two processes train what one does, at the same global batch, and count each face once.
+
+Run under torchrun, this file does its part on two processes: one launch for all checks.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_simple_launcher_cmd_env
+from conftest import tiny_vit_config
+from torch import nn
+from transformers import ViTForImageClassification, ViTImageProcessor, set_seed
+
+from fer_hf import build
+from fer_hf.data import load_dataset
+from fer_hf.data.collator import FaceCollator
+from fer_hf.data.fast import training_faces
+from fer_hf.errors import BadInputError
+from fer_hf.losses import soft_cross_entropy
+from fer_hf.metrics import classification_metrics
+from fer_hf.training import FerTrainer, FerTrainingArguments, GradualUnfreezing
+from fer_hf.training import launch as fer_launch
+
+
+ROOT = Path(__file__).parent.parent
+# A partial last batch in training (18 of 8) and in evaluation (11 of 2 x 4, then 3 for the first process alone).
+FACES = {"train": 18, "validation": 11, "test": 7}
+
+
+def vit():
+    return ViTForImageClassification(tiny_vit_config(hidden_size=16, intermediate_size=32))
+
+
+def dacl():
+    """Its BatchNorm at rest, so that what differs between processes can only be the rest."""
+    model = build("dacl", network="resnet18", image_size=32, attention_hidden_sizes=[8])
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train = lambda mode=True, module=module: nn.Module.train(module, False)
+    return model
+
+
+def batch_norm():
+    return build("resnet50", network="resnet18", image_size=32)
+
+
+# model, sampler, loss function, and flags
+CASES = {
+    "unfreezing": (vit, "inverse_frequency", None, {"num_train_epochs": 3}),
+    "soft_labels": (vit, "none", soft_cross_entropy, {"gradient_accumulation_steps": 2}),
+    "dacl": (dacl, "none", None, {"learning_rate": 1e-4}),
+    "batch_norm": (batch_norm, "none", None, {"num_train_epochs": 1}),
+}
+
+
+def train(name, faces, folder, batch, resume=None):
+    make, sampler, loss, flags = CASES[name]
+    set_seed(1)
+    model = make()
+    size = model.config.image_size
+    processor = ViTImageProcessor(size={"height": size, "width": size}, do_convert_rgb=True)
+    # One of three layers thaws at the second epoch, the next at the third.
+    schedule = {"1": "vit.layers.2", "2": "vit.layers.1"}
+    flags = {
+        "num_train_epochs": 2, "learning_rate": 3e-3, "logging_steps": 1, "logging_strategy": "steps",
+        "load_best_model_at_end": False, "save_total_limit": None, "dataloader_drop_last": True,
+        "per_device_train_batch_size": batch // flags.get("gradient_accumulation_steps", 1),
+        "per_device_eval_batch_size": batch, "disable_tqdm": True, "use_cpu": True,
+        "save_strategy": "epoch" if name == "unfreezing" else "no", **flags,
+    }  # fmt: skip
+    trainer = FerTrainer(
+        model=model,
+        args=FerTrainingArguments(output_dir=str(folder), **flags),
+        train_dataset=training_faces(faces["train"], processor, "fer48", "fast", 1),
+        eval_dataset=faces["validation"],
+        data_collator=FaceCollator(processor),
+        compute_metrics=classification_metrics,
+        compute_loss_func=loss,
+        callbacks=[GradualUnfreezing(model, schedule=schedule)] if name == "unfreezing" else [],
+        sampler=sampler,
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    evaluated = trainer.evaluate()
+    predicted = trainer.predict(faces["validation"])
+    logits = predicted.predictions[0] if isinstance(predicted.predictions, tuple) else predicted.predictions
+    return {
+        "weights": {key: value.clone() for key, value in model.state_dict().items()},
+        "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
+        "eval_losses": [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry],
+        "metrics": {k: v for k, v in evaluated.items() if not k.endswith(("_runtime", "_second", "_time"))},
+        "logits": logits,
+        "labels": predicted.label_ids,
+    }
+
+
+def train_all(folder: Path, batch: int) -> dict:
+    torch.set_num_threads(1)
+    faces = load_dataset("synthetic", **FACES, cache_dir=folder / "cache")
+    results = {name: train(name, faces, folder / f"{name}-{batch}", batch) for name in CASES}
+    # Once more from the middle: both processes go on from their own states.
+    run = folder / f"unfreezing-{batch}"
+    results["resumed"] = train("unfreezing", faces, folder / f"resumed-{batch}", batch, str(run / "checkpoint-4"))
+    return results
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """By case: what one process ends with, and what each of two does."""
+    folder = tmp_path_factory.mktemp("processes")
+    one = train_all(folder, 8)
+    words = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", __file__, str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    both = [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in (0, 1)]
+    return {name: (one[name], both[0][name], both[1][name]) for name in one}, folder
+
+
+@pytest.mark.parametrize("name", ["unfreezing", "soft_labels", "dacl"])
+def test_two_processes_train_what_one_does(results, name):
+    one, two, _ = results[0][name]
+    assert len(one["losses"]) == {"unfreezing": 6, "soft_labels": 4, "dacl": 4}[name]  # 2 of 18 faces are dropped
+    assert two["losses"] == pytest.approx(one["losses"], abs=1e-5)
+    assert one["losses"][0] != pytest.approx(one["losses"][-1], abs=1e-3)
+    torch.testing.assert_close(two["weights"], one["weights"], rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", [*CASES, "resumed"])
+def test_both_processes_end_with_equal_weights(results, name):
+    _, two, other = results[0][name]
+    torch.testing.assert_close(two["weights"], other["weights"], rtol=0, atol=0)
+
+
+def test_layers_that_thaw_later_and_centers_do_move_on_two_processes(results):
+    set_seed(1)
+    start = vit().state_dict()
+    end = results[0]["unfreezing"][1]["weights"]
+    moved = {name.split(".")[2] for name in start if "layers" in name and not torch.equal(start[name], end[name])}
+    assert moved == {"1", "2"}
+    set_seed(1)
+    centers = "center_loss.centers"
+    assert not torch.equal(dacl().state_dict()[centers], results[0]["dacl"][1]["weights"][centers])
+
+
+@pytest.mark.parametrize("name", ["unfreezing", "soft_labels", "dacl"])
+def test_evaluation_counts_each_face_once_on_two_processes(results, name):
+    one, two, other = results[0][name]
+    assert two["eval_losses"] == pytest.approx(one["eval_losses"], abs=1e-5)
+    assert two["metrics"] == pytest.approx(one["metrics"], abs=1e-5)
+    for each in (one, two, other):
+        assert len(each["labels"]) == 11
+        assert each["labels"].tolist() == one["labels"].tolist()
+        np.testing.assert_allclose(each["logits"], one["logits"], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["unfreezing", "soft_labels", "batch_norm"])
+def test_the_evaluation_loss_is_the_mean_over_all_faces(results, name):
+    for each in results[0][name]:
+        logits, labels = torch.tensor(each["logits"]), torch.tensor(each["labels"])
+        expected = nn.functional.cross_entropy(logits, labels).item()
+        assert each["metrics"]["eval_loss"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_resumed_run_on_two_processes_ends_as_the_whole_one(results):
+    for whole, resumed in zip(results[0]["unfreezing"], results[0]["resumed"], strict=True):
+        torch.testing.assert_close(resumed["weights"], whole["weights"], rtol=0, atol=0)
+        assert resumed["losses"] == whole["losses"]
+
+
+def test_another_number_of_processes_cannot_go_on_with_a_run(results, tmp_path):
+    faces = load_dataset("synthetic", **FACES, cache_dir=results[1] / "cache")
+    with pytest.raises(BadInputError, match=r"`per_device_eval_batch_size` 4, now 8; .* `world_size` 2, now 1"):
+        train("unfreezing", faces, tmp_path, 8, str(results[1] / "unfreezing-4"))
+
+
+def arguments(folder, **flags):
+    return FerTrainingArguments(output_dir=str(folder), use_cpu=True, **flags)
+
+
+def test_processes_that_would_train_alone_are_refused(tmp_path, monkeypatch):
+    args = arguments(tmp_path)  # one process, as far as accelerate knows
+    monkeypatch.setattr(sys, "argv", ["recipes/vit.py"])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(BadInputError, match=r"started 2 processes.*torchrun --nproc_per_node 2 recipes/vit.py --use"):
+        fer_launch.start(args, "")
+
+
+def test_a_launcher_that_started_one_process_of_two_is_refused(tmp_path, monkeypatch):
+    def launched(processes, asked=None):
+        """A recipe's start in the surroundings that `accelerate launch` makes for its process."""
+        words = ["--cpu", "--num_processes", str(processes), "--num_machines", "1", "recipes/vit.py"]
+        command, environment = prepare_simple_launcher_cmd_env(
+            _validate_launch_command(launch_command_parser().parse_args(words))[0]
+        )
+        assert command == [sys.executable, "recipes/vit.py"]
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", command[1:])
+            for name in environment.keys() - os.environ.keys():
+                patch.setenv(name, environment[name])
+            fer_launch.start(arguments(tmp_path, num_processes=asked), "")
+
+    with pytest.raises(BadInputError, match="asked for several processes and started one: torchrun --nproc_per"):
+        launched(2)
+    launched(2, asked=1)
+    launched(1)
+
+
+def test_another_number_of_processes_than_asked_for_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["recipes/vit.py"])
+    fer_launch._check_processes(arguments(tmp_path, num_processes=1))
+    with pytest.raises(BadInputError, match="`num_processes` is 4, and the launcher started 1: torchrun --nproc"):
+        fer_launch.start(arguments(tmp_path, num_processes=4), "")
+
+
+def test_synchronised_batch_norm_is_refused_without_gpus(tmp_path):
+    with pytest.raises(BadInputError, match="`sync_batch_norm` needs GPUs: PyTorch cannot do it on cpu"):
+        arguments(tmp_path, sync_batch_norm=True)
+
+
+def test_synchronised_batch_norm_replaces_every_layer_and_no_name(drawn_faces, processor, tmp_path):
+    class OnTwoGPUs(FerTrainingArguments):
+        world_size = 2
+
+    flags = {"eval_strategy": "no", "load_best_model_at_end": False}
+    args = OnTwoGPUs(output_dir=str(tmp_path), use_cpu=True, **flags)
+    args.sync_batch_norm = True
+    model = batch_norm()
+    names = model.state_dict().keys()
+    FerTrainer(model=model, args=args, train_dataset=drawn_faces["train"], data_collator=FaceCollator(processor))
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    assert len(norms) == 20
+    assert all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+    assert model.state_dict().keys() == names
+
+
+if __name__ == "__main__":
+    where = Path(sys.argv[1])
+    torch.save(train_all(where, 4), where / f"rank{os.environ['RANK']}.pt")
