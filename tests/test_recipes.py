@@ -30,9 +30,8 @@ RUN_OVERRIDES = {
     "dataset_options": '{"train": 8, "validation": 7, "test": 7}',
     "per_device_train_batch_size": 4,
     "per_device_eval_batch_size": 7,
-    "save_strategy": "no",  # two steps have no best epoch; tests of the trainer have
-    "load_best_model_at_end": False,
 }
+NO_CHECKPOINTS = {"save_strategy": "no", "load_best_model_at_end": False}  # tests of the trainer write them
 MODEL_OVERRIDES = {
     "alexnet": {"image_size": 64, "network": "resnet18"},  # AlexNet's 57 M parameters lie behind its pooling
     "cnn-transformer": {"image_size": 16, "stem_widths": [8, 16], "intermediate_size": 32, "num_hidden_layers": 2},
@@ -83,7 +82,7 @@ def published(tmp_path_factory):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_runs_two_steps_on_drawn_faces(name, published, tmp_path, monkeypatch):
     values = yaml.safe_load(CONFIGS[name].read_text())
-    overrides = dict(RUN_OVERRIDES)
+    overrides = {**RUN_OVERRIDES, **(NO_CHECKPOINTS if recipe_of(CONFIGS[name]).stem in FINE_TUNING else {})}
     if values.get("model_name_or_path", "").startswith("google/"):
         overrides["model_name_or_path"] = published
     if values.get("architecture") in MODEL_OVERRIDES:

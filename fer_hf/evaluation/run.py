@@ -128,7 +128,9 @@ def finish_pretraining(trainer: FerTrainer, faces: DatasetDict, data_args: DataA
 def _score(trainer: FerTrainer, split: Dataset, prefix: str) -> dict:
     output = trainer.predict(split, metric_key_prefix=prefix)
     trainer.save_metrics(prefix, output.metrics)
-    return expression_report(output.predictions, output.label_ids, split.features["label"].names)
+    # Some models give more than logits, which come first.
+    logits = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
+    return expression_report(logits, output.label_ids, split.features["label"].names)
 
 
 def _best(trainer: FerTrainer) -> dict | None:
