@@ -2,7 +2,6 @@
 
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from fer_hf.errors import BadInputError
 from fer_hf.losses import ExpressionLoss
 from fer_hf.models.heads import head_modules
 from fer_hf.training.callbacks import BarCallback, EpochCallback, LogLineCallback, RunningLoss
-from fer_hf.training.ema import EMA_FILE, WeightAverage
+from fer_hf.training.ema import WeightAverage
 from fer_hf.training.exact import ExactTrainer
 from fer_hf.training.optim import (
     TORCH_OPTIMIZERS,
@@ -270,8 +269,6 @@ class FerTrainer(ExactTrainer):
             self._read_checkpoint(resume_from_checkpoint)
             if self.ema is not None:
                 self.ema.read(resume_from_checkpoint, self._plain_model())
-            elif Path(resume_from_checkpoint, EMA_FILE).exists():
-                raise BadInputError(f"{resume_from_checkpoint} was written with `ema_decay`: give it again to resume.")
 
     def _load_best_model(self) -> None:
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:
