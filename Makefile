@@ -26,7 +26,7 @@ demo: $(INSTALLED) ## Fine-tune a small ViT on drawn faces with gradual unfreezi
 	$(BIN)/accelerate launch recipes/vit_gradual_unfreeze.py
 
 test: $(INSTALLED) ## Run the tests
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(INSTALLED) ## Check style and formatting
 	$(BIN)/ruff check .

@@ -119,6 +119,7 @@ def arguments(folder, early_stopping=None, sampler=None, **flags):
     common = {
         "num_train_epochs": 3, "per_device_train_batch_size": 8, "learning_rate": 3e-3, "weight_decay": 0.1,
         "metric_for_best_model": "loss", "greater_is_better": False, "disable_tqdm": True, "use_cpu": True,
+        "ema_decay": 0.9,
     }  # fmt: skip
     return FerTrainingArguments(output_dir=str(folder), **{**common, **flags})
 
@@ -160,7 +161,7 @@ def train(faces, folder, flags, resume=None, kill=None, out=None):
 
 
 def timed(key):
-    return key.endswith(("_runtime", "_per_second", "_time"))
+    return key.endswith(("_runtime", "_per_second", "_time", "_per_step", "_share", "_memory_mb"))
 
 
 def recipe(folder, *flags, step=None):
