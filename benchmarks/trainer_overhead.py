@@ -8,8 +8,8 @@ Both sides train the same network from the same weights with the same batch size
 alike and make every step in full, on one thread. The bare loop takes slices of one float tensor: decoded, enlarged and
 normalised before, without augmentation and in fixed order. The trainer starts from the table of a recipe: it draws
 the order, gathers uint8 faces, augments them (column 2), normalises, logs and calls its callbacks. What happens once
-in a training is outside: decoding, and all up to the end of the first step, on both sides. The two take turns within one
-run, an epoch each, and CPU time is compared, so that whatever else the machine does counts little.
+in a training is outside: decoding, and all up to the end of the first step, on both sides. The two take turns within
+one run, an epoch each, and CPU time is compared, so that whatever else the machine does counts little.
 """
 
 import argparse
