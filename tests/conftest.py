@@ -1,5 +1,6 @@
 """No test may reach the Hub, write into the user's caches, or depend on the order of the others."""
 
+import logging
 import os
 import tempfile
 
@@ -38,6 +39,7 @@ def tiny_vit_config(**changes) -> ViTConfig:
 def seeded():
     set_seed(0)
     torch.set_num_threads(1)
+    logging.getLogger("fer_hf").setLevel(logging.NOTSET)  # a recipe that ran before sets it
 
 
 @pytest.fixture
