@@ -133,8 +133,8 @@ class TorchvisionCNNForImageClassification(TorchvisionCNNPreTrainedModel):
     AlexNet, VGG16 and ResNet-18/34/50 as the report that compares CNNs on FER-2013 trains them: torchvision's
     networks, the first convolution on gray faces, the last linear layer on the expressions.
 
-    AlexNet and VGG16 have no BatchNorm and start slowly from scratch: with Adam on 64 drawn faces, AlexNet (64 pixels,
-    1e-4) knew 91 % of them after 150 steps, VGG16 (32 pixels, 1e-4) 30 % after 40, where a ResNet-18 needs ten for all.
+    AlexNet and VGG16 have no BatchNorm and start slowly from scratch: with Adam at 1e-4 on 64 drawn faces, AlexNet (64
+    pixels) knew 91 % of them after 150 steps and VGG16 (32 pixels) 30 % after 40; a ResNet-18 knows them after ten.
     """
 
     def __init__(self, config: TorchvisionCNNConfig):
