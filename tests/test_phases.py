@@ -1,5 +1,6 @@
 """What training costs, phase by phase: that steps are counted and timed, and only training's time and memory."""
 
+import mmap
 import time
 
 import pytest
@@ -66,19 +67,25 @@ def test_waiting_for_data_is_counted_as_such(drawn_faces, processor, tmp_path):
     assert trainer.phases.table()[0]["data_wait_share"] > 0.5
 
 
+def hold_500_mb():
+    """Fresh pages for a moment: `malloc` may hand out pages that the process has held since an earlier test."""
+    with mmap.mmap(-1, 500_000_000) as pages:
+        pages[::4096] = bytes(len(range(0, 500_000_000, 4096)))
+
+
 class Hold(TrainerCallback):
-    """Allocates 100 MB for a moment, in a training step or in evaluation."""
+    """Takes 500 MB for a moment, in a training step or in evaluation."""
 
     def __init__(self, when):
         self.when = when
 
     def on_optimizer_step(self, args, state, control, **kwargs):
         if self.when == "step" and state.global_step == 1:
-            torch.ones(25_000_000)
+            hold_500_mb()
 
     def on_prediction_step(self, args, state, control, **kwargs):
         if self.when == "evaluation" and state.global_step == 7:
-            torch.ones(25_000_000)
+            hold_500_mb()
 
 
 @pytest.mark.parametrize("when", ["step", "evaluation"])
@@ -88,7 +95,7 @@ def test_memory_is_the_peak_of_training_alone(drawn_faces, processor, tmp_path, 
     if trainer.phases.memory is None:
         pytest.skip("resident memory cannot be measured here")
     (phase,) = trainer.phases.table()
-    assert (phase["peak_memory_mb"] > 80) == (when == "step")
+    assert (phase["peak_memory_mb"] > 250) == (when == "step")
 
 
 def saved_bytes(model, pixel_values):

@@ -185,8 +185,7 @@ def test_the_loss_falls_and_the_record_says_what_was_seen(pretrained):
     assert [phase["steps"] for phase in record["phases"]] == [5 * 7]
     results = json.loads((pretrained / "all_results.json").read_text())
     assert {"train_loss", "train_images_per_second", "train_data_wait_share"} <= results.keys()
-    for name in ("reconstructions.png", "phases.png"):
-        assert (pretrained / name).stat().st_size > 10_000
+    assert (pretrained / "reconstructions.png").stat().st_size > 10_000
     card = (pretrained / "README.md").read_text()
     assert "112 training faces of synthetic" in card
     assert f"Loss on 28 validation faces: {min(losses):.4f}" in card

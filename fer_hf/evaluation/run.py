@@ -27,8 +27,8 @@ def finish_run(
     Save the selected model, score it on validation and, once, on test, and write what the run leaves.
 
     In `trainer.args.output_dir`: the model and its image processor, `all_results.json`, `trainer_state.json`,
-    `classification_report.json`, `confusion_matrix.png`, `learning_curves.png`, `phases.png` and `run_record.json`.
-    The record is written last: a folder without one holds no finished run.
+    `classification_report.json`, `confusion_matrix.png`, `learning_curves.png`, `phases.png` (if layers
+    thawed) and `run_record.json`. The record is written last: a folder without one holds no finished run.
 
     Args:
         trainer (`FerTrainer`): After `train()`, holding the selected weights.
@@ -53,7 +53,9 @@ def finish_run(
     write_json(folder / "classification_report.json", reports)
     table = unfreezing.table(trainer.model, args, state) if unfreezing else []
     best = _best(trainer)
-    plot_phases(trainer.phases.table(), trainer.phases.memory, folder / "phases.png")
+    phases = trainer.phases.table()
+    if len(phases) > 1:
+        plot_phases(phases, trainer.phases.memory, folder / "phases.png")
     plot_confusion_matrix(reports["test"], folder / "confusion_matrix.png", f"{data_args.dataset_name}, test")
     plot_learning_curves(state.log_history, folder / "learning_curves.png", table, best and best["epoch"])
     record = {
@@ -76,7 +78,7 @@ def finish_run(
             "data_path": getattr(trainer.train_dataset, "path", "plain"),
         },
         "unfreezing": table,
-        "phases": trainer.phases.table(),
+        "phases": phases,
         "best": best,
         "runtime": {"train_seconds": sum(entry.get("train_runtime", 0.0) for entry in state.log_history)},
         "results": reports,
@@ -89,8 +91,8 @@ def finish_run(
 
 def finish_pretraining(trainer: FerTrainer, faces: DatasetDict, data_args: DataArguments, model: dict) -> dict:
     """
-    The same for a model without expressions: score the selected weights on validation, and write `phases.png` and the
-    record. Whatever is to be kept of the model is saved before.
+    The same for a model without expressions: score the selected weights on validation, and write the record.
+    Whatever is to be kept of the model is saved before.
 
     Args:
         trainer (`FerTrainer`): After `train()`, holding the selected weights.
@@ -108,7 +110,6 @@ def finish_pretraining(trainer: FerTrainer, faces: DatasetDict, data_args: DataA
     if not trainer.is_world_process_zero():
         return {}
     folder, best, phases = Path(args.output_dir), _best(trainer), trainer.phases.table()
-    plot_phases(phases, trainer.phases.memory, folder / "phases.png")
     epoch = best["epoch"] if best else state.epoch
     record = {
         **environment(args.world_size, args.device.type),
