@@ -16,7 +16,7 @@ FAMILIES = {
         "cnn-transformer",
         {"image_size": 48, "stem_widths": (8, 16, 32), "num_hidden_layers": 2, "intermediate_size": 64},
     ),
-    "compact_cnn": ("compact-cnn", {"widths": (8, 8, 16), "depths": (1, 1), "expand_ratios": (2, 2)}),
+    "compact_cnn": ("compact-cnn", {"widths": (8, 8, 16), "depths": (1, 1)}),
     "dacl": ("dacl-48", {"attention_hidden_sizes": (32, 16, 8)}),
     "mlp_head": (
         "vit-mlp5-bn",

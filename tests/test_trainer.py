@@ -244,3 +244,25 @@ def test_logs_carry_the_number_of_trainable_parameters(drawn_faces, processor, t
     logged = [e["trainable_parameters"] for e in trainer.state.log_history if "loss" in e]
     layer = sum(p.numel() for p in trainer.model.vit.layers[2].parameters())
     assert logged == [32 * 7 + 7, 32 * 7 + 7 + layer]
+
+
+def test_channels_last_trains_the_same_network_and_saves_it_as_ever(drawn_faces, tmp_path):
+    def run(folder, resume=None, **flags):
+        torch.manual_seed(0)
+        model = build("compact-cnn", image_size=24, widths=(8, 8, 16), depths=(1, 1), dropout=0.0)
+        flags = {"num_train_epochs": 2, **flags}
+        trainer = make_trainer(drawn_faces, processor_for(model), tmp_path / folder, model, **flags)
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer
+
+    plain, fast = run("plain"), run("fast", channels_last=True)
+    for model, layout in ((plain.model, torch.contiguous_format), (fast.model, torch.channels_last)):
+        assert model.backbone.stages[0][0].layers[0][0].weight.is_contiguous(memory_format=layout)
+    expected = weights(plain.model)
+    for name, value in weights(fast.model).items():
+        torch.testing.assert_close(value, expected[name], atol=2e-3, rtol=1e-3)
+    (checkpoint,) = sorted((tmp_path / "fast").glob("checkpoint-7"))
+    saved = load_file(checkpoint / "model.safetensors")
+    assert all(value.is_contiguous() for value in saved.values())
+    resumed = run("resumed", str(checkpoint), channels_last=True)
+    assert not moved(weights(fast.model), weights(resumed.model))

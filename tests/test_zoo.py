@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -17,6 +18,7 @@ from fer_hf.data import load_dataset
 from fer_hf.data.fast import training_faces
 from fer_hf.labels import EXPRESSIONS, id2label
 from fer_hf.models import ARCHITECTURES, ModelError, build, describe, head_modules, image_processor
+from fer_hf.models.zoo import architecture_config
 
 
 # From the papers and reports; elsewhere the architecture is unpublished, or ours.
@@ -61,7 +63,7 @@ SMALL = {
     "prelu-cnn": Small({"widths": (8, 8, 8), "head_hidden_size": 16}, 1e-2, 60),
     "prelu-cnn-logits": Small({"widths": (8, 8, 8), "head_hidden_size": 16}, 1e-2, 60),
     "prelu-template": Small({"stage_widths": (16, 32), "head_hidden_sizes": (64,)}, 3e-3, 80),
-    "compact-cnn": Small({"widths": (8, 8, 16, 32), "depths": (1, 1, 2)}, 1e-2),
+    "compact-cnn": Small({"widths": (8, 8, 16, 32), "depths": (1, 1, 2), "image_size": 48}, 1e-2),
     "compact-vit": Small({"num_hidden_layers": 3, "hidden_size": 48}, 2e-3),
     "vit-mlp5-bn": Small({"backbone_config": {**TINY_VIT, "image_size": 48, "model_type": "vit"}}, learns=False),
     "dacl-48": Small({"image_size": 32, "attention_hidden_sizes": (32, 16, 8)}, learns=False),
@@ -138,9 +140,16 @@ def test_parameters_are_those_of_the_source_to_the_digit(name, parameters):
 
 def test_the_compact_networks_stay_compact():
     for name in ("compact-cnn", "compact-vit"):
-        row = describe(name)
-        assert row["image_size"] == 48
-        assert row["parameters"] <= 1_400_000
+        assert describe(name)["parameters"] <= 1_400_000
+        assert image_processor(name, architecture_config(name)).size == {"height": 48, "width": 48}
+
+
+def test_the_compact_cnn_sees_the_middle_of_a_face():
+    levels = np.arange(48 * 48, dtype=np.uint32).reshape(48, 48) % 251
+    processor = image_processor("compact-cnn", architecture_config("compact-cnn"))
+    pixels = processor(Image.fromarray(levels.astype(np.uint8)), return_tensors="pt")["pixel_values"]
+    expected = torch.from_numpy(levels[4:44, 4:44].astype(np.float32)) / 255 * 2 - 1
+    torch.testing.assert_close(pixels[0], expected.expand(3, 40, 40))
 
 
 def test_multiply_adds_are_those_counted_by_hand():

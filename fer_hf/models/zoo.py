@@ -42,6 +42,7 @@ class Architecture:
         config_class (`type`): Of the model.
         fields (`dict`): What differs from the class's defaults.
         image_mean, image_std (`tuple[float, ...]`): Of the image processor, for pixel values in [0, 1].
+        center_crop (`float`): Share of the face's side that the image processor keeps, about the middle, in (0, 1].
     """
 
     source: str
@@ -49,6 +50,7 @@ class Architecture:
     fields: dict[str, Any] = field(default_factory=dict)
     image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    center_crop: float = 1.0
 
 
 _COMPARISON = "the CNN comparison on FER-2013"
@@ -172,7 +174,9 @@ ARCHITECTURES: dict[str, Architecture] = {
     "transfer-reduced": Architecture(
         f"{_COMPARISON}: TransFER, reduced to ResNet-18 and a plain encoder", ReducedTransFERConfig, **_NOT_NORMALISED
     ),
-    "compact-cnn": Architecture("ours, for a CPU", CompactCNNConfig),
+    "compact-cnn": Architecture(
+        "ours, for a CPU: the middle 40 pixels of 48-pixel faces", CompactCNNConfig, center_crop=40 / 48
+    ),
     "compact-vit": Architecture(
         "ours, for a CPU: ViT (Dosovitskiy et al., 2021) of 12 layers; gray faces as three equal channels",
         ViTConfig,
@@ -236,14 +240,18 @@ def build(name: str, names: Iterable[str] = EXPRESSIONS, **config_overrides: Any
 
 def image_processor(name: str, config: PreTrainedConfig) -> BaseImageProcessor:
     """
-    The image processor for a new model: any image to RGB, to the configuration's size, normalised as its source does.
+    The image processor for a new model: any image to RGB, to the configuration's size (cropped about the middle where
+    the row says so), normalised as its source does.
 
     Gray networks take RGB pixel values as well, and make luma of them.
     """
     row = ARCHITECTURES[name]
+    final, whole = config.image_size, round(config.image_size / row.center_crop)
+    crop = {} if whole == final else {"do_center_crop": True, "crop_size": {"height": final, "width": final}}
     return ViTImageProcessor(
         do_convert_rgb=True,
-        size={"height": config.image_size, "width": config.image_size},
+        size={"height": whole, "width": whole},
+        **crop,
         image_mean=list(row.image_mean),
         image_std=list(row.image_std),
     )

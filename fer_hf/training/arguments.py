@@ -382,6 +382,9 @@ class FerTrainingArguments(TrainingArguments):
     sync_batch_norm: bool = field(
         default=False, metadata={"help": "BatchNorm statistics over all processes (GPUs only), not per process."}
     )
+    channels_last: bool = field(
+        default=False, metadata={"help": "Weights and feature maps with channels innermost: faster convolutions."}
+    )
     restore_callback_states_from_checkpoint: bool = field(
         default=True, metadata={"help": "Resume early stopping with its count of evaluations, not with 0."}
     )

@@ -34,14 +34,9 @@ class CompactCNNPreTrainedModel(PreTrainedModel):
 class CompactCNNConv(nn.Sequential):
     """A convolution without bias, BatchNorm, and ReLU unless `activation` is false."""
 
-    def __init__(
-        self, inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1, activation: bool = True
-    ):
-        layers = [
-            nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False),
-            nn.BatchNorm2d(outputs),
-        ]
-        super().__init__(*layers, *([nn.ReLU()] if activation else []))
+    def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1, activation: bool = True):
+        layers = [nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False), nn.BatchNorm2d(outputs)]
+        super().__init__(*layers, *([nn.ReLU(inplace=True)] if activation else []))
 
 
 class CompactCNNSqueezeExcitation(nn.Module):
@@ -58,30 +53,30 @@ class CompactCNNSqueezeExcitation(nn.Module):
 
 
 class CompactCNNBlock(nn.Module):
-    """Widen, convolve, narrow; added to the input where both have the same shape."""
+    """Two 3x3 convolutions, squeeze-and-excitation, and the input added."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, expand_ratio: int, fused: bool, se_ratio: float):
+    def __init__(self, inputs: int, outputs: int, stride: int, se_ratio: float):
         super().__init__()
-        inner = inputs * expand_ratio
-        if fused:
-            layers = [CompactCNNConv(inputs, inner, 3, stride)]
-        else:
-            layers = [
-                CompactCNNConv(inputs, inner, 1),
-                CompactCNNConv(inner, inner, 3, stride, groups=inner),
-                CompactCNNSqueezeExcitation(inner, max(1, round(inputs * se_ratio))),
-            ]
-        self.layers = nn.Sequential(*layers, CompactCNNConv(inner, outputs, 1, activation=False))
-        self.residual = stride == 1 and inputs == outputs
+        self.layers = nn.Sequential(
+            CompactCNNConv(inputs, outputs, 3, stride),
+            CompactCNNConv(outputs, outputs, 3, activation=False),
+            CompactCNNSqueezeExcitation(outputs, max(1, round(outputs * se_ratio))),
+        )
+        self.shortcut = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            # The mean of all pixels, where a convolution with a stride would drop three of four.
+            mean = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
+            self.shortcut = nn.Sequential(mean, CompactCNNConv(inputs, outputs, 1, activation=False))
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        return hidden + self.layers(hidden) if self.residual else self.layers(hidden)
+        return (self.layers(hidden) + self.shortcut(hidden)).relu_()
 
 
 class CompactCNNModel(CompactCNNPreTrainedModel):
     """
-    A 3x3 convolution, then stages of inverted residual blocks as in EfficientNetV2 (Tan and Le, 2021,
-    https://huggingface.co/papers/2104.00298): fused ones first, where maps are large and depthwise ones slow.
+    A 3x3 convolution, then stages of residual blocks (ResNet-D of He et al., 2018,
+    https://huggingface.co/papers/1812.01187) with squeeze-and-excitation. Dense convolutions throughout: on a CPU,
+    depthwise ones take more time than their few multiplications suggest.
 
     Gray networks (`num_channels=1`) take RGB faces too, as ITU-R 601 luma, because image processors and pipelines of
     Transformers make every image RGB.
@@ -92,12 +87,10 @@ class CompactCNNModel(CompactCNNPreTrainedModel):
         self.stem = CompactCNNConv(config.num_channels, config.widths[0], 3)
         self.stages = nn.ModuleList()
         width = config.widths[0]
-        stages = zip(config.widths[1:], config.depths, config.expand_ratios, strict=True)
-        for number, (stage_width, depth, expand_ratio) in enumerate(stages):
+        for stage_width, depth in zip(config.widths[1:], config.depths, strict=True):
             blocks = []
             for block in range(depth):
-                stride, fused = 2 if block == 0 else 1, number < config.fused_stages
-                blocks.append(CompactCNNBlock(width, stage_width, stride, expand_ratio, fused, config.se_ratio))
+                blocks.append(CompactCNNBlock(width, stage_width, 2 if block == 0 else 1, config.se_ratio))
                 width = stage_width
             self.stages.append(nn.Sequential(*blocks))
 
