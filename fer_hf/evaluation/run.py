@@ -7,6 +7,7 @@ from datasets import Dataset, DatasetDict
 
 from fer_hf.assets import asset_names
 from fer_hf.evaluation.plots import plot_confusion_matrix, plot_learning_curves, plot_phases
+from fer_hf.evaluation.predictions import Predictions, save_predictions
 from fer_hf.evaluation.record import describe_dataset, environment, write_json
 from fer_hf.evaluation.report import expression_report, report_text
 from fer_hf.training.arguments import DataArguments, LossArguments, ModelArguments, training_summary
@@ -27,8 +28,8 @@ def finish_run(
     Save the selected model, score it on validation and, once, on test, and write what the run leaves.
 
     In `trainer.args.output_dir`: the model and its image processor, `all_results.json`, `trainer_state.json`,
-    `classification_report.json`, `confusion_matrix.png`, `learning_curves.png`, `phases.png` (if layers
-    thawed) and `run_record.json`. The record is written last: a folder without one holds no finished run.
+    `classification_report.json`, `predictions.safetensors`, `confusion_matrix.png`, `learning_curves.png`,
+    `phases.png` (if layers thawed) and `run_record.json`. The record is written last: a folder without one holds no finished run.
 
     Args:
         trainer (`FerTrainer`): After `train()`, holding the selected weights.
@@ -43,13 +44,15 @@ def finish_run(
     args, state = trainer.args, trainer.state
     trainer.save_model()
     trainer.save_state()
-    reports = {
+    scored = {
         "validation": _score(trainer, faces["validation"], "eval"),
         "test": _score(trainer, faces["test"], "test"),
     }
     if not trainer.is_world_process_zero():
         return {}
-    folder = Path(args.output_dir)
+    folder, names = Path(args.output_dir), faces["test"].features["label"].names
+    save_predictions(folder, scored)
+    reports = {split: expression_report(*predictions, names) for split, predictions in scored.items()}
     write_json(folder / "classification_report.json", reports)
     table = unfreezing.table(trainer.model, args, state) if unfreezing else []
     best = _best(trainer)
@@ -126,12 +129,12 @@ def finish_pretraining(trainer: FerTrainer, faces: DatasetDict, data_args: DataA
     return record
 
 
-def _score(trainer: FerTrainer, split: Dataset, prefix: str) -> dict:
+def _score(trainer: FerTrainer, split: Dataset, prefix: str) -> Predictions:
     output = trainer.predict(split, metric_key_prefix=prefix)
     trainer.save_metrics(prefix, output.metrics)
     # Some models give more than logits, which come first.
     logits = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
-    return expression_report(logits, output.label_ids, split.features["label"].names)
+    return Predictions(logits, output.label_ids)
 
 
 def _best(trainer: FerTrainer) -> dict | None:
