@@ -29,7 +29,8 @@ def finish_run(
 
     In `trainer.args.output_dir`: the model and its image processor, `all_results.json`, `trainer_state.json`,
     `classification_report.json`, `predictions.safetensors`, `confusion_matrix.png`, `learning_curves.png`,
-    `phases.png` (if layers thawed) and `run_record.json`. The record is written last: a folder without one holds no finished run.
+    `phases.png` (if layers thawed) and `run_record.json`. The record is written last: a folder without one holds no
+    finished run.
 
     Args:
         trainer (`FerTrainer`): After `train()`, holding the selected weights.
