@@ -1,0 +1,128 @@
+"""Reading a recipe's flags: a flat YAML file first, then the command line."""
+
+import difflib
+import itertools
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from accelerate.utils import broadcast_object_list
+from transformers import HfArgumentParser
+
+from fer_hf.errors import BadInputError
+from fer_hf.training.arguments import FerTrainingArguments
+from fer_hf.training.checkpoints import resume_run
+
+
+# What a start point on the command line makes void in a YAML file.
+_REPLACES = {
+    "architecture": ("model_name_or_path", "head", "model_revision"),
+    "model_name_or_path": ("architecture", "config_overrides"),
+}
+
+
+def parse_arguments(
+    dataclass_types: tuple[type, ...],
+    recipe: str,
+    default_config: Path,
+    args: list[str] | None = None,
+) -> tuple[Any, ...]:
+    """
+    Read a recipe's flags: a flat YAML file of flag names (`--config FILE`) first, then the command line, which wins.
+
+    With neither `--config` nor `--dataset_name`, `default_config` is read: the recipe's demo.
+
+    Args:
+        dataclass_types (`tuple[type, ...]`): As for [`~transformers.HfArgumentParser`].
+        recipe (`str`): Name of the recipe, for the default `output_dir`.
+        default_config (`Path`): YAML file of the demo.
+        args (`list[str]`, *optional*): The command line, without the program's name; `sys.argv[1:]` by default.
+
+    Returns:
+        `tuple`: One instance for each dataclass, in their order, and the path of the YAML file that was read (or
+        `None`).
+
+    Raises:
+        BadInputError: On a YAML file that is missing or no flat map, on unknown keys (naming the nearest known one),
+            on values that are none of a flag's choices, and on flags that do not go together.
+        SystemExit: With code 2, by argparse, on a bad command line.
+    """
+    args = sys.argv[1:] if args is None else args
+    usage = "%(prog)s [--config FILE.yaml] [--flag value ...]   (--help lists the flags)"
+    parser = HfArgumentParser(dataclass_types, prog=f"{recipe}.py", usage=usage)
+    parser.add_argument("--config", type=Path, help="Flat YAML file of the flags below; the command line wins.")
+    given = _given(args)
+    config = Path(given["config"]) if "config" in given else None
+    if config is None and "dataset_name" not in given and not {"-h", "--help"} & set(args):
+        config = default_config
+    if config is not None:
+        _set_defaults(parser, config, given)
+    try:
+        *parsed, _ = parser.parse_args_into_dataclasses(args=args, look_for_args_file=False)
+    except ValueError as error:  # TrainingArguments on flags that do not go together
+        raise BadInputError(" ".join(str(error).split())) from error
+    for instance in parsed:
+        if isinstance(instance, FerTrainingArguments):
+            others = [vars(other) for other in parsed if other is not instance]
+            instance.recipe_flags = {name: value for flags in others for name, value in flags.items()}
+            if not instance.output_dir_given:
+                instance.output_dir = _resumed_dir(instance) or _new_run_dir(recipe)
+    return *parsed, config
+
+
+def _given(args: list[str]) -> dict[str, str]:
+    """Flags on the command line and the word that follows each."""
+    given = {}
+    for flag, value in itertools.pairwise([*args, ""]):
+        if flag.startswith("--"):
+            name, _, joined = flag[2:].partition("=")
+            given[name.replace("-", "_")] = joined or value
+    return given
+
+
+def _set_defaults(parser: HfArgumentParser, config: Path, given: dict[str, str]) -> None:
+    if not config.is_file():
+        raise BadInputError(f"`--config` {config}: no such file.")
+    try:
+        values = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{config}: no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise BadInputError(f"{config}: expected a flat map of flag names to values, got {type(values).__name__}.")
+    actions = {action.dest: action for action in parser._actions if action.dest not in ("help", "config")}
+    for key, value in values.items():
+        if key not in actions:
+            near = difflib.get_close_matches(str(key), actions, n=1, cutoff=0)
+            raise BadInputError(f"{config}: unknown key {key!r}; the nearest known one is {near[0]!r}.")
+        choices = actions[key].choices
+        if choices and value not in choices:
+            hint = f' (quote it: {key}: "no")' if value is False and "no" in choices else ""
+            raise BadInputError(
+                f"{config}: `{key}` must be one of {', '.join(map(str, choices))}, got {value!r}{hint}."
+            )
+        if key.endswith("_strategy") and value is False:
+            raise BadInputError(f'{config}: YAML reads `{key}: no` as false; quote it: `{key}: "no"`.')
+    # Who starts from something else on the command line means it instead of the file's start point.
+    for flag, replaced in _REPLACES.items():
+        if flag in given:
+            values = {key: value for key, value in values.items() if key not in replaced}
+    # argparse converts text defaults, but 1e-4 is text to YAML and a bare int to a float flag is fine as it is.
+    parser.set_defaults(**values)
+    for key in values:
+        actions[key].required = False
+
+
+def _resumed_dir(args: FerTrainingArguments) -> str | None:
+    """Who names a run to go on with need not name it a second time."""
+    run = resume_run(args.resume_from_checkpoint, "")
+    if run == Path(""):
+        raise BadInputError("`resume_from_checkpoint` true goes on with the run in `output_dir`: give one.")
+    return None if run is None else str(run)
+
+
+def _new_run_dir(recipe: str) -> str:
+    """`runs/<recipe>-<timestamp>`, the same one on every process."""
+    name = [str(Path("runs", f"{recipe}-{time.strftime('%Y%m%d-%H%M%S')}"))]
+    return broadcast_object_list(name)[0]
