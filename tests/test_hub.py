@@ -289,8 +289,8 @@ def test_bad_input_is_one_line_and_exit_code_2(run_dir, hub, this_process_uses, 
     monkeypatch.setenv("HF_TOKEN", "reader")
     assert "no right to write to owner/a" in fails(run_dir, "--repo_id", "owner/a")
     with monkeypatch.context() as logged_out:
-        logged_out.setattr("fer_hf.hub.get_token", lambda: None)
-        assert "No access token" in fails(run_dir, "--repo_id", "owner/a")
+        logged_out.setattr("fer_hf.hub.publish.get_token", lambda: None)
+        assert "no access token" in fails(run_dir, "--repo_id", "owner/a")
 
     monkeypatch.setenv("HF_TOKEN", "x")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
