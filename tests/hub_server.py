@@ -170,7 +170,7 @@ class Hub:
     def validate(self, content: str) -> dict:
         """The checks of the Hub that a card of ours could fail."""
         card, errors = _metadata(content), []
-        if card.get("license") not in ("apache-2.0", "mit", "cc-by-nc-4.0", "other"):
+        if card.get("license", "mit") not in ("apache-2.0", "mit", "cc-by-nc-4.0", "other"):
             errors.append(f'"license" must be one of the Hub\'s licences, not {card.get("license")}')
         if card.get("license") == "other" and not card.get("license_name"):
             errors.append('"license_name" is required with "license: other"')

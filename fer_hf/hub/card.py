@@ -75,7 +75,6 @@ def render_model_card(
         content = template.render(
             card_data=_card_data(record, facts, terms, name, config["model_type"]).to_yaml(),
             record=record,
-            config=config,
             facts=facts,
             license=terms.get("license_name", terms["license"]),
             name=name,
@@ -88,7 +87,10 @@ def render_model_card(
             test=record["results"].get("test"),
             last_split=_last_split(record),
             last=record["results"][_last_split(record)],
-            evaluations=_evaluation_rows(run_dir),
+            evaluations=[
+                {**entry, "title": dataset_facts(entry["dataset"])["title"]} for entry in evaluations(run_dir)
+            ],
+            temperature=config.get("calibration_temperature", config.get("temperature")),
             pictures=[(section, alt, name) for name, (section, alt) in PICTURES.items() if (run_dir / name).is_file()],
             picture_folder=picture_folder,
             faces=[path.name for path in face_pictures(run_dir)] if include_faces else [],
@@ -177,25 +179,14 @@ def _rows(results: dict[str, dict]) -> list[tuple[str, dict]]:
     return rows
 
 
-def _evaluation_rows(run_dir: Path) -> list[dict[str, Any]]:
-    """What was scored after the run, with the titles of the data sets; other measurements have tables of their own."""
-    scored = [entry for entry in evaluations(run_dir) if "report" in entry]
-    return [{**entry, "title": dataset_facts(entry["dataset"])["title"]} for entry in scored]
-
-
 def _last_split(record: dict) -> str:
     return "test" if "test" in record["results"] else next(iter(record["results"]))
 
 
 def _preprocessing(processor: dict) -> dict[str, Any]:
     """What the image processor does to a picture, of its file's many fields."""
-    steps = {
-        "size": "do_resize",
-        "crop_size": "do_center_crop",
-        "image_mean": "do_normalize",
-        "image_std": "do_normalize",
-    }
-    return {name: processor[name] for name, step in steps.items() if processor.get(step) and processor.get(name)}
+    steps = {"size": "resize", "crop_size": "center_crop", "image_mean": "normalize", "image_std": "normalize"}
+    return {name: processor[name] for name, step in steps.items() if processor.get(f"do_{step}") and name in processor}
 
 
 def _duration(seconds: float) -> str:

@@ -13,7 +13,7 @@ _FER2013_COPIES = (
     "faces of a split partly reward memory."
 )
 
-# `title` is the data set's name in the model-index. `license` (metadata of the card) is Apache-2.0 where none is given.
+# `title` is the data set's name in the model-index. `license` is for the card's metadata, if it is not Apache-2.0.
 DATASETS = {
     "fer2013": {
         "title": "FER-2013",

@@ -59,10 +59,8 @@ def _write_index(folder: Path) -> None:
     if _BEGIN not in text:
         text = f"{text.rstrip()}\n\n{_BEGIN}\n{_END}\n"
     rows = [_index_row(path) for path in sorted(folder.glob("*.md")) if path.name not in _NOT_CARDS]
-    head = [
-        "| model | data | faces of | accuracy | macro F1 | mean per-class accuracy |",
-        "|---|---|---|---:|---:|---:|",
-    ]
+    head = ["| model | data | faces of | accuracy | macro F1 | mean per-class accuracy |"]
+    head += ["|---|---|---|---:|---:|---:|"]
     table = "\n".join(["", *head, *sorted(rows), ""])
     block = re.compile(f"({re.escape(_BEGIN)}\n).*?({re.escape(_END)})", re.DOTALL)
     index.write_text(block.sub(lambda marks: f"{marks[1]}{table}\n{marks[2]}", text), encoding="utf-8")

@@ -1,5 +1,6 @@
 """The upload of a run to the Hugging Face Hub."""
 
+import json
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_token
@@ -79,7 +80,7 @@ def push(
     title = commit_message or "Upload model with fer_hf"
     try:
         user = api.whoami()["name"]  # a bad token shows here, before large files are hashed
-        ModelCard.load(card).validate()  # and a bad card, before anything is made
+        _validate(card)  # and a bad card, before anything is made
         api.create_repo(repo_id, private=private or None, exist_ok=True)
         if private and not api.repo_info(repo_id).private:
             raise HubError(f"{repo_id} exists and is public: make it private on the Hub first, or drop `private`.")
@@ -91,8 +92,8 @@ def push(
         there = api.list_repo_files(repo_id, revision=revision)
         if set(there) - _FREE_NAMES and "run_record.json" not in there and not create_pr:
             raise HubError(
-                f"the name is taken: {repo_id} holds files that fer_hf did not put there. Choose another `repo_id`, or "
-                "propose the change with `create_pr`."
+                f"the name is taken: {repo_id} holds files that fer_hf did not put there. Choose another `repo_id`, "
+                "or propose the change with `create_pr`."
             )
         commit = api.create_commit(
             repo_id,
@@ -109,6 +110,17 @@ def push(
     if request:
         return request.url
     return commit.pr_url or f"{api.endpoint}/{repo_id}" + (f"/tree/{revision}" if revision else "")
+
+
+def _validate(card: Path) -> None:
+    """The Hub's own check of a card."""
+    try:
+        ModelCard.load(card).validate()
+    except ValueError as error:
+        text = str(error)
+        if text.startswith("{"):
+            text = "; ".join(entry["message"] for entry in json.loads(text)["errors"])
+        raise HubError(f"the Hub does not accept the card {card}: {' '.join(text.split())}") from error
 
 
 def _open_request(api: HfApi, repo_id: str, user: str, title: str):

@@ -66,8 +66,9 @@ def run_directory(run_dir: str | Path) -> Path:
 
 
 def evaluations(run_dir: str | Path) -> list[dict]:
-    """The contents of `evaluation/*.json`, by file name."""
-    return [read_json(path) for path in sorted(Path(run_dir).glob("evaluation/*.json"))]
+    """The evaluations in `evaluation/*.json`, by file name; what else lies there has no `report`."""
+    found = [read_json(path) for path in sorted(Path(run_dir).glob("evaluation/*.json"))]
+    return [entry for entry in found if "report" in entry]
 
 
 def uses_remote_code(run_dir: str | Path) -> bool:
