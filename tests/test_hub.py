@@ -86,6 +86,9 @@ RECORD = {
 }
 
 
+STAYS = ("training_args.bin", "optimizer.pt", "trainer_state.json", "predictions.safetensors", "notes.txt", ".token")
+
+
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory) -> Path:
     """A tiny ViT and all that a run leaves beside it, for copying."""
@@ -96,7 +99,7 @@ def finished_run(tmp_path_factory) -> Path:
     (folder / "test_report.json").write_text(json.dumps(RECORD["results"]["test"]))
     (folder / "all_results.json").write_text("{}")
     (folder / "confusion_matrix.png").write_bytes(b"\x89PNG picture")
-    for name in ("training_args.bin", "optimizer.pt", "trainer_state.json", "notes.txt", "helper.py", ".token"):
+    for name in (*STAYS, "helper.py"):
         (folder / name).write_text("no one else's business")
     (folder / "checkpoint-2").mkdir()
     shutil.copy(folder / "model.safetensors", folder / "checkpoint-2")

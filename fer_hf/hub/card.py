@@ -186,7 +186,8 @@ def _last_split(record: dict) -> str:
 def _preprocessing(processor: dict) -> dict[str, Any]:
     """What the image processor does to a picture, of its file's many fields."""
     steps = {"size": "resize", "crop_size": "center_crop", "image_mean": "normalize", "image_std": "normalize"}
-    return {name: processor[name] for name, step in steps.items() if processor.get(f"do_{step}") and name in processor}
+    kept = {name: processor[name] for name, step in steps.items() if processor.get(f"do_{step}") and name in processor}
+    return kept | {name: processor[name] for name in ("face_margin",) if name in processor}
 
 
 def _duration(seconds: float) -> str:

@@ -16,11 +16,8 @@ PICTURES = {
     "reliability.png": ("calibration", "Reliability diagram"),
     "robustness.png": ("results", "Accuracy on degraded images"),
     "learning_curves.png": ("training", "Learning curves"),
-    "trainable_parameters.png": ("training", "Trainable parameters by epoch"),
     "phases.png": ("training", "Phases of unfreezing"),
     "class_balance.png": ("data", "Faces by expression and split"),
-    "attention_weights.png": ("results", "Attention weights"),
-    "class_similarity.png": ("results", "Similarity between expressions"),
 }
 # Pictures in which faces can be seen say so in their names, and an HTML report in its head.
 _FACE_SHEETS = "*_faces.png"
@@ -72,8 +69,8 @@ def evaluations(run_dir: str | Path) -> list[dict]:
 
 
 def uses_remote_code(run_dir: str | Path) -> bool:
-    """Whether loading the model runs Python files that lie beside it."""
-    return bool(_code_modules(Path(run_dir)))
+    """Whether loading the model runs Python files that lie beside it, or in another repository."""
+    return bool(_auto_classes(Path(run_dir)))
 
 
 def files_to_upload(run_dir: str | Path, include_faces: bool = False) -> list[Path]:
@@ -169,20 +166,19 @@ def _weights(run_dir: Path) -> list[str]:
     return [index, *sorted(set(read_json(run_dir / index)["weight_map"].values()))]
 
 
-def _code_modules(run_dir: Path) -> list[str]:
-    """Python files that an `auto_map` names, except those that lie in another repository."""
-    modules = []
+def _auto_classes(run_dir: Path) -> list[str]:
+    """`module.Class` of every class of its own that the model or its image processor asks for."""
+    found = []
     for name in ("config.json", "preprocessor_config.json"):
         if (run_dir / name).is_file():
             for value in read_json(run_dir / name).get("auto_map", {}).values():
-                classes = value if isinstance(value, list) else [value]
-                modules += [f"{entry.split('.')[0]}.py" for entry in classes if entry and "--" not in entry]
-    return list(dict.fromkeys(modules))
+                found += value if isinstance(value, list) else [value]
+    return [entry for entry in found if entry]
 
 
 def _code(run_dir: Path) -> list[str]:
-    """The `auto_map`'s modules and what they import of their siblings."""
-    modules = _code_modules(run_dir)
+    """The modules of these classes, but for those in other repositories, and what they import of their siblings."""
+    modules = [f"{entry.split('.')[0]}.py" for entry in _auto_classes(run_dir) if "--" not in entry]
     try:
         imported = [Path(file).name for module in modules for file in get_relative_import_files(run_dir / module)]
     except FileNotFoundError as error:
