@@ -534,9 +534,14 @@ def test_a_name_that_holds_something_else_is_taken(run_dir, this_process_uses):
     api = HfApi(endpoint=this_process_uses.endpoint, token="x")
     api.create_repo("owner/theirs")
     api.upload_file(path_or_fileobj=b"mine", path_in_repo="pytorch_model.bin", repo_id="owner/theirs")
-    with pytest.raises(HubError, match="the name is taken: owner/theirs"):
-        push(run_dir, "owner/theirs")
-    assert set(this_process_uses.repos["owner/theirs"].tree()[1]) == {".gitattributes", "pytorch_model.bin"}
+    repo = this_process_uses.repos["owner/theirs"]
+    for revision in (None, "a-branch"):
+        with pytest.raises(HubError, match="the name is taken: owner/theirs"):
+            push(run_dir, "owner/theirs", revision=revision)
+    assert repo.refs.keys() == {"main"}
+    assert set(repo.tree()[1]) == {".gitattributes", "pytorch_model.bin"}
+    push(run_dir, "owner/theirs", create_pr=True)
+    assert {"pytorch_model.bin", "model.safetensors"} < set(repo.tree("refs/pr/1")[1])
     api.create_repo("owner/empty")
     api.upload_file(path_or_fileobj=b"# Soon", path_in_repo="README.md", repo_id="owner/empty")
     push(run_dir, "owner/empty")

@@ -84,21 +84,18 @@ def push(
         api.create_repo(repo_id, private=private or None, exist_ok=True)
         if private and not api.repo_info(repo_id).private:
             raise HubError(f"{repo_id} exists and is public: make it private on the Hub first, or drop `private`.")
-        if revision and not create_pr and not revision.startswith("refs/"):
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        if not create_pr and not (revision or "").startswith("refs/"):
+            _check_name_is_free(api.list_repo_files(repo_id), repo_id)
+            if revision:
+                api.create_branch(repo_id, branch=revision, exist_ok=True)
         request = _open_request(api, repo_id, user, title) if create_pr and revision is None else None
         if request:
             revision, create_pr = request.git_reference, False
-        there = api.list_repo_files(repo_id, revision=revision)
-        if set(there) - _FREE_NAMES and "run_record.json" not in there and not create_pr:
-            raise HubError(
-                f"the name is taken: {repo_id} holds files that fer_hf did not put there. Choose another `repo_id`, "
-                "or propose the change with `create_pr`."
-            )
+        left_over = stale(api.list_repo_files(repo_id, revision=revision), set(files))
         commit = api.create_commit(
             repo_id,
             [CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in files.items()]
-            + [CommitOperationDelete(path_in_repo=name) for name in stale(there, set(files))],
+            + [CommitOperationDelete(path_in_repo=name) for name in left_over],
             commit_message=title,
             revision=revision,
             create_pr=create_pr,
@@ -121,6 +118,14 @@ def _validate(card: Path) -> None:
         if text.startswith("{"):
             text = "; ".join(entry["message"] for entry in json.loads(text)["errors"])
         raise HubError(f"the Hub does not accept the card {card}: {' '.join(text.split())}") from error
+
+
+def _check_name_is_free(there: list[str], repo_id: str) -> None:
+    if set(there) - _FREE_NAMES and "run_record.json" not in there:
+        raise HubError(
+            f"the name is taken: {repo_id} holds files that fer_hf did not put there. Choose another `repo_id`, or "
+            "propose the change with `create_pr`."
+        )
 
 
 def _open_request(api: HfApi, repo_id: str, user: str, title: str):
