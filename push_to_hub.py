@@ -29,7 +29,7 @@ from fer_hf.hub import (
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Publish a run on the Hugging Face Hub.", allow_abbrev=False)
     parser.add_argument("run_dir", metavar="RUN_DIR", help="output directory of a run")
-    parser.add_argument("--repo_id", required=True, help="owner/name on the Hub; created if it does not exist")
+    parser.add_argument("--repo_id", help="owner/name on the Hub; created if it does not exist")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     parser.add_argument("--create_pr", action="store_true", help="open (or update) a pull request, do not commit")
     parser.add_argument("--revision", help="branch to commit to; created if it does not exist")
@@ -39,7 +39,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dry_run", action="store_true", help="write the card, list the files, upload nothing")
     parser.add_argument("--card_dir", help="only add the card, with pictures, to this folder of cards and its index")
     parser.add_argument("--disable_tqdm", action="store_true", help="show no progress bars")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.repo_id is None and args.card_dir is None:
+        parser.error("--repo_id owner/name is needed (but with --card_dir)")
+    return args
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -48,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.disable_tqdm:
         disable_progress_bars()
     try:
-        check_repo_id(args.repo_id)
+        if args.repo_id is not None:
+            check_repo_id(args.repo_id)
         if args.card_dir:
             print(add_to_gallery(args.run_dir, args.card_dir, args.repo_id, args.license))
             return 0

@@ -588,7 +588,9 @@ def test_cards_are_gathered_with_pictures_and_an_index(run_dir, tmp_path, capsys
     assert 'model="owner/tiny-vit"' in card.text
     assert [path.name for path in (folder / "tiny-vit").iterdir()] == ["confusion_matrix.png"]
 
-    add_to_gallery(run_dir, folder, "owner/a-second")
+    assert push_to_hub([str(shutil.copytree(run_dir, tmp_path / "a-second")), "--card_dir", str(folder)]) == 0
+    with pytest.raises(SystemExit):
+        push_to_hub([str(run_dir)])
     (run_dir / "confusion_matrix.png").unlink()
     add_to_gallery(run_dir, folder, "owner/tiny-vit")  # again: its row and its pictures are replaced
     assert not list((folder / "tiny-vit").iterdir())
