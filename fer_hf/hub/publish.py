@@ -1,11 +1,10 @@
 """The upload of a run to the Hugging Face Hub."""
 
-import json
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_session, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validate_repo_id
 
 from fer_hf.errors import BadInputError
 from fer_hf.hub.card import write_model_card
@@ -80,7 +79,7 @@ def push(
     title = commit_message or "Upload model with fer_hf"
     try:
         user = api.whoami()["name"]  # a bad token shows here, before large files are hashed
-        _validate(card)  # and a bad card, before anything is made
+        _validate(card, api.endpoint, token)  # and a bad card, before anything is made
         api.create_repo(repo_id, private=private or None, exist_ok=True)
         if private and not api.repo_info(repo_id).private:
             raise HubError(f"{repo_id} exists and is public: make it private on the Hub first, or drop `private`.")
@@ -109,15 +108,17 @@ def push(
     return commit.pr_url or f"{api.endpoint}/{repo_id}" + (f"/tree/{revision}" if revision else "")
 
 
-def _validate(card: Path) -> None:
-    """The Hub's own check of a card."""
-    try:
-        ModelCard.load(card).validate()
-    except ValueError as error:
-        text = str(error)
-        if text.startswith("{"):
-            text = "; ".join(entry["message"] for entry in json.loads(text)["errors"])
-        raise HubError(f"the Hub does not accept the card {card}: {' '.join(text.split())}") from error
+def _validate(card: Path, endpoint: str, token: str) -> None:
+    """The Hub's own check of a card. (`ModelCard.validate` asks huggingface.co alone before huggingface_hub 2.)"""
+    response = get_session().post(
+        f"{endpoint}/api/validate-yaml",
+        json={"repoType": "model", "content": card.read_text(encoding="utf-8")},
+        headers=build_hf_headers(token=token),
+    )
+    if response.status_code == 400:
+        text = "; ".join(entry["message"] for entry in response.json()["errors"])
+        raise HubError(f"the Hub does not accept the card {card}: {' '.join(text.split())}")
+    hf_raise_for_status(response)
 
 
 def _check_name_is_free(there: list[str], repo_id: str) -> None:
