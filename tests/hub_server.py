@@ -17,8 +17,9 @@ from fastapi.responses import JSONResponse
 
 
 # Token -> user and whether it may write. Any other token is unknown to the server.
-USERS = {"x": ("owner", True), "reader": ("owner", False)}
+USERS = {"x": ("owner", True), "reader": ("owner", False), "guest": ("guest", True)}
 LARGE = (".safetensors", ".png")
+_NAME = re.compile(r"([\w.-]+/)?[\w.-]+")
 
 
 @dataclass
@@ -27,6 +28,8 @@ class Repo:
 
     private: bool
     refs: dict[str, str] = field(default_factory=dict)  # main, branches, tags, refs/pr/N -> commit
+    tags: set[str] = field(default_factory=set)
+    requests: list[dict] = field(default_factory=list)  # pull requests, as the discussions route tells them
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)  # commit -> path -> content
     messages: list[str] = field(default_factory=list)
 
@@ -62,17 +65,26 @@ def _metadata(card: bytes | str) -> dict:
 
 
 class Hub:
-    """The server's state and its answers. `log` holds every request as `"METHOD path"`."""
+    """
+    The server's state and its answers. `log` holds every request as `"METHOD path"`; the next request that begins
+    with one of `failures` is answered with its status.
+    """
 
     def __init__(self):
         self.repos: dict[str, Repo] = {}
         self.blobs: dict[str, bytes] = {}
         self.log: list[str] = []
+        self.failures: dict[str, int] = {}
         self.endpoint = ""
 
-    def repo(self, repo_id: str, revision: str = "main") -> Repo:
-        if repo_id not in self.repos:
-            raise Refusal(404, "RepoNotFound", "Repository not found")
+    def fail(self, request: str) -> None:
+        for start in [start for start in self.failures if request.startswith(start)]:
+            raise Refusal(self.failures.pop(start), message="out of order")
+
+    def repo(self, repo_id: str, revision: str = "main", user: str | None = None) -> Repo:
+        hidden = user is not None and repo_id in self.repos and self.repos[repo_id].private
+        if repo_id not in self.repos or (hidden and user != repo_id.split("/")[0]):
+            raise Refusal(404 if user != "" else 401, "RepoNotFound", "Repository not found")
         repo = self.repos[repo_id]
         if revision not in repo.refs and revision not in repo.commits:
             raise Refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
@@ -80,8 +92,10 @@ class Hub:
 
     def answer(self, method: str, parts: list[str], user: str, may_write: bool, query: dict, body: bytes):
         """The JSON of one request; `parts` are the path's segments, unquoted."""
-        if method == "POST" and parts != ["api", "validate-yaml"] and not may_write:
-            raise Refusal(403, message="You don't have the rights to write here")
+        if method == "POST" and parts != ["api", "validate-yaml"]:
+            self.check_right(parts, user, may_write, proposes=query.get("create_pr") == "1")
+        if parts[:2] == ["api", "models"]:
+            self.repo(f"{parts[2]}/{parts[3]}", user=user)
         match method, parts:
             case "GET", ["api", "whoami-v2"]:
                 return {"type": "user", "name": user, "orgs": [], "auth": {"type": "access_token"}}
@@ -94,9 +108,16 @@ class Hub:
             case "GET", ["api", "models", owner, name, "revision", revision]:
                 return self.info(f"{owner}/{name}", revision)
             case "GET", ["api", "models", owner, name, "refs"]:
-                refs = self.repo(f"{owner}/{name}").refs.items()
-                branches = [{"name": r, "ref": f"refs/heads/{r}", "targetCommit": sha} for r, sha in refs]
-                return {"branches": branches, "tags": [], "converts": []}
+                repo = self.repo(f"{owner}/{name}")
+                heads = {ref: sha for ref, sha in repo.refs.items() if not ref.startswith("refs/pr/")}
+                kinds = {"branches": heads.keys() - repo.tags, "tags": repo.tags}
+                return {"converts": []} | {
+                    kind: [{"name": ref, "ref": f"refs/{kind}/{ref}", "targetCommit": heads[ref]} for ref in refs]
+                    for kind, refs in kinds.items()
+                }
+            case "GET", ["api", "models", owner, name, "discussions"]:
+                found = [r for r in self.repo(f"{owner}/{name}").requests if r["author"]["name"] == query["author"]]
+                return {"discussions": found, "count": len(found), "start": 0}
             case "GET", ["api", "models", owner, name, "tree", revision, *folder]:
                 _, files = self.repo(f"{owner}/{name}", revision).tree(revision)
                 if folder:
@@ -109,12 +130,14 @@ class Hub:
                 if new in repo.refs:
                     raise Refusal(409, message="Reference already exists")
                 repo.refs[new] = repo.tree(ref if kind == "tag" else payload.get("startingPoint", "main"))[0]
+                repo.tags |= {new} if kind == "tag" else set()
                 return {}
             case "POST", ["api", "models", owner, name, "preupload", revision]:
                 _, files = self.repo(f"{owner}/{name}", revision).tree(revision)
                 return {"files": [self.upload_mode(file["path"], files) for file in json.loads(body)["files"]]}
             case "POST", ["api", "models", owner, name, "commit", revision]:
-                return self.commit(f"{owner}/{name}", revision, body, create_pr=query.get("create_pr") == "1")
+                proposed_by = user if query.get("create_pr") == "1" else None
+                return self.commit(f"{owner}/{name}", revision, body, proposed_by)
             case "POST", [_, _, "info", "lfs", "objects", "batch"]:
                 return {"transfer": "basic", "objects": [self.lfs_action(o) for o in json.loads(body)["objects"]]}
             case "PUT", ["lfs", oid]:
@@ -122,17 +145,47 @@ class Hub:
                     raise Refusal(400, message="the content does not have this SHA-256")
                 self.blobs[oid] = body
                 return {}
+            case "POST", ["lfs", oid, "verify"]:
+                if len(self.blobs[oid]) != json.loads(body)["size"]:
+                    raise Refusal(400, message="the content does not have this size")
+                return {}
         raise Refusal(404, "EntryNotFound", f"no route for {method} /{'/'.join(parts)}")
+
+    def check_right(self, parts: list[str], user: str, may_write: bool, proposes: bool) -> None:
+        """Writing needs a token that may, and the owner's; whoever may write may propose a change to a public repo."""
+        owner = {"api": parts[2], "lfs": user}.get(parts[0], parts[0])
+        if parts[:3] == ["api", "repos", "create"]:
+            owner = user
+        elif parts[-2:-1] == ["preupload"] or parts[-1] == "batch":
+            proposes = True  # uploaded for a commit, which asks again
+        if parts[-2:-1] == ["commit"] and (request := self.request(f"{parts[2]}/{parts[3]}", parts[-1])):
+            proposes = proposes or request["author"]["name"] == user
+        if not may_write or (user != owner and not proposes):
+            raise Refusal(403, message="You don't have the rights to write here")
+
+    def request(self, repo_id: str, ref: str) -> dict | None:
+        requests = self.repos[repo_id].requests if repo_id in self.repos else []
+        return next((request for request in requests if ref == f"refs/pr/{request['num']}"), None)
 
     def validate(self, content: str) -> dict:
         """The checks of the Hub that a card of ours could fail."""
-        for model in _metadata(content).get("model-index", []):
+        card, errors = _metadata(content), []
+        if card.get("license", "mit") not in ("apache-2.0", "mit", "cc-by-nc-4.0", "other"):
+            errors.append(f'"license" must be one of the Hub\'s licences, not {card.get("license")}')
+        if card.get("license") == "other" and not card.get("license_name"):
+            errors.append('"license_name" is required with "license: other"')
+        for key in ("datasets", "base_model"):
+            values = card.get(key, [])
+            values = [values] if isinstance(values, str) else values
+            errors += [f'"{key}" {value} is no repository' for value in values if not _NAME.fullmatch(value)]
+        for model in card.get("model-index", []):
             for result in model["results"]:
                 if not (result["task"]["type"] and result["dataset"]["name"] and result["dataset"]["type"]):
-                    raise Refusal(400, message="model-index: task and dataset are required")
+                    errors.append("model-index: task and dataset are required")
                 if any(isinstance(m["value"], str) for m in result["metrics"]):
-                    raise Refusal(400, message="model-index: a metric value must be a number")
-        return {"errors": [], "warnings": []}
+                    errors.append("model-index: a metric value must be a number")
+        answer = {"errors": [{"message": error} for error in errors], "warnings": []}
+        return JSONResponse(answer, status_code=400) if errors else answer
 
     def create(self, user: str, payload: dict) -> dict:
         owner = payload.get("organization") or user
@@ -169,10 +222,11 @@ class Hub:
         } | known
 
     def lfs_action(self, wanted: dict) -> dict:
-        upload = {"actions": {"upload": {"href": f"{self.endpoint}/lfs/{wanted['oid']}"}}}
+        href = f"{self.endpoint}/lfs/{wanted['oid']}"
+        upload = {"actions": {"upload": {"href": href}, "verify": {"href": f"{href}/verify"}}}
         return {"oid": wanted["oid"], "size": wanted["size"]} | ({} if wanted["oid"] in self.blobs else upload)
 
-    def commit(self, repo_id: str, revision: str, body: bytes, create_pr: bool) -> dict:
+    def commit(self, repo_id: str, revision: str, body: bytes, proposed_by: str | None) -> dict:
         repo = self.repo(repo_id, revision)
         files, message = dict(repo.tree(revision)[1]), ""
         for line in body.decode().splitlines():
@@ -187,14 +241,18 @@ class Hub:
                     files[value["path"]] = self.blobs[value["oid"]]
                 case "deletedFile":
                     del files[value["path"]]
-        number = 1 + sum(ref.startswith("refs/pr/") for ref in repo.refs)
-        sha = repo.commit(f"refs/pr/{number}" if create_pr else revision, files, message)
-        url = f"{self.endpoint}/{repo_id}"
-        pull_request = {"pullRequestUrl": f"{url}/discussions/{number}"} if create_pr else {}
-        return {"success": True, "commitOid": sha, "commitUrl": f"{url}/commit/{sha}"} | pull_request
+        number, url = 1 + len(repo.requests), f"{self.endpoint}/{repo_id}"
+        sha = repo.commit(f"refs/pr/{number}" if proposed_by else revision, files, message)
+        done = {"success": True, "commitOid": sha, "commitUrl": f"{url}/commit/{sha}"}
+        if not proposed_by:
+            return done
+        request = {"num": number, "title": message, "author": {"name": proposed_by}, "status": "open"}
+        request |= {"repo": {"name": repo_id, "type": "model"}, "isPullRequest": True}
+        repo.requests.append(request | {"createdAt": "2026-01-01T00:00:00.000Z"})
+        return done | {"pullRequestUrl": f"{url}/discussions/{number}"}
 
-    def resolve(self, repo_id: str, revision: str, path: str) -> Response:
-        sha, files = self.repo(repo_id, revision).tree(revision)
+    def resolve(self, repo_id: str, revision: str, path: str, user: str) -> Response:
+        sha, files = self.repo(repo_id, revision, user).tree(revision)
         if path not in files:
             raise Refusal(404, "EntryNotFound", f"no {path} at {revision}")
         headers = {"X-Repo-Commit": sha, "ETag": f'"{_oid(path, files[path])}"'}
@@ -213,10 +271,11 @@ def make_app(hub: Hub) -> FastAPI:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
         user, may_write = USERS.get(token, ("", False))
         try:
+            hub.fail(hub.log[-1])
             if token and not user:
                 raise Refusal(401, message="Invalid credentials in Authorization header")
             if request.method in ("GET", "HEAD") and len(parts) > 4 and parts[2] == "resolve":
-                return hub.resolve(f"{parts[0]}/{parts[1]}", parts[3], "/".join(parts[4:]))
+                return hub.resolve(f"{parts[0]}/{parts[1]}", parts[3], "/".join(parts[4:]), user)
             body = await request.body()
             return hub.answer(request.method, parts, user, may_write, dict(request.query_params), body)
         except Refusal as refusal:

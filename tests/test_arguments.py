@@ -167,3 +167,11 @@ def test_the_recorded_command_holds_no_folder_of_the_machine(demo, monkeypatch, 
     assert command_line(args) == "python recipes/r.py --data_dir DIR --output_dir=runs/a --seed 1"
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     assert command_line(args).startswith("accelerate launch recipes/r.py")
+
+
+def test_publishing_while_training_is_refused_with_the_way_that_leaves_pickles_at_home(demo):
+    with pytest.raises(
+        BadInputError, match=r"training_args\.bin.*python push_to_hub\.py RUN_DIR --repo_id owner/name"
+    ):
+        parse(demo, "--push_to_hub")
+    parse(demo, "--push_to_hub", "False")

@@ -15,12 +15,22 @@ import pytest
 from conftest import tiny_vit_config
 from hub_server import running_hub
 from huggingface_hub import EvalResult, HfApi, ModelCard, constants
+from huggingface_hub.errors import RepositoryNotFoundError
 from PIL import Image
 from transformers import ViTForImageClassification, ViTImageProcessor
 
 from fer_hf import MLPHeadConfig, MLPHeadForImageClassification
 from fer_hf.errors import BadInputError
-from fer_hf.hub import DATASETS, RunDirectoryError, files_to_upload, push, render_model_card, write_model_card
+from fer_hf.hub import (
+    DATASETS,
+    HubError,
+    RunDirectoryError,
+    add_to_gallery,
+    files_to_upload,
+    push,
+    render_model_card,
+    write_model_card,
+)
 from fer_hf.labels import EXPRESSIONS
 
 
@@ -76,6 +86,9 @@ RECORD = {
 }
 
 
+STAYS = ("training_args.bin", "optimizer.pt", "trainer_state.json", "predictions.safetensors", "notes.txt", ".token")
+
+
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory) -> Path:
     """A tiny ViT and all that a run leaves beside it, for copying."""
@@ -86,7 +99,7 @@ def finished_run(tmp_path_factory) -> Path:
     (folder / "test_report.json").write_text(json.dumps(RECORD["results"]["test"]))
     (folder / "all_results.json").write_text("{}")
     (folder / "confusion_matrix.png").write_bytes(b"\x89PNG picture")
-    for name in ("training_args.bin", "optimizer.pt", "trainer_state.json", "notes.txt", "helper.py", ".token"):
+    for name in (*STAYS, "helper.py"):
         (folder / name).write_text("no one else's business")
     (folder / "checkpoint-2").mkdir()
     shutil.copy(folder / "model.safetensors", folder / "checkpoint-2")
@@ -118,6 +131,23 @@ def _change_record(run_dir: Path, change) -> None:
     record = copy.deepcopy(RECORD)
     change(record)
     (run_dir / "run_record.json").write_text(json.dumps(record))
+
+
+def _uploads(hub) -> int:
+    return sum(line.startswith("PUT") for line in hub.log)
+
+
+def _with_intervals(report: dict, width: float) -> dict:
+    """The scores that have intervals, and those: as wide as `width` to either side."""
+    scores = {name: report[name] for name in ("accuracy", "macro_f1", "mean_class_accuracy")}
+    intervals = {name: [value - width, value + width] for name, value in scores.items()}
+    return {"num_faces": report["num_faces"], **scores, "intervals": intervals}
+
+
+def _write_evaluation(run_dir: Path, **content) -> None:
+    (run_dir / "evaluation").mkdir(exist_ok=True)
+    entry = {"dataset": "rafdb", "split": "test", "tta": "flip", "report": _with_intervals(_report([9] * 7, 1), 0.01)}
+    (run_dir / "evaluation" / "rafdb-test-flip.json").write_text(json.dumps(entry | content))
 
 
 def _python(code_or_file: list[str], **environment: str) -> subprocess.CompletedProcess:
@@ -199,6 +229,72 @@ def test_a_card_is_whole(run_dir):
     assert not list(run_dir.glob(".README*"))
 
 
+def test_a_card_shows_what_was_scored_with_what_certainty_and_how_often(run_dir):
+    test = RECORD["results"]["test"]
+    few = _with_intervals(_report([5, 1, 2, 3, 4, 5, 6], 2), 0.05)
+
+    def change(record):
+        report = record["results"]["test"]
+        report |= _with_intervals(report, 0.02) | {"expected_calibration_error": 0.0321, "without_copies": few}
+        seen = {"dataset": "fer2013", "split": "test", "fingerprint": "c0ffee" * 8, "tta": "none"}
+        record["test_scored"] = [seen | {"date": "2026-11-20T08:00:00"}, seen | {"date": "2026-11-21T08:00:00"}]
+
+    _change_record(run_dir, change)
+    before = {"expected_calibration_error": 0.0811, "negative_log_likelihood": 0.9001}
+    after = {"expected_calibration_error": 0.0199, "negative_log_likelihood": 0.8002}
+    _write_evaluation(
+        run_dir,
+        comparable_with={"test": "RAF-DB's test part."},
+        subgroups={"gender": {"female": _with_intervals(_report([2] * 7, 1), 0.1)}},
+        robustness={
+            "clean": 0.9,
+            "mean_accuracy": 0.4,
+            "corruptions": {"blur": [{"accuracy": 0.61}, {"accuracy": 0.2}]},
+        },
+        calibration={"temperature": 1.3, "before": before, "after": after},
+    )
+    config = json.loads((run_dir / "config.json").read_text())
+    (run_dir / "config.json").write_text(json.dumps(config | {"calibration_temperature": 1.2345}))
+    (run_dir / "reliability.png").write_bytes(b"picture")
+
+    card = render_model_card(run_dir)
+    text = card.text.replace("\u00a0", " ")
+    shown = f"{test['accuracy']:.4f} [{test['accuracy'] - 0.02:.4f}, {test['accuracy'] + 0.02:.4f}]"
+    assert f"| test | {test['num_faces']} | {shown} |" in text
+    # 26 of 40 faces, and 0.05 to either side.
+    assert "| test, without copies | 40 | 0.6500 [0.6000, 0.7000] |" in text
+    assert "On the 40 of them that have no copy in\nthe training split, accuracy is 0.6500." in text
+    assert {r.metric_name: r.metric_value for r in card.data.eval_results}["Accuracy without copies"] == 0.65
+    assert "| 1.2346 | 0.0321 |\n" in text or "| 1.2346 | 0.0321 |" in text  # loss, ECE
+    assert "met a test split, 2 times in all" in text
+    assert "scored once" not in text
+    assert "| 2026-11-21 | fer2013 | test | `c0ffeec0ffee` | none |\n" in text
+    assert "| RAF-DB | test | flip | 70 | 0.9000 [0.8900, 0.9100] |" in text
+    assert "| female | 21 | 0.6667 [0.5667, 0.7667] |" in text
+    assert "which this card does not measure" not in text
+    assert "| damage | 1 | 2 |\n|---|---:|---:|\n| blur | 0.6100 | 0.2000 |\n" in text
+    assert "(RAF-DB, test): RAF-DB's test part.\n" in text
+    assert "temperature 1.2345" in text
+    assert "| RAF-DB | test | 1.3000 | 0.0811 | 0.0199 | 0.9001 | 0.8002 |\n" in text
+    assert "![Reliability diagram](reliability.png)" in text
+    assert not re.search(r"\n{4,}| +\n|None", text)
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert [len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) for table in tables] == [1] * 12
+
+
+def test_a_licence_is_what_the_data_allow_or_the_publisher_says(run_dir):
+    _change_record(run_dir, lambda record: record["dataset"].update(name="rafdb"))
+    data = render_model_card(run_dir).data.to_dict()
+    assert (data["license"], data["license_name"]) == ("other", "non-commercial-research")
+    data = render_model_card(run_dir, license="mit").data.to_dict()
+    assert data["license"] == "mit"
+    assert "license_name" not in data
+    _change_record(run_dir, lambda record: record["dataset"].update(name="hub:someone/faces"))
+    data = render_model_card(run_dir).data.to_dict()
+    assert (data["license"], data["datasets"]) == ("apache-2.0", ["someone/faces"])
+    assert data["model-index"][0]["results"][0]["dataset"]["type"] == "someone/faces"
+
+
 @pytest.mark.parametrize("dataset", [*DATASETS, "my_faces"])
 def test_every_dataset_has_its_card(run_dir, dataset):
     def change(record):
@@ -237,7 +333,7 @@ def test_only_what_is_on_the_list_leaves(run_dir):
     config = json.loads((run_dir / "config.json").read_text())
     (run_dir / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoConfig": "helper.Config"}}))
     assert {path.name for path in files_to_upload(run_dir)} == expected | {"helper.py"}
-    assert "trust_remote_code=True)" in render_model_card(run_dir).text
+    assert 'model="path/to/tiny-vit", top_k=7, trust_remote_code=True\n)' in render_model_card(run_dir).text
 
     shards = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     (run_dir / "model.safetensors").rename(run_dir / shards[0])
@@ -247,6 +343,65 @@ def test_only_what_is_on_the_list_leaves(run_dir):
         files_to_upload(run_dir)
     (run_dir / shards[1]).touch()
     assert {path.name for path in files_to_upload(run_dir)} >= {*shards, "model.safetensors.index.json"}
+
+
+def test_only_the_code_that_the_model_needs_leaves(run_dir):
+    config = json.loads((run_dir / "config.json").read_text())
+    (run_dir / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "modeling_x.X"}}))
+    processor = json.loads((run_dir / "preprocessor_config.json").read_text())
+    auto_map = {"AutoImageProcessor": ["processing_x.Slow", None], "AutoProcessor": "other/repo--code.C"}
+    (run_dir / "preprocessor_config.json").write_text(json.dumps(processor | {"auto_map": auto_map}))
+    (run_dir / "modeling_x.py").write_text("from .blocks_x import Block\n")
+    (run_dir / "processing_x.py").write_text("import torch\n")
+    with pytest.raises(RunDirectoryError, match=r"lacks blocks_x\.py"):
+        files_to_upload(run_dir)
+    (run_dir / "blocks_x.py").write_text("import math\n")
+    code = {path.name for path in files_to_upload(run_dir) if path.suffix == ".py"}
+    assert code == {"modeling_x.py", "processing_x.py", "blocks_x.py"}  # not helper.py
+
+
+def test_faces_of_people_stay_unless_asked_for(run_dir, capsys):
+    command = [str(run_dir), "--repo_id", "owner/name", "--dry_run"]
+
+    def listed(*more: str) -> tuple[set[str], str]:
+        assert push_to_hub([*command, *more]) == 0
+        out = capsys.readouterr().out
+        return {line.split()[-1] for line in out.splitlines() if re.match(r" +[\d.,]+ [kM]B  \S+$", line)}, out
+
+    mark = (
+        '<meta name="fer_hf:faces" content="{}"> <img src="data:image/png;base64,AB+/home/ann/x/hf_' + "a" * 30 + '">'
+    )
+    (run_dir / "wrong_faces.png").write_bytes(b"faces")
+    _write_evaluation(run_dir)
+    (run_dir / "evaluation" / "rafdb_faces.png").write_bytes(b"faces")
+    (run_dir / "samples.png").write_bytes(b"faces, of the audit")
+    (run_dir / "report.html").write_text(mark.format("fer2013"))
+    sheets = {"wrong_faces.png", "evaluation/rafdb_faces.png"}
+
+    files, out = listed()
+    assert not files & {*sheets, "report.html", "samples.png", "training_args.bin"}
+    assert "evaluation/rafdb-test-flip.json" in files
+    assert "faces of people in wrong_faces.png, evaluation/rafdb_faces.png, report.html: the terms" in out
+    assert "not uploaded: .token, checkpoint-2/," in out
+    assert "No faces of people are published" in (run_dir / "README.md").read_text()
+
+    files, out = listed("--include_faces")
+    assert {*sheets, "report.html"} < files
+    assert "samples.png" not in files
+    assert (
+        "faces of the data can be seen: wrong_faces.png, rafdb_faces.png, report.html."
+        in (run_dir / "README.md").read_text()
+    )
+
+    # Drawn faces are free; a model trained on them and scored on people's is not.
+    _change_record(run_dir, lambda record: record["dataset"].update(name="synthetic"))
+    (run_dir / "report.html").write_text(mark.format("synthetic"))
+    files, _ = listed()
+    assert files & {*sheets, "report.html"} == {"report.html"}
+    _write_evaluation(run_dir, dataset="synthetic")
+    files, out = listed()
+    assert {*sheets, "report.html"} < files
+    assert "faces of people" not in out
 
 
 @pytest.mark.parametrize(
@@ -289,8 +444,8 @@ def test_bad_input_is_one_line_and_exit_code_2(run_dir, hub, this_process_uses, 
     monkeypatch.setenv("HF_TOKEN", "reader")
     assert "no right to write to owner/a" in fails(run_dir, "--repo_id", "owner/a")
     with monkeypatch.context() as logged_out:
-        logged_out.setattr("fer_hf.hub.get_token", lambda: None)
-        assert "No access token" in fails(run_dir, "--repo_id", "owner/a")
+        logged_out.setattr("fer_hf.hub.publish.get_token", lambda: None)
+        assert "no access token" in fails(run_dir, "--repo_id", "owner/a")
 
     monkeypatch.setenv("HF_TOKEN", "x")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -308,11 +463,11 @@ def test_a_repository_is_updated_and_a_public_one_does_not_pass_for_private(run_
     assert push(run_dir, "owner/again") == f"{hub.endpoint}/owner/again"
     repo = hub.repos["owner/again"]
     assert not repo.private
-    uploads = sum(line.startswith("PUT") for line in hub.log)
+    uploads = _uploads(hub)
 
     push(run_dir, "owner/again")  # nothing changed: no commit, nothing sent
     assert repo.messages == ["initial commit", "Upload model with fer_hf"]
-    assert sum(line.startswith("PUT") for line in hub.log) == uploads
+    assert _uploads(hub) == uploads
 
     with pytest.raises(BadInputError, match="exists and is public"):
         push(run_dir, "owner/again", private=True)
@@ -329,9 +484,135 @@ def test_a_repository_is_updated_and_a_public_one_does_not_pass_for_private(run_
     assert "model.safetensors" in repo.tree("main")[1]
 
 
-# Run where fer_hf is never imported, as by a user who does not have it.
+def test_files_that_an_earlier_upload_left_go(run_dir, this_process_uses):
+    repo_id, repos = "owner/leftover", this_process_uses.repos
+    (run_dir / "class_balance.png").write_bytes(b"picture")
+    _write_evaluation(run_dir)
+    push(run_dir, repo_id)
+    api = HfApi(endpoint=this_process_uses.endpoint, token="x")
+    api.upload_file(path_or_fileobj=b"theirs", path_in_repo="handler.py", repo_id=repo_id)
+    assert {"class_balance.png", "evaluation/rafdb-test-flip.json"} < set(repos[repo_id].tree()[1])
+
+    (run_dir / "class_balance.png").unlink()
+    shutil.rmtree(run_dir / "evaluation")
+    push(run_dir, repo_id)
+    names = {path.name for path in files_to_upload(run_dir)}
+    assert set(repos[repo_id].tree()[1]) == names | {".gitattributes", "handler.py"}
+
+
+def test_an_interrupted_upload_goes_on_where_it_stopped(run_dir, this_process_uses, monkeypatch, capsys):
+    hub, command = this_process_uses, [str(run_dir), "--repo_id", "owner/broken"]
+    weights = (run_dir / "model.safetensors").read_bytes() + b"\0"  # not yet on the server
+    (run_dir / "model.safetensors").write_bytes(weights)
+
+    hub.failures = {"PUT lfs/": 400}
+    assert push_to_hub(command) == 2
+    assert "the Hub refused owner/broken" in capsys.readouterr().err
+    hub.failures = {"POST api/models/owner/broken/commit": 503}
+    assert push_to_hub(command) == 2
+    assert "run again later; what has arrived is not sent twice" in capsys.readouterr().err
+    repo, uploads = hub.repos["owner/broken"], _uploads(hub)
+    assert repo.messages == ["initial commit"]
+    assert push_to_hub(command) == 0
+    assert repo.messages == ["initial commit", "Upload model with fer_hf"]
+    assert repo.tree()[1]["model.safetensors"] == weights
+    assert _uploads(hub) == uploads
+    capsys.readouterr()
+
+    monkeypatch.setattr(HfApi, "create_commit", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert push_to_hub(command) == 130
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_card_that_the_hub_refuses_makes_no_repository(run_dir, this_process_uses):
+    with pytest.raises(HubError, match=r'does not accept the card .*: "license" must be one of[^{]*$'):
+        push(run_dir, "owner/unmade", license="whatever")
+    assert "owner/unmade" not in this_process_uses.repos
+
+
+def test_a_name_that_holds_something_else_is_taken(run_dir, this_process_uses):
+    api = HfApi(endpoint=this_process_uses.endpoint, token="x")
+    api.create_repo("owner/theirs")
+    api.upload_file(path_or_fileobj=b"mine", path_in_repo="pytorch_model.bin", repo_id="owner/theirs")
+    repo = this_process_uses.repos["owner/theirs"]
+    for revision in (None, "a-branch"):
+        with pytest.raises(HubError, match="the name is taken: owner/theirs"):
+            push(run_dir, "owner/theirs", revision=revision)
+    assert repo.refs.keys() == {"main"}
+    assert set(repo.tree()[1]) == {".gitattributes", "pytorch_model.bin"}
+    push(run_dir, "owner/theirs", create_pr=True)
+    assert {"pytorch_model.bin", "model.safetensors"} < set(repo.tree("refs/pr/1")[1])
+    api.create_repo("owner/empty")
+    api.upload_file(path_or_fileobj=b"# Soon", path_in_repo="README.md", repo_id="owner/empty")
+    push(run_dir, "owner/empty")
+    assert "model.safetensors" in this_process_uses.repos["owner/empty"].tree()[1]
+
+
+def test_a_second_run_updates_ones_pull_request_also_to_anothers_model(run_dir, this_process_uses, monkeypatch):
+    hub = this_process_uses
+    push(run_dir, "owner/popular")
+    repo = hub.repos["owner/popular"]
+    before = dict(repo.tree()[1])
+    monkeypatch.setenv("HF_TOKEN", "guest")
+    (run_dir / "all_results.json").write_text("0")
+    with pytest.raises(HubError, match="no right to write to owner/popular"):
+        push(run_dir, "owner/popular", commit_message="Mine now")
+    for step in ("1", "2"):
+        (run_dir / "all_results.json").write_text(step)
+        url = push(run_dir, "owner/popular", create_pr=True)
+        assert url == f"{hub.endpoint}/owner/popular/discussions/1"
+        assert repo.tree("refs/pr/1")[1]["all_results.json"] == step.encode()
+    push(run_dir, "owner/popular", create_pr=True, commit_message="Another idea")
+    assert [request["title"] for request in repo.requests] == ["Upload model with fer_hf", "Another idea"]
+    assert repo.tree()[1] == before
+
+
+def test_a_private_model_is_hidden_from_others(run_dir, this_process_uses):
+    push(run_dir, "owner/hidden", private=True)
+    api = HfApi(endpoint=this_process_uses.endpoint)
+    assert api.model_info("owner/hidden", token="x").private
+    for token in ("guest", False):
+        with pytest.raises(RepositoryNotFoundError):
+            api.model_info("owner/hidden", token=token)
+
+
+def test_cards_are_gathered_with_pictures_and_an_index(run_dir, tmp_path, capsys):
+    folder = tmp_path / "model_cards"
+    shutil.copytree(ROOT / "model_cards", folder)
+    (run_dir / "wrong_faces.png").write_bytes(b"faces")
+    arguments = [str(run_dir), "--repo_id", "owner/tiny-vit", "--card_dir", str(folder)]
+    assert push_to_hub(arguments) == 0
+    assert capsys.readouterr().out == f"{folder / 'tiny-vit.md'}\n"
+    card = ModelCard.load(folder / "tiny-vit.md")
+    assert "![Confusion matrix](tiny-vit/confusion_matrix.png)" in card.text
+    assert 'model="owner/tiny-vit"' in card.text
+    assert [path.name for path in (folder / "tiny-vit").iterdir()] == ["confusion_matrix.png"]
+
+    assert push_to_hub([str(shutil.copytree(run_dir, tmp_path / "a-second")), "--card_dir", str(folder)]) == 0
+    with pytest.raises(SystemExit):
+        push_to_hub([str(run_dir)])
+    (run_dir / "confusion_matrix.png").unlink()
+    add_to_gallery(run_dir, folder, "owner/tiny-vit")  # again: its row and its pictures are replaced
+    assert not list((folder / "tiny-vit").iterdir())
+    test = RECORD["results"]["test"]
+    scores = [f"{test[name]:.4f}" for name in ("accuracy", "macro_f1", "mean_class_accuracy")]
+    rows = [f"| [{n}]({n}.md) | FER-2013 | test | {' | '.join(scores)} |" for n in ("a-second", "tiny-vit")]
+    index = (folder / "README.md").read_text()
+    assert index.startswith((ROOT / "model_cards" / "README.md").read_text().split("<!-- cards")[0])
+    assert [line for line in index.splitlines() if line.startswith("| [")] == rows
+
+    with pytest.raises(RunDirectoryError, match="no card's place"):
+        add_to_gallery(run_dir, folder, "owner/template")
+    _change_record(run_dir, lambda record: record.update(command="python x.py --data_dir /home/ann/faces"))
+    with pytest.raises(RunDirectoryError, match="/home/ann/faces"):
+        add_to_gallery(run_dir, folder, "owner/third")
+    assert not (folder / "third.md").exists()
+
+
+# Run where fer_hf cannot be imported, as by a user who does not have it.
 LOAD_AND_COMPARE = """
 import json, sys
+sys.modules["fer_hf"] = None
 import torch
 from transformers import AutoModelForImageClassification, pipeline
 
@@ -349,7 +630,6 @@ def compare(repo_id, run_dir, face, revision="main", **code):
 run_dir, custom_run_dir, face = sys.argv[1:]
 scores = compare("owner/name", run_dir, face, revision="v1")
 custom = compare("owner/custom", custom_run_dir, face, trust_remote_code=True)
-assert "fer_hf" not in sys.modules
 print(json.dumps([scores, custom]))
 """
 
@@ -368,7 +648,9 @@ def test_the_round_trip(run_dir, this_process_uses, tmp_path, capsys):
     assert "model.safetensors" in pushed.stdout
     published = {path.name: path.read_bytes() for path in files_to_upload(run_dir)}
     assert hub.repos["owner/name"].tree()[1] == published | {".gitattributes": b"*.safetensors filter=lfs\n"}
-    HfApi(endpoint=hub.endpoint, token="x").create_tag("owner/name", tag="v1")
+    api = HfApi(endpoint=hub.endpoint, token="x")
+    api.create_tag("owner/name", tag="v1")
+    assert [tag.name for tag in api.list_repo_refs("owner/name").tags] == ["v1"]
 
     (run_dir / "all_results.json").write_text('{"epoch": 3.0}')
     assert push_to_hub([*command[1:], "--create_pr"]) == 0

@@ -197,7 +197,7 @@ def test_a_run_from_scratch_ends_with_a_record_and_a_card(tmp_path, monkeypatch)
         "parameters": 11_173_831,
     }
     card = (tmp_path / "run" / "README.md").read_text()
-    assert "A resnet50 of 11,173,831 parameters" in card
+    assert "A model of the architecture `resnet50`, with 11,173,831 parameters." in card
     assert (
         "Built as `resnet50`, with fresh weights, `network` resnet18, `image_size` 32, and backbone "
         "weights from `faces.safetensors`. Best eval_accuracy"

@@ -388,6 +388,11 @@ class FerTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self):
+        if self.push_to_hub:
+            raise BadInputError(
+                "`push_to_hub` would publish training_args.bin, and no results. Train without it, then: "
+                "python push_to_hub.py RUN_DIR --repo_id owner/name"
+            )
         # The parent insists on a folder; `parse_arguments` gives the run its own once all processes can agree on it.
         self.output_dir_given = self.output_dir is not None
         optim = by_name("optim", OptimizerName, self.optim)
