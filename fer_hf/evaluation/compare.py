@@ -69,9 +69,9 @@ def compare(labels: np.ndarray, a: np.ndarray, b: np.ndarray, names: list[str], 
 
     Returns:
         `dict`: `num_faces`; `accuracy`, with `a`, `b`, `difference`, `interval` and `better` (`"a"`, `"b"` or
-        `None`); `mcnemar`, with `only_a` and `only_b`, the faces that one run alone has right, and `p_value`, the exact
-        two-sided chance of so uneven a split if both were equally good (McNemar, 1947); and `per_class`, for every name
-        that has faces the same of its recall, with `support`.
+        `None`); `mcnemar`, with `only_a` and `only_b`, the faces that one run alone has right, and `p_value`, the
+        exact two-sided chance of so uneven a split if both were equally good (McNemar, 1947); and `per_class`, for
+        every name that has faces the same of its recall, with `support`.
     """
     right_a, right_b = a == labels, b == labels
     # Four kinds of faces for each expression: wrong in both, right in a alone, in b alone, in both.
@@ -132,8 +132,6 @@ def comparison_text(result: dict) -> str:
             f"{name:<{width}}  {row['support']:>7,}  {row['a']:.4f}  {row['b']:.4f}  {difference}  {better:>6}"
         )
     found = result["mcnemar"]
-    lines.append("")
-    lines.append(
-        f"right in A alone {found['only_a']:,}, in B alone {found['only_b']:,}: McNemar's exact p = {found['p_value']:.3g}"
-    )
+    alone = f"right in A alone {found['only_a']:,}, in B alone {found['only_b']:,}"
+    lines += ["", f"{alone}: McNemar's exact p = {found['p_value']:.3g}"]
     return "\n".join(lines)

@@ -52,7 +52,8 @@ def evaluate(
         model (`str`): A folder, a Hub id, or the name of a checkpoint that ships with the package.
         dataset (`str`): The data set's name, for the record.
         faces (`DatasetDict`): As [`fer_hf.data.load_dataset`] returns it.
-        split (`str`, defaults to `"test"`): A split, or several joined by `+`, which are then scored apart and together.
+        split (`str`, defaults to `"test"`):
+            A split, or several joined by `+`, which are then scored apart and together.
         tta (`str`, defaults to `"none"`): One of [`~fer_hf.evaluation.tta.TTA`].
         batch_size (`int`, defaults to 64): Faces at a time.
         subgroups (`Sequence[str]`): Columns of the table, such as `"gender"`, by whose values to score apart.
@@ -65,8 +66,8 @@ def evaluate(
     Returns:
         `dict`: `model`, `dataset`, `split`, `fingerprint` (of the faces' content), `tta`; `labels`: those `scored`,
         `only_in_model`, `only_in_dataset` and `faces_left_out`; `report`
-        ([`~fer_hf.evaluation.report.expression_report`]); of several splits `parts`, for each of them `fingerprint` and
-        `report`; `comparable_with`, published figures on the same faces, by split; as far as asked for or known,
+        ([`~fer_hf.evaluation.report.expression_report`]); of several splits `parts`, for each of them `fingerprint`
+        and `report`; `comparable_with`, published figures on the same faces, by split; as far as asked for or known,
         `subgroups`, `robustness` and `calibration`; and how it came about.
 
     Raises:
@@ -307,8 +308,8 @@ def evaluation_text(result: dict, path: Path | None = None, earlier: Sequence[di
     if earlier:
         times = "once" if len(earlier) == 1 else f"{len(earlier)} times"
         lines.append(
-            f"note: this checkpoint was scored on these test faces {times} before, first on {earlier[0]['date'][:10]}; "
-            "whatever is chosen after looking is chosen on test"
+            f"note: this checkpoint was scored on these test faces {times} before, first on "
+            f"{earlier[0]['date'][:10]}; whatever is chosen after looking is chosen on test"
         )
     if path is not None:
         lines.append(f"written: {path}")

@@ -14,13 +14,13 @@ _COMPARABLE = {
     ),
     ("fer2013", "test"): (
         "PrivateTest, 3,589 faces: the 2013 challenge's final ranking (Tang, 71.16 %), the Residual Masking Network "
-        "(74.14 %, one network, ImageNet weights, ten crops); WuJie1010's VGG19 and ResNet-18 (73.11 and 72.97 %) chose "
-        "the best epoch on PrivateTest itself."
+        "(74.14 %, one network, ImageNet weights, ten crops); WuJie1010's VGG19 and ResNet-18 (73.11 and 72.97 %) "
+        "chose the best epoch on PrivateTest itself."
     ),
     ("fer2013", "validation+test"): (
         "PublicTest and PrivateTest together, 7,178 faces, the test folder of the image mirrors and torchvision's "
-        "`test`: the CNN comparison on FER-2013 (its slides say 3,589) and the report on CNNs and pre-trained ViTs, which "
-        "also selected on them."
+        "`test`: the CNN comparison on FER-2013 (its slides say 3,589) and the report on CNNs and pre-trained ViTs, "
+        "which also selected on them."
     ),
     ("rafdb", "test"): (
         "RAF-DB's test part, 3,068 faces: all published figures for it, of which many chose their epoch on it, since "

@@ -10,8 +10,8 @@ from fer_hf.errors import BadInputError
 
 
 # By kind, from mild to severe. Noise and JPEG have ImageNet-C's strengths (Hendrycks and Dietterich, 2019,
-# https://huggingface.co/papers/1903.12261); the others are chosen. Lengths are shares of the face's shorter side, so that
-# a severity means the same at 48 and at 224 pixels.
+# https://huggingface.co/papers/1903.12261); the others are chosen. Lengths are shares of the face's shorter side, so
+# that a severity means the same at 48 and at 224 pixels.
 CORRUPTIONS = {
     "blur": (0.01, 0.02, 0.03, 0.045, 0.06),  # radius of the Gaussian, share of the side
     "noise": (0.08, 0.12, 0.18, 0.26, 0.38),  # standard deviation, of gray levels in [0, 1]
