@@ -5,19 +5,12 @@ from pathlib import Path
 
 from fer_hf.evaluation.predictions import Predictions
 from fer_hf.evaluation.record import write_json
-from fer_hf.metrics import (
-    ExpectedCalibrationError,
-    NegativeLogLikelihood,
-    calibrated_probabilities,
-    fit_temperature,
-)
+from fer_hf.metrics import calibrated_probabilities, expected_calibration_error, negative_log_likelihood
 
 
 # Transformers takes a bare `temperature` out of every configuration that it reads, and saves none that has one: it
 # would belong to text generation.
 KEY = "calibration_temperature"
-
-__all__ = ["KEY", "calibrated_probabilities", "calibration", "fit_temperature", "store_temperature"]
 
 
 def calibration(predictions: Predictions, temperature: float) -> dict:
@@ -34,11 +27,11 @@ def calibration(predictions: Predictions, temperature: float) -> dict:
     """
     result = {"temperature": temperature}
     for name, value in (("before", 1.0), ("after", temperature)):
-        faces = {
-            "predictions": calibrated_probabilities(predictions.logits, value),
-            "references": predictions.labels,
+        probabilities = calibrated_probabilities(predictions.logits, value)
+        result[name] = {
+            "expected_calibration_error": expected_calibration_error(probabilities, predictions.labels),
+            "negative_log_likelihood": negative_log_likelihood(*predictions, value),
         }
-        result[name] = ExpectedCalibrationError().compute(**faces) | NegativeLogLikelihood().compute(**faces)
     return result
 
 

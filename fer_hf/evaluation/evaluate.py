@@ -7,25 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, Value, concatenate_datasets
+from datasets import Dataset, DatasetDict, concatenate_datasets
 from transformers import BaseImageProcessor, PreTrainedModel
 
 from fer_hf.data import content_fingerprint
-from fer_hf.data.audit import leaked_rows
+from fer_hf.data.audit import pixel_hashes
 from fer_hf.errors import BadInputError
 from fer_hf.evaluation.calibration import KEY, calibration, calibration_text, store_temperature
 from fer_hf.evaluation.predictions import Predictions
 from fer_hf.evaluation.published import comparable_with
 from fer_hf.evaluation.record import environment, own_name, scoring, write_json
-from fer_hf.evaluation.report import expression_report, headline, report_text
+from fer_hf.evaluation.report import expression_report, report_text
 from fer_hf.evaluation.robustness import robustness, robustness_text
 from fer_hf.evaluation.scoring import match_labels, score_faces
+from fer_hf.evaluation.subgroups import check_subgroups, subgroups, subgroups_text
 from fer_hf.evaluation.tta import TTA
-from fer_hf.metrics import fit_temperature
+from fer_hf.metrics import ExpressionMetrics, fit_temperature
 from fer_hf.models.loading import load_trained_classifier
-
-
-MAX_GROUPS = 50  # values of a column that is taken for subgroups
 
 
 def evaluate(
@@ -35,7 +33,7 @@ def evaluate(
     split: str = "test",
     tta: str = "none",
     batch_size: int = 64,
-    subgroups: Sequence[str] = (),
+    columns: Sequence[str] = (),
     robust: bool = False,
     calibrate: bool = False,
     device: str | None = None,
@@ -56,7 +54,7 @@ def evaluate(
             A split, or several joined by `+`, which are then scored apart and together.
         tta (`str`, defaults to `"none"`): One of [`~fer_hf.evaluation.tta.TTA`].
         batch_size (`int`, defaults to 64): Faces at a time.
-        subgroups (`Sequence[str]`): Columns of the table, such as `"gender"`, by whose values to score apart.
+        columns (`Sequence[str]`): Of the table, such as `"gender"`, by whose values to score apart.
         robust (`bool`): Score damaged faces too ([`~fer_hf.evaluation.robustness.robustness`]): 25 times the work.
         calibrate (`bool`): Fit a temperature on `validation`.
         device (`str`, *optional*): Such as `"cuda:1"`. Default: a GPU if there is one.
@@ -74,7 +72,7 @@ def evaluate(
         BadInputError: If split, columns, labels or model are not what they should be.
     """
     splits = split.split("+")
-    _check(faces, splits, tta, batch_size, subgroups, calibrate)
+    _check(faces, splits, tta, batch_size, columns, calibrate)
     classifier, processor = load_trained_classifier(model, **kwargs)
     classifier.to(_device(device))
     part = {name: faces[name] for name in splits}
@@ -82,8 +80,10 @@ def evaluate(
     scorer = _Scorer(classifier, processor, table.features["label"].names, tta, batch_size)
 
     scored, stay = scorer.score(table, f"scoring {split}")
-    copies = _copies(faces, splits)
     names = scorer.match.names
+    # Nothing to compare with where train is not at hand, or is itself scored.
+    has_train = "train" in faces and "train" not in splits
+    copies = np.isin(pixel_hashes(table), pixel_hashes(faces["train"])) if has_train else None
     whole = expression_report(*scored, names, None if copies is None else copies[stay])
     result = {
         "model": own_name(model),
@@ -104,12 +104,10 @@ def evaluate(
     }
     if len(splits) > 1:
         result["parts"] = _parts(part, scored, stay, copies, names)
-    if subgroups:
-        result["subgroups"] = {column: _subgroups(table, column, scored, stay) for column in subgroups}
+    if columns:
+        result["subgroups"] = {column: subgroups(table, column, scored, stay) for column in columns}
     if robust:
-        result["robustness"] = robustness(
-            lambda change, what: _plain_headline(scorer.score(table, what, change)[0]), whole
-        )
+        result["robustness"] = robustness(lambda change, what: _scores(scorer.score(table, what, change)[0]), whole)
     temperature = getattr(classifier.config, KEY, None)
     if calibrate:
         temperature = fit_temperature(*scorer.score(faces["validation"], "scoring validation")[0])
@@ -121,6 +119,10 @@ def evaluate(
     return {**result, "command": command, "batch_size": batch_size, **environment(1, classifier.device.type)}
 
 
+def _scores(scored: Predictions) -> dict:
+    return ExpressionMetrics().compute(predictions=scored.logits.argmax(axis=1), references=scored.labels)
+
+
 class _Scorer:
     """A classifier on the faces of one data set, over the expressions that both have."""
 
@@ -129,12 +131,16 @@ class _Scorer:
         self.match = match_labels([model.config.id2label[i] for i in range(model.config.num_labels)], names)
 
     def score(self, table: Dataset, what: str, change=None) -> tuple[Predictions, np.ndarray]:
-        return self.match.apply(
-            score_faces(self.model, self.processor, table, self.tta, self.batch_size, change, what)
-        )
+        predictions = score_faces(self.model, self.processor, table, self.tta, self.batch_size, change, what)
+        scored, stay = self.match.apply(predictions)
+        if not stay.any():
+            raise BadInputError(f"{what}: every face is one of {', '.join(self.match.only_in_dataset)}.")
+        return scored, stay
 
 
-def _check(faces: DatasetDict, splits: list[str], tta: str, batch_size: int, subgroups, calibrate: bool) -> None:
+def _check(
+    faces: DatasetDict, splits: list[str], tta: str, batch_size: int, columns: Sequence[str], calibrate: bool
+) -> None:
     """All that can be refused before a model is loaded."""
     for split in splits:
         if split not in faces or splits.count(split) > 1:
@@ -144,9 +150,8 @@ def _check(faces: DatasetDict, splits: list[str], tta: str, batch_size: int, sub
         raise BadInputError(f"`tta` must be one of {', '.join(TTA)}, got {tta!r}.")
     if batch_size < 1:
         raise BadInputError(f"`batch_size` must be at least 1, got {batch_size}.")
-    for column in subgroups:
-        for split in splits:
-            _check_subgroups(faces[split], split, column)
+    for split in splits:
+        check_subgroups(faces[split], split, columns)
     if calibrate and "validation" not in faces:
         raise BadInputError("`calibrate` needs a split called validation, and this data set has none.")
     if calibrate and tta != "none":
@@ -161,14 +166,6 @@ def _device(device: str | None) -> torch.device:
         raise BadInputError(f"`device` {device!r} cannot be used: {reason}") from error
 
 
-def _copies(faces: DatasetDict, splits: list[str]) -> np.ndarray | None:
-    """Which faces of the splits stand in train as well; `None` where there is no train to compare with."""
-    if "train" not in faces or "train" in splits:
-        return None
-    found = leaked_rows(DatasetDict({name: faces[name] for name in ("train", *splits)}))
-    return np.concatenate([found[split] for split in splits])
-
-
 def _parts(part: dict[str, Dataset], scored: Predictions, stay: np.ndarray, copies, names: list[str]) -> dict:
     parts = {}
     origin = np.repeat(np.arange(len(part)), [len(table) for table in part.values()])
@@ -178,45 +175,6 @@ def _parts(part: dict[str, Dataset], scored: Predictions, stay: np.ndarray, copi
         report = expression_report(scored.logits[mine], scored.labels[mine], names, mine_copies)
         parts[split] = {"fingerprint": content_fingerprint(table), "report": report}
     return parts
-
-
-def _plain_headline(scored: Predictions) -> dict:
-    return {
-        name: value
-        for name, value in headline(scored.logits.argmax(axis=1), scored.labels).items()
-        if name not in ("num_faces", "intervals")
-    }
-
-
-def _check_subgroups(table: Dataset, split: str, column: str) -> None:
-    feature = table.features.get(column)
-    is_group = isinstance(feature, ClassLabel) or (
-        isinstance(feature, Value) and not feature.dtype.startswith(("float", "binary"))
-    )
-    if not is_group or column in ("label", "row"):
-        usable = [
-            n for n, f in table.features.items() if isinstance(f, ClassLabel | Value) and n not in ("label", "row")
-        ]
-        raise BadInputError(
-            f"`subgroups` must name columns of {split} with names or whole numbers, of which there are "
-            f"{', '.join(usable) or 'none'}; got {column!r}."
-        )
-    count = len(table.unique(column))
-    if count > MAX_GROUPS:
-        raise BadInputError(f"`subgroups` {column!r} has {count} values in {split}; at most {MAX_GROUPS} make groups.")
-
-
-def _subgroups(table: Dataset, column: str, scored: Predictions, stay: np.ndarray) -> dict:
-    """For each value of a column, in its order, the headline of its faces; faces without a value are `unknown`."""
-    feature, values = table.features[column], np.array(table[column][:], dtype=object)[stay]
-    known = sorted({value for value in values if value is not None})
-    predicted, groups = scored.logits.argmax(axis=1), {}
-    for value in [*known, None]:
-        mine = np.array([v == value for v in values], dtype=bool)
-        if mine.any():
-            name = feature.int2str(int(value)) if isinstance(feature, ClassLabel) and value is not None else value
-            groups["unknown" if value is None else str(name)] = headline(predicted[mine], scored.labels[mine])
-    return groups
 
 
 def check_place(model: str, output: str | Path | None = None, calibrate: bool = False) -> None:
@@ -299,7 +257,7 @@ def evaluation_text(result: dict, path: Path | None = None, earlier: Sequence[di
                 f"scored over {', '.join(labels['scored'])}; the {side} has no {', '.join(missing)}{left_out}"
             )
     for column, groups in result.get("subgroups", {}).items():
-        blocks.append(_subgroups_text(column, groups))
+        blocks.append(subgroups_text(column, groups))
     if "robustness" in result:
         blocks.append(robustness_text(result["robustness"]))
     if "calibration" in result:
@@ -314,15 +272,3 @@ def evaluation_text(result: dict, path: Path | None = None, earlier: Sequence[di
     if path is not None:
         lines.append(f"written: {path}")
     return "\n".join(["\n\n".join(blocks), *([""] if lines else []), *lines])
-
-
-def _subgroups_text(column: str, groups: dict) -> str:
-    width = max(len(column), *map(len, groups))
-    lines = [f"{column:<{width}}    faces  accuracy (95 % interval)      mean class accuracy (95 % interval)"]
-    for value, scores in groups.items():
-        cells = []
-        for name in ("accuracy", "mean_class_accuracy"):
-            low, high = scores["intervals"][name]
-            cells.append(f"{scores[name]:.4f} ({low:.4f} to {high:.4f})")
-        lines.append(f"{value:<{width}}  {scores['num_faces']:>7,}  {cells[0]}    {cells[1]}")
-    return "\n".join(lines)

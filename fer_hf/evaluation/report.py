@@ -1,7 +1,6 @@
 """The numbers of an evaluation: one report for a split, as a dict and as text."""
 
 import numpy as np
-from scipy.special import log_softmax
 from sklearn.metrics import classification_report, confusion_matrix
 
 from fer_hf.metrics import (
@@ -9,6 +8,7 @@ from fer_hf.metrics import (
     bootstrap_intervals,
     calibrated_probabilities,
     expected_calibration_error,
+    negative_log_likelihood,
 )
 
 
@@ -43,7 +43,7 @@ def expression_report(
     return {
         "num_faces": len(labels),
         **ExpressionMetrics().compute(predictions=predicted, references=labels),
-        "loss": float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean()),
+        "loss": negative_log_likelihood(logits, labels),
         "expected_calibration_error": expected_calibration_error(calibrated_probabilities(logits), labels),
         "intervals": bootstrap_intervals(predicted, labels),
         **_without(copies, predicted, labels),

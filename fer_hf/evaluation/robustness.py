@@ -9,15 +9,16 @@ from PIL import Image, ImageFilter
 from fer_hf.errors import BadInputError
 
 
-# By kind, from mild to severe. Noise and JPEG have ImageNet-C's strengths (Hendrycks and Dietterich, 2019,
-# https://huggingface.co/papers/1903.12261); the others are chosen. Lengths are shares of the face's shorter side, so
-# that a severity means the same at 48 and at 224 pixels.
+# By kind, from mild to severe. Blur, noise and JPEG have the strengths of CIFAR-10-C, whose images are about as small
+# as FER-2013's (Hendrycks and Dietterich, 2019, https://huggingface.co/papers/1903.12261; `make_cifar_c.py` in
+# https://github.com/hendrycks/robustness); the others are chosen. Blur is a share of the face's shorter side, so that
+# it hides the same at 48 and at 224 pixels.
 CORRUPTIONS = {
-    "blur": (0.01, 0.02, 0.03, 0.045, 0.06),  # radius of the Gaussian, share of the side
-    "noise": (0.08, 0.12, 0.18, 0.26, 0.38),  # standard deviation, of gray levels in [0, 1]
-    "low_light": (0.6, 0.4, 0.25, 0.15, 0.08),  # factor on gray levels, which are then rounded
-    "rotation": (10, 20, 30, 45, 60),  # degrees, either way
-    "jpeg": (25, 18, 15, 10, 7),  # quality
+    "blur": (0.4 / 32, 0.6 / 32, 0.7 / 32, 0.8 / 32, 1 / 32),  # standard deviation of the Gaussian, share of the side
+    "noise": (0.04, 0.06, 0.08, 0.09, 0.10),  # standard deviation, of gray levels in [0, 1]
+    "low_light": (0.8, 0.6, 0.45, 0.3, 0.2),  # factor on gray levels, which are then rounded
+    "rotation": (5, 10, 20, 30, 45),  # degrees, either way
+    "jpeg": (80, 65, 58, 50, 40),  # quality
 }
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -25,7 +26,7 @@ SEVERITIES = (1, 2, 3, 4, 5)
 def corrupt(image: Image.Image, kind: str, severity: int, row: int = 0, seed: int = 0) -> Image.Image:
     """
     A face as a bad camera would have it. The same every time: noise and the side to which a face is turned are a pure
-    function of (seed, severity, row).
+    function of (seed, row), so that a face has the same noise at every severity, more or less of it.
 
     Args:
         image (`Image.Image`): A face in any mode.
@@ -45,7 +46,7 @@ def corrupt(image: Image.Image, kind: str, severity: int, row: int = 0, seed: in
             f"A face can be damaged by {', '.join(CORRUPTIONS)} at severities 1 to 5, got {kind!r} at {severity!r}."
         )
     image = image if image.mode == "L" else image.convert("RGB")
-    rng = np.random.default_rng([seed, severity, row])
+    rng = np.random.default_rng([seed, row])
     return _CORRUPT[kind](image, CORRUPTIONS[kind][severity - 1], rng)
 
 

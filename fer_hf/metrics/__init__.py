@@ -13,6 +13,7 @@ from fer_hf.metrics.calibration import (
     calibrated_probabilities,
     expected_calibration_error,
     fit_temperature,
+    negative_log_likelihood,
 )
 
 
@@ -25,6 +26,7 @@ __all__ = [
     "classification_metrics",
     "expected_calibration_error",
     "fit_temperature",
+    "negative_log_likelihood",
 ]
 
 

@@ -89,6 +89,19 @@ def calibrated_probabilities(logits: np.ndarray, temperature: float = 1.0) -> np
     return softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=-1)
 
 
+def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
+    """
+    Mean of -log p(true class) in nats, which from logits is exact however small p is.
+
+    Args:
+        logits (`np.ndarray` of shape `(num_faces, num_labels)`): Before softmax.
+        labels (`np.ndarray` of shape `(num_faces,)`): True class ids.
+        temperature (`float`, defaults to 1.0): Above 0.
+    """
+    log_odds = log_softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=1)
+    return float(-log_odds[np.arange(len(labels)), labels].mean())
+
+
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """
     The temperature under which these labels are most likely (Guo et al., 2017): the loss has one minimum only.
@@ -100,11 +113,9 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     Returns:
         `float`: Within [`TEMPERATURES`].
     """
-    logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
-    rows = np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:
-        return -log_softmax(logits / np.exp(log_temperature), axis=1)[rows, labels].mean()
+        return negative_log_likelihood(logits, labels, float(np.exp(log_temperature)))
 
     found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x))
