@@ -73,8 +73,9 @@ def evaluate(
     """
     splits = split.split("+")
     _check(faces, splits, tta, batch_size, columns, calibrate)
+    place = _device(device)
     classifier, processor = load_trained_classifier(model, **kwargs)
-    classifier.to(_device(device))
+    classifier.to(place)
     part = {name: faces[name] for name in splits}
     table = concatenate_datasets(list(part.values())) if len(part) > 1 else part[split]
     scorer = _Scorer(classifier, processor, table.features["label"].names, tta, batch_size)

@@ -125,6 +125,8 @@ def score_faces(
             found = images[start : start + batch_size]["image"]
             if change is not None:
                 found = [change(image, start + place) for place, image in enumerate(found)]
+            if crop is not None and getattr(processor.size, "shortest_edge", None):
+                _check_square(found)
             inputs = collate([{"image": image, "label": 0} for image in found])
             del inputs["labels"]
             inputs = {name: value.to(model.device) for name, value in inputs.items()}
@@ -145,6 +147,14 @@ def ten_crop_options(processor: BaseImageProcessor) -> tuple[dict[str, Any], int
     if not getattr(processor, "do_center_crop", None):
         return {}, None
     return {"do_center_crop": False}, processor.crop_size["height"]
+
+
+def _check_square(images: list[Image.Image]) -> None:
+    for image in images:
+        if image.width != image.height:
+            raise BadInputError(
+                f"`tta` 'ten_crop' takes crops of square faces, and one has {image.width}x{image.height}."
+            )
 
 
 def _logits(model: PreTrainedModel, inputs: dict[str, torch.Tensor], tta: str, crop: int | None) -> torch.Tensor:
