@@ -71,4 +71,5 @@ def subgroups_text(column: str, groups: dict) -> str:
             low, high = scores["intervals"][name]
             cells.append(f"{scores[name]:.4f} ({low:.4f} to {high:.4f})")
         lines.append(f"{value:<{width}}  {scores['num_faces']:>7,}  {'  '.join(cells)}")
+    lines.append("intervals of few faces, and of scores at 0 or 1, are too narrow")
     return "\n".join(lines)
