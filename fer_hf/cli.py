@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -38,7 +39,29 @@ def main(argv: list[str] | None = None) -> int:
     audit.add_argument("--output", type=Path, help="folder for audit.json and pictures (of real faces: keep them)")
     audit.add_argument("--disable_tqdm", action="store_true", help="show no progress bars")
     audit.set_defaults(run=_audit)
+    evaluate = commands.add_parser(
+        "evaluate", parents=[data], help="score a classifier on a split: intervals, subgroups, damage, calibration"
+    )
+    evaluate.add_argument("--model", required=True, help="a run's folder, any other, a Hub id, or a shipped name")
+    evaluate.add_argument("--split", default="test", help="a split, or several apart and together: validation+test")
+    evaluate.add_argument("--tta", default="none", help="average logits over views: none, flip or ten_crop")
+    evaluate.add_argument("--batch_size", type=int, default=64, help="faces at a time")
+    evaluate.add_argument("--subgroups", nargs="+", default=[], metavar="COLUMN", help="score apart by these columns")
+    evaluate.add_argument("--robustness", action="store_true", help="score damaged faces too: 25 times the work")
+    evaluate.add_argument("--calibrate", action="store_true", help="fit a temperature on validation, into config.json")
+    evaluate.add_argument("--output", type=Path, help="JSON file (default: in the run's folder, under evaluation/)")
+    evaluate.add_argument("--device", help="such as cuda:1 (default: a GPU if there is one)")
+    evaluate.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
+    evaluate.add_argument("--disable_tqdm", action="store_true", help="show no progress bars")
+    evaluate.set_defaults(run=_evaluate)
+    compare = commands.add_parser("compare", help="say which of two runs is better at which expression")
+    compare.add_argument("run_a", metavar="RUN_A", help="folder of a finished run")
+    compare.add_argument("run_b", metavar="RUN_B", help="folder of another that scored the same faces")
+    compare.add_argument("--split", default="test", help="split to compare on")
+    compare.add_argument("--output", type=Path, help="JSON file")
+    compare.set_defaults(run=_compare)
     args = parser.parse_args(argv)
+    args.words = sys.argv[1:] if argv is None else argv
     try:
         args.run(args)
     except BadInputError as error:
@@ -97,6 +120,36 @@ def _audit(args: argparse.Namespace) -> None:
     print(audit_text(result))
     if args.output:
         print(f"\nwritten: {', '.join(map(str, write_audit(result, faces, args.output)))}")
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    import datasets
+    from transformers.utils import logging as transformers_logging
+
+    from fer_hf.evaluation.evaluate import check_place, evaluate, evaluation_text, save_evaluation
+    from fer_hf.training.launch import public_words
+
+    transformers_logging.disable_progress_bar()  # for work of milliseconds: loading weights
+    if args.disable_tqdm:
+        datasets.disable_progress_bars()
+    check_place(args.model, args.output, args.calibrate)
+    result = evaluate(
+        args.model, args.dataset, _load(args), args.split, args.tta, args.batch_size, args.subgroups, args.robustness,
+        args.calibrate, args.device, command=shlex.join(["fer-hf", *public_words(args.words)]),
+        trust_remote_code=args.trust_remote_code,
+    )  # fmt: skip
+    print(evaluation_text(result, *save_evaluation(result, args.model, args.output)))
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from fer_hf.evaluation.compare import compare_runs, comparison_text
+    from fer_hf.evaluation.record import write_json
+
+    result = compare_runs(args.run_a, args.run_b, args.split)
+    print(comparison_text(result))
+    if args.output:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        write_json(args.output, result)
 
 
 def _load(args: argparse.Namespace):

@@ -41,6 +41,18 @@ def describe_dataset(name: str, faces: DatasetDict) -> dict:
     }
 
 
+def scoring(dataset: str, split: str, fingerprint: str, tta: str) -> dict:
+    """One entry of a record's `test_scored`: that these faces were scored, now."""
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"dataset": dataset, "split": split, "fingerprint": fingerprint, "date": date, "tta": tta}
+
+
+def own_name(name_or_path: str) -> str:
+    """What is told of a checkpoint: of a folder elsewhere only its own name."""
+    path = Path(name_or_path).expanduser()
+    return path.name if path.is_absolute() else name_or_path
+
+
 def write_json(path: str | Path, content: dict) -> None:
     """Write JSON whole or not at all: a reader never sees half a file."""
     path = Path(path)

@@ -1,33 +1,52 @@
 """The numbers of an evaluation: one report for a split, as a dict and as text."""
 
 import numpy as np
-from scipy.special import log_softmax
 from sklearn.metrics import classification_report, confusion_matrix
 
-from fer_hf.metrics import ExpressionMetrics
+from fer_hf.metrics import (
+    ExpressionMetrics,
+    bootstrap_intervals,
+    calibrated_probabilities,
+    expected_calibration_error,
+    negative_log_likelihood,
+)
 
 
-def expression_report(logits: np.ndarray, labels: np.ndarray, names: list[str]) -> dict:
+_HEADLINE = {"accuracy": "accuracy", "macro F1": "macro_f1", "mean class accuracy": "mean_class_accuracy"}
+
+
+def expression_report(
+    logits: np.ndarray, labels: np.ndarray, names: list[str], copies: np.ndarray | None = None
+) -> dict:
     """
     Everything a table of results needs, from the logits of one split.
 
     Args:
         logits (`np.ndarray` of shape `(num_faces, num_labels)`): Before softmax.
-        labels (`np.ndarray` of shape `(num_faces,)`): True class ids.
+        labels (`np.ndarray` of shape `(num_faces,)` or `(num_faces, num_labels)`):
+            True class ids, or soft labels, of which the largest share is the true class.
         names (`list[str]`): The expressions, in label order.
+        copies (`np.ndarray` of shape `(num_faces,)`, *optional*):
+            True for faces that stand in train as well, as [`~fer_hf.data.audit.leaked_rows`] finds them.
 
     Returns:
         `dict`: `num_faces`; `accuracy`, `macro_f1`, `weighted_f1`, `mean_class_accuracy` in [0, 1]; `loss`, the mean
-        cross-entropy in nats; `per_class`, for every name `precision`, `recall`, `f1` in [0, 1] and `support`; and
-        `confusion_matrix`, counts with one row for each true class.
+        cross-entropy in nats; `expected_calibration_error` in [0, 1], over 15 bins; `intervals`, for three of the
+        scores `[low, high]` (95 %, [`~fer_hf.metrics.bootstrap_intervals`]); where there are copies, and not only
+        copies, `without_copies`, the [`headline`] of the other faces; `per_class`, for every name `precision`,
+        `recall`, `f1` in [0, 1] and `support`; and `confusion_matrix`, counts with one row for each true class.
     """
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+    labels = labels.argmax(axis=1) if labels.ndim == 2 else labels
     predicted, ids = logits.argmax(axis=1), list(range(len(names)))
     table = classification_report(labels, predicted, labels=ids, target_names=names, output_dict=True, zero_division=0)
     return {
         "num_faces": len(labels),
         **ExpressionMetrics().compute(predictions=predicted, references=labels),
-        "loss": float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean()),
+        "loss": negative_log_likelihood(logits, labels),
+        "expected_calibration_error": expected_calibration_error(calibrated_probabilities(logits), labels),
+        "intervals": bootstrap_intervals(predicted, labels),
+        **_without(copies, predicted, labels),
         "per_class": {
             name: {
                 "precision": float(table[name]["precision"]),
@@ -41,6 +60,30 @@ def expression_report(logits: np.ndarray, labels: np.ndarray, names: list[str]) 
     }
 
 
+def headline(predicted: np.ndarray, labels: np.ndarray) -> dict:
+    """
+    What is told of a part of a split.
+
+    Args:
+        predicted, labels (`np.ndarray` of shape `(num_faces,)`): Class ids, of one face at least.
+
+    Returns:
+        `dict`: `num_faces`, `accuracy`, `macro_f1`, `mean_class_accuracy` and their `intervals`.
+    """
+    scores = ExpressionMetrics().compute(predictions=predicted, references=labels)
+    return {
+        "num_faces": len(labels),
+        **{name: scores[name] for name in _HEADLINE.values()},
+        "intervals": bootstrap_intervals(predicted, labels),
+    }
+
+
+def _without(copies: np.ndarray | None, predicted: np.ndarray, labels: np.ndarray) -> dict:
+    if copies is None or not copies.any() or copies.all():
+        return {}
+    return {"without_copies": headline(predicted[~copies], labels[~copies])}
+
+
 def report_text(report: dict, title: str) -> str:
     """
     A report as a table for the terminal.
@@ -50,15 +93,24 @@ def report_text(report: dict, title: str) -> str:
         title (`str`): First line, such as the split.
     """
     width = max(map(len, report["per_class"]))
-    lines = [
-        f"{title}: {report['num_faces']:,} faces",
-        f"{'accuracy':<20} {report['accuracy']:.4f}",
-        f"{'macro F1':<20} {report['macro_f1']:.4f}",
-        f"{'mean class accuracy':<20} {report['mean_class_accuracy']:.4f}",
-        "",
-        f"{'':<{width}}  precision   recall       F1  support",
-    ]
+    lines = [f"{title}: {report['num_faces']:,} faces", *_headline_lines(report)]
+    if "expected_calibration_error" in report:
+        lines.append(f"{'calibration error':<20} {report['expected_calibration_error']:.4f}")
+    if rest := report.get("without_copies"):
+        copies = report["num_faces"] - rest["num_faces"]
+        lines += ["", f"without the {copies:,} that train holds as well: {rest['num_faces']:,} faces"]
+        lines += _headline_lines(rest)
+    lines += ["", f"{'':<{width}}  precision   recall       F1  support"]
     for name, row in report["per_class"].items():
         scores = f"{row['precision']:>9.3f}  {row['recall']:>7.3f}  {row['f1']:>7.3f}"
         lines.append(f"{name:<{width}}  {scores}  {row['support']:>7,}")
     return "\n".join(lines)
+
+
+def _headline_lines(report: dict) -> list[str]:
+    lines = []
+    for title, name in _HEADLINE.items():
+        low, high = report.get("intervals", {}).get(name, (None, None))
+        span = "" if low is None else f"  ({low:.4f} to {high:.4f})"
+        lines.append(f"{title:<20} {report[name]:.4f}{span}")
+    return lines

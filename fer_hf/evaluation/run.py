@@ -6,9 +6,10 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict
 
 from fer_hf.assets import asset_names
+from fer_hf.data.audit import leaked_rows
 from fer_hf.evaluation.plots import plot_confusion_matrix, plot_learning_curves, plot_phases
 from fer_hf.evaluation.predictions import Predictions, save_predictions
-from fer_hf.evaluation.record import describe_dataset, environment, write_json
+from fer_hf.evaluation.record import describe_dataset, environment, own_name, scoring, write_json
 from fer_hf.evaluation.report import expression_report, report_text
 from fer_hf.training.arguments import DataArguments, LossArguments, ModelArguments, training_summary
 from fer_hf.training.launch import command_line
@@ -53,7 +54,8 @@ def finish_run(
         return {}
     folder, names = Path(args.output_dir), faces["test"].features["label"].names
     save_predictions(folder, scored)
-    reports = {split: expression_report(*predictions, names) for split, predictions in scored.items()}
+    copies = leaked_rows(faces)
+    reports = {split: expression_report(*predictions, names, copies[split]) for split, predictions in scored.items()}
     write_json(folder / "classification_report.json", reports)
     table = unfreezing.table(trainer.model, args, state) if unfreezing else []
     best = _best(trainer)
@@ -62,11 +64,12 @@ def finish_run(
         plot_phases(phases, trainer.phases.memory, folder / "phases.png")
     plot_confusion_matrix(reports["test"], folder / "confusion_matrix.png", f"{data_args.dataset_name}, test")
     plot_learning_curves(state.log_history, folder / "learning_curves.png", table, best and best["epoch"])
+    dataset = describe_dataset(data_args.dataset_name, faces)
     record = {
         **environment(args.world_size, args.device.type),
         "command": command_line(args),
         "seed": args.seed,
-        "dataset": describe_dataset(data_args.dataset_name, faces),
+        "dataset": dataset,
         "model": {
             "architecture": type(trainer.model).__name__,
             **_start_point(model_args),
@@ -86,6 +89,7 @@ def finish_run(
         "best": best,
         "runtime": {"train_seconds": sum(entry.get("train_runtime", 0.0) for entry in state.log_history)},
         "results": reports,
+        "test_scored": [scoring(dataset["name"], "test", dataset["fingerprints"]["test"], "none")],
     }
     write_json(folder / "run_record.json", record)
     print(f"\n{report_text(reports['validation'], 'validation (selects)')}")
@@ -150,7 +154,7 @@ def _best(trainer: FerTrainer) -> dict | None:
 def _start_point(model_args: ModelArguments) -> dict:
     """Where the weights came from; of files and folders elsewhere only their own names are told."""
     weights = model_args.backbone_weights
-    extra = {} if weights is None else {"backbone_weights": _own_name(weights)}
+    extra = {} if weights is None else {"backbone_weights": own_name(weights)}
     if model_args.architecture is not None:
         if model_args.config_overrides:
             extra["config_overrides"] = model_args.config_overrides
@@ -160,9 +164,4 @@ def _start_point(model_args: ModelArguments) -> dict:
         source = "shipped"
     else:
         source = "local" if Path(name_or_path).expanduser().exists() else "hub"
-    return {"name_or_path": _own_name(name_or_path), "source": source, "head": model_args.head, **extra}
-
-
-def _own_name(name_or_path: str) -> str:
-    path = Path(name_or_path).expanduser()
-    return path.name if path.is_absolute() else name_or_path
+    return {"name_or_path": own_name(name_or_path), "source": source, "head": model_args.head, **extra}

@@ -6,6 +6,29 @@ import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 from transformers import EvalPrediction
 
+from fer_hf.metrics.bootstrap import bootstrap_intervals
+from fer_hf.metrics.calibration import (
+    ExpectedCalibrationError,
+    NegativeLogLikelihood,
+    calibrated_probabilities,
+    expected_calibration_error,
+    fit_temperature,
+    negative_log_likelihood,
+)
+
+
+__all__ = [
+    "ExpectedCalibrationError",
+    "ExpressionMetrics",
+    "NegativeLogLikelihood",
+    "bootstrap_intervals",
+    "calibrated_probabilities",
+    "classification_metrics",
+    "expected_calibration_error",
+    "fit_temperature",
+    "negative_log_likelihood",
+]
+
 
 class ExpressionMetrics(evaluate.Metric):
     """

@@ -92,6 +92,40 @@ def load_image_classifier(
     return model, _for_any_image(processor)
 
 
+def load_trained_classifier(name_or_path: str, **kwargs) -> tuple[PreTrainedModel, BaseImageProcessor]:
+    """
+    Load a classifier as it was trained, under its own labels, with its image processor.
+
+    Args:
+        name_or_path (`str`):
+            A folder, a Hub id, or the name of a checkpoint that ships with the package.
+        kwargs:
+            For `from_pretrained`: `revision`, `cache_dir`, `trust_remote_code`.
+
+    Returns:
+        `tuple`: The model in float32, in eval mode, and its image processor, set to make images RGB.
+
+    Raises:
+        ModelError: If nothing can be loaded, or a weight is missing: a backbone alone has nothing to say.
+    """
+    path = asset(name_or_path) if name_or_path in asset_names() else name_or_path
+    options = {"dtype": "float32", "ignore_mismatched_sizes": True, "output_loading_info": True, **kwargs}
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        config = AutoConfig.from_pretrained(path, **kwargs)
+        processor = AutoImageProcessor.from_pretrained(path, **kwargs)
+        model, info = _stock_class(config).from_pretrained(path, config=config, **options)
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(f"Cannot load `model` {name_or_path!r}: {_first_line(error)}") from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    missing = sorted({*info["missing_keys"], *_keys(info["mismatched_keys"])})
+    if missing:
+        raise ModelError(f"{name_or_path} is no trained classifier: it has no weights {_summary(missing)}.")
+    return model, _for_any_image(processor)
+
+
 def _under_our_head(config: PreTrainedConfig, head: str | None, name_or_path: str) -> MLPHeadConfig | None:
     """The configuration under which a new head of ours goes on the backbone; `None` where its own class serves."""
     is_ours = isinstance(config, MLPHeadConfig)

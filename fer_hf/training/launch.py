@@ -139,16 +139,22 @@ def command_line(args: TrainingArguments) -> str:
     """
     The command that started this run, fit for publication: `DIR` stands for folders outside the working directory.
     """
-    words = []
-    for word in sys.argv:
-        flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-        if os.path.isabs(os.path.expanduser(value)):
-            inside = os.path.relpath(os.path.expanduser(value))
-            value = "DIR" if inside.startswith("..") else inside
-        words.append(f"{flag}{equals}{value}" if value or equals else flag)
+    words = public_words(sys.argv)
     if "ACCELERATE_MIXED_PRECISION" in os.environ:
         processes = [f"--num_processes {args.world_size}"] if args.world_size > 1 else []
         return " ".join(["accelerate launch", *processes, *words])
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return " ".join([f"torchrun --nproc_per_node {local_processes()}", *words])
     return " ".join(["python", *words])
+
+
+def public_words(words: list[str]) -> list[str]:
+    """The words of a command, fit for publication: `DIR` stands for folders outside the working directory."""
+    public = []
+    for word in words:
+        flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if os.path.isabs(os.path.expanduser(value)):
+            inside = os.path.relpath(os.path.expanduser(value))
+            value = "DIR" if inside.startswith("..") else inside
+        public.append(f"{flag}{equals}{value}" if value or equals else flag)
+    return public

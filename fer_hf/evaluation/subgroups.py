@@ -1,0 +1,75 @@
+"""The scores of groups of faces, told apart by any column of their table: RAF-DB's gender, race, age_group."""
+
+import numpy as np
+from datasets import ClassLabel, Dataset, Value
+
+from fer_hf.errors import BadInputError
+from fer_hf.evaluation.predictions import Predictions
+from fer_hf.evaluation.report import headline
+
+
+MAX_GROUPS = 50  # values of a column that is taken for groups
+NOT_GIVEN = "not given"
+
+
+def check_subgroups(table: Dataset, split: str, columns: list[str]) -> None:
+    """
+    Raises:
+        BadInputError: If a column of the split is missing, or holds neither names nor whole numbers, or too many.
+    """
+    usable = [name for name, feature in table.features.items() if _makes_groups(name, feature)]
+    for column in columns:
+        if column not in usable:
+            raise BadInputError(
+                f"`subgroups` must name columns of {split} with names or whole numbers, of which there are "
+                f"{', '.join(usable) or 'none'}; got {column!r}."
+            )
+        count = len(table.unique(column))
+        if count > MAX_GROUPS:
+            raise BadInputError(f"`subgroups` {column!r} has {count} values in {split}, and at most {MAX_GROUPS} do.")
+
+
+def _makes_groups(name: str, feature) -> bool:
+    whole = isinstance(feature, Value) and not feature.dtype.startswith(("float", "double", "binary"))
+    return name not in ("label", "row") and (whole or isinstance(feature, ClassLabel))
+
+
+def subgroups(table: Dataset, column: str, scored: Predictions, stay: np.ndarray) -> dict:
+    """
+    Scores by the values of a column.
+
+    Args:
+        table (`datasets.Dataset`): The faces.
+        column (`str`): One that [`check_subgroups`] lets pass.
+        scored (`Predictions`): Of the faces that were scored.
+        stay (`np.ndarray` of shape `(num_rows,)`): Which of the table's faces these are, a boolean array.
+
+    Returns:
+        `dict`: For each value that has faces, in their order, [`~fer_hf.evaluation.report.headline`]; faces without a
+        value come last, as `"not given"`. Few faces say little: look at the intervals.
+    """
+    feature, values = table.features[column], np.array(table[column][:], dtype=object)[stay]
+    is_class = isinstance(feature, ClassLabel)
+    given = np.array([value is not None and not (is_class and value < 0) for value in values], dtype=bool)
+    predicted = scored.logits.argmax(axis=1)
+    groups = {
+        (feature.int2str(int(value)) if is_class else str(value)): given & (values == value)
+        for value in sorted(set(values[given]))
+    }
+    if not given.all():
+        groups[NOT_GIVEN] = ~given
+    return {name: headline(predicted[mine], scored.labels[mine]) for name, mine in groups.items()}
+
+
+def subgroups_text(column: str, groups: dict) -> str:
+    """The scores of [`subgroups`] as a table for the terminal."""
+    width = max(len(column), *map(len, groups))
+    lines = [f"{column:<{width}}    faces  accuracy (95 % interval)    mean class accuracy (95 % interval)"]
+    for value, scores in groups.items():
+        cells = []
+        for name in ("accuracy", "mean_class_accuracy"):
+            low, high = scores["intervals"][name]
+            cells.append(f"{scores[name]:.4f} ({low:.4f} to {high:.4f})")
+        lines.append(f"{value:<{width}}  {scores['num_faces']:>7,}  {'  '.join(cells)}")
+    lines.append("intervals of few faces, and of scores at 0 or 1, are too narrow")
+    return "\n".join(lines)

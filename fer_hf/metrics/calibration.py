@@ -1,0 +1,121 @@
+"""How far probabilities can be believed, and the one number that mends most of it."""
+
+import datasets
+import evaluate
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+from sklearn.metrics import log_loss
+
+
+NUM_BINS = 15
+# Where a fitted temperature may lie. A model that is right on every face of validation would have 0.
+TEMPERATURES = (0.05, 20.0)
+
+_PROBABILITIES = datasets.Features(
+    {"predictions": datasets.List(datasets.Value("float64")), "references": datasets.Value("int64")}
+)
+
+
+class ExpectedCalibrationError(evaluate.Metric):
+    """
+    Mean distance between confidence and accuracy, over 15 bins of equal width (Guo et al., 2017,
+    https://huggingface.co/papers/1706.04599).
+
+    `compute(predictions=..., references=...)` takes one row of probabilities and one class id per face.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info(self.__doc__)
+
+    def _compute(self, predictions: list[list[float]], references: list[int]) -> dict[str, float]:
+        return {"expected_calibration_error": expected_calibration_error(predictions, references)}
+
+
+class NegativeLogLikelihood(evaluate.Metric):
+    """
+    Mean of -log p(true class) in nats, by scikit-learn, which keeps p above the smallest step from 0 that it can tell.
+
+    `compute(predictions=..., references=...)` takes one row of probabilities and one class id per face.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info(self.__doc__)
+
+    def _compute(self, predictions: list[list[float]], references: list[int]) -> dict[str, float]:
+        predictions = np.asarray(predictions)
+        value = log_loss(references, predictions, labels=np.arange(predictions.shape[1]))
+        return {"negative_log_likelihood": float(value)}
+
+
+def _info(description: str) -> evaluate.MetricInfo:
+    return evaluate.MetricInfo(
+        description=description,
+        citation="",
+        inputs_description="predictions: probabilities by class; references: class ids",
+        features=_PROBABILITIES,
+    )
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, num_bins: int = NUM_BINS) -> float:
+    """
+    Mean over the faces of |accuracy - mean confidence| of the bin that a face falls into.
+
+    Args:
+        probabilities (`np.ndarray` of shape `(num_faces, num_labels)`): Rows sum to 1. The largest is the confidence.
+        labels (`np.ndarray` of shape `(num_faces,)`): True class ids.
+        num_bins (`int`, defaults to 15): Of equal width over [0, 1], each with its upper end.
+
+    Returns:
+        `float`: In [0, 1].
+    """
+    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
+    return float(np.abs(np.bincount(bins, weights=right - confidence)).sum() / len(labels))
+
+
+def calibrated_probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """
+    Softmax of the logits divided by a temperature: above 1 less sure of itself, and never another first choice.
+
+    Args:
+        logits (`np.ndarray` of shape `(..., num_labels)`): Before softmax.
+        temperature (`float`, defaults to 1.0): Above 0.
+
+    Returns:
+        `np.ndarray`: float64, of the same shape; rows sum to 1.
+    """
+    return softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=-1)
+
+
+def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
+    """
+    Mean of -log p(true class) in nats, which from logits is exact however small p is.
+
+    Args:
+        logits (`np.ndarray` of shape `(num_faces, num_labels)`): Before softmax.
+        labels (`np.ndarray` of shape `(num_faces,)`): True class ids.
+        temperature (`float`, defaults to 1.0): Above 0.
+    """
+    log_odds = log_softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=1)
+    return float(-log_odds[np.arange(len(labels)), labels].mean())
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """
+    The temperature under which these labels are most likely (Guo et al., 2017): the loss has one minimum only.
+
+    Args:
+        logits (`np.ndarray` of shape `(num_faces, num_labels)`): Of faces that the model was not trained on.
+        labels (`np.ndarray` of shape `(num_faces,)`): True class ids.
+
+    Returns:
+        `float`: Within [`TEMPERATURES`].
+    """
+
+    def loss(log_temperature: float) -> float:
+        return negative_log_likelihood(logits, labels, float(np.exp(log_temperature)))
+
+    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))
