@@ -1,6 +1,7 @@
 """Pictures of a run: its confusion matrix, its course, and searches over several runs."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,13 +11,13 @@ from sklearn.metrics import ConfusionMatrixDisplay
 from fer_hf.evaluation.plots.style import BLUE, GRAY, GREEN, ORANGE
 
 
-def plot_confusion_matrix(report: dict, path: str | Path, title: str) -> None:
+def plot_confusion_matrix(report: dict, path: str | Path | BinaryIO, title: str) -> None:
     """
     Write a confusion matrix: counts, coloured by the share of the true class.
 
     Args:
         report (`dict`): From [`~fer_hf.evaluation.report.expression_report`].
-        path (`str` or `Path`): PNG file.
+        path (`str`, `Path` or binary file): PNG.
         title (`str`): What was measured on what.
     """
     counts, names = np.array(report["confusion_matrix"]), list(report["per_class"])
@@ -37,14 +38,14 @@ def plot_confusion_matrix(report: dict, path: str | Path, title: str) -> None:
 
 
 def plot_learning_curves(
-    log_history: list[dict], path: str | Path, unfreezing: list[dict] = (), best_epoch: float | None = None
+    log_history: list[dict], path: str | Path | BinaryIO, unfreezing: list[dict] = (), best_epoch: float | None = None
 ) -> None:
     """
     Write loss, validation metrics and trainable parameters by epoch, with thaws and the selected epoch marked.
 
     Args:
         log_history (`list[dict]`): `TrainerState.log_history`.
-        path (`str` or `Path`): PNG file.
+        path (`str`, `Path` or binary file): PNG.
         unfreezing (`list[dict]`): [`~fer_hf.training.GradualUnfreezing.table`].
         best_epoch (`float`, *optional*): End of the epoch whose weights were selected.
     """
@@ -84,14 +85,14 @@ def plot_learning_curves(
 _MEMORY = {"cuda": "allocated on the GPU", "rss": "resident, above the start of training"}
 
 
-def plot_phases(phases: list[dict], memory: str | None, path: str | Path) -> None:
+def plot_phases(phases: list[dict], memory: str | None, path: str | Path | BinaryIO) -> None:
     """
     Write seconds per step and peak memory over the phases of training, and how much trains in each.
 
     Args:
         phases (`list[dict]`): [`~fer_hf.training.phases.PhaseCallback.table`].
         memory (`str`, *optional*): How memory was measured: `cuda`, `rss`, or `None` if it was not.
-        path (`str` or `Path`): PNG file.
+        path (`str`, `Path` or binary file): PNG.
     """
     figure = Figure(figsize=(8, 6), layout="constrained")
     speed, peak = figure.subplots(2, 1, sharex=True)
@@ -119,14 +120,14 @@ def _curve(axes, log_history: list[dict], key: str, label: str, colour: str) -> 
         axes.plot(*zip(*points, strict=True), label=label, color=colour, marker="o", markersize=3)
 
 
-def plot_search(results: list[dict], metric: str, path: str | Path) -> None:
+def plot_search(results: list[dict], metric: str, path: str | Path | BinaryIO) -> None:
     """
     Write what a search found: best validation, and the epoch at which it was reached, over the learning rate.
 
     Args:
         results (`list[dict]`): With `learning_rate`, `value` and `epoch`, and of trials `optim`.
         metric (`str`): What `value` is.
-        path (`str` or `Path`): PNG file.
+        path (`str`, `Path` or binary file): PNG.
     """
     figure = Figure(figsize=(7, 6), layout="constrained")
     value, epoch = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
