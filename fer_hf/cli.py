@@ -104,11 +104,15 @@ def _audit(args: argparse.Namespace) -> None:
 
 def _report(args: argparse.Namespace) -> None:
     import datasets
+    import transformers
 
     from fer_hf.evaluation.html_report import write_report
 
     if args.disable_tqdm:
         datasets.disable_progress_bars()
+        transformers.logging.disable_progress_bar()
+    if args.data_dir and not args.dataset:
+        raise BadInputError(f"`--data_dir` {args.data_dir} of which `--dataset`?")
     faces = _load(args) if args.dataset else None
     page = write_report(args.run_dir, faces, args.output, args.faces, args.disable_tqdm)
     print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)")

@@ -62,24 +62,25 @@ def write_report(
     if output.is_dir():
         raise BadInputError(f"`output` must be a file, and {output} is a folder.")
     record = _read_json(run_dir / "run_record.json")
-    if not record.get("results"):
-        raise BadInputError(f"{run_dir / 'run_record.json'} holds no results: was the run scored?")
+    if not (record.get("results") and record.get("dataset")):
+        raise BadInputError(f"{run_dir / 'run_record.json'} holds no results of a data set: was the run scored?")
+    if show_faces and data is None:
+        raise BadInputError("`faces` needs the run's data: give `dataset`, `data_dir` and `dataset_options`.")
     split = "test" if "test" in record["results"] else next(iter(record["results"]))
+    faces = None if data is None else _same_faces(data, record, split, run_dir)
     predictions = load_predictions(run_dir).get(split) if show_faces or (run_dir / FILE).is_file() else None
     evaluations = _evaluations(run_dir)
     pictures = _pictures(run_dir, record, split, predictions, evaluations)
     attention_texts, sheets = {}, {}
-    if show_faces and data is None:
-        raise BadInputError("`faces` needs the run's data: give `dataset`, `data_dir` and `dataset_options`.")
-    if data is not None:
-        faces = _same_faces(data, record, split, run_dir)
+    if faces is not None:
         shown, attention_texts = _attention(run_dir, faces, show_faces, disable_tqdm)
         pictures |= shown
     if show_faces:
         shown, sheets = _sheets(faces, predictions, split)
         pictures |= shown
     score_rows = _score_rows(record["results"])
-    page = _template().render(
+    page = _page(
+        run_dir / "run_record.json",
         name=run_dir.resolve().name,
         record=record,
         split=split,
@@ -87,7 +88,7 @@ def write_report(
         score_rows=score_rows,
         has_intervals=any("intervals" in report for _, report in score_rows),
         evaluations=evaluations,
-        evaluation_rows=_score_rows({item["title"]: item["report"] for item in evaluations}),
+        evaluation_rows=_score_rows(_reports(evaluations)),
         pictures=pictures,
         attention=attention_texts,
         sheets=sheets,
@@ -100,9 +101,12 @@ def write_report(
     return output
 
 
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=False)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+def _page(source: Path, **values) -> str:
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    try:
+        return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(values)
+    except jinja2.UndefinedError as error:
+        raise BadInputError(f"{source} lacks a value that the page needs: {error}.") from error
 
 
 def _read_json(path: Path) -> dict:
@@ -119,9 +123,21 @@ def _evaluations(run_dir: Path) -> list[dict]:
     found = []
     for path in sorted((run_dir / "evaluation").glob("*.json")):
         item = _read_json(path)
+        if not {"dataset", "split", "report"} <= item.keys():
+            raise BadInputError(f"{path} is no evaluation: it lacks `dataset`, `split` or `report`.")
         views = "" if item.get("tta", "none") == "none" else f", mean over {item['tta']}"
         found.append({**item, "title": f"{item['dataset']}, {item['split']}{views}"})
     return found
+
+
+def _reports(evaluations: list[dict]) -> dict[str, dict]:
+    """Reports by title: of every evaluation and, where it is of several splits together, of each of them."""
+    reports = {}
+    for item in evaluations:
+        reports[item["title"]] = item["report"]
+        for part, scored in item.get("parts", {}).items():
+            reports[f"{item['title']}: {part} alone"] = scored["report"]
+    return reports
 
 
 def _score_rows(reports: dict[str, dict]) -> list[tuple[str, dict]]:
@@ -204,7 +220,7 @@ def _sheets(faces: Dataset, predictions: Predictions, split: str) -> tuple[dict[
     texts["wrong"] = "The errors of which it is surest, with the true expression and its probability."
     probabilities = softmax(np.asarray(logits, np.float64), axis=1)
     doubtful = int(probabilities.max(axis=1).argmin())
-    title = f"{split} face {doubtful}: {names[labels[doubtful]]}"
+    title = f"{split} face {doubtful}, which is {names[labels[doubtful]]}"
     image = faces[doubtful]["image"]
     pictures["doubt"] = _picture(plots.plot_probabilities, image, probabilities[doubtful], names, title=title)
     texts["doubt"] = "The face of which it is least sure."
@@ -236,7 +252,7 @@ def _attention(
         strips = np.concatenate([np.flatnonzero(labels[rows] == i)[:STRIPS] for i in range(len(names))])
         pictures["strips"] = _picture(
             plots.plot_attention_strips, weights[strips], [names[i] for i in labels[rows[strips]]],
-            title="weights of the features in the center loss",
+            title="weight of each feature, one strip a face",
         )  # fmt: skip
         texts["strips"] = f"Attention weights of the features, one strip a face, {STRIPS} faces of each expression."
         alike = similarity(class_means(weights, labels[rows], len(names)))
@@ -245,15 +261,12 @@ def _attention(
             f"How alike the expressions' attention weights are: correlation over features of the mean over up to "
             f"{AVERAGED} faces each. (DACL attends to different features for different expressions, if it works.)"
         )
-    rows = (
-        {f"branch {i + 1}": branch for i, branch in enumerate(np.moveaxis(maps["local"], 1, 0))}
-        if "local" in maps
-        else {}
-    )
-    rows |= {"rollout": maps["rollout"]} if "rollout" in maps else {}
-    if rows and show_faces:
+    branches = np.moveaxis(maps["local"], 1, 0) if "local" in maps else ()
+    over = {f"branch {i + 1}": branch for i, branch in enumerate(branches)}
+    over |= {"rollout": maps["rollout"]} if "rollout" in maps else {}
+    if over and show_faces:
         titles = [names[i] for i in labels[first]]
-        pictures["maps"] = _picture(plots.plot_attention_maps, pixel_values, rows, titles, title="")
+        pictures["maps"] = _picture(plots.plot_attention_maps, pixel_values, over, titles)
         texts["maps"] = (
             "Where it looks, from dark (least) to bright (most) within each face."
             + (" Branches: TransFER's local attention." if "local" in maps else "")

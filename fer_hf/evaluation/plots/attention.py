@@ -14,19 +14,23 @@ def plot_attention_strips(weights: np.ndarray, labels: Sequence[str], path: str 
 
     Args:
         weights (`np.ndarray` of shape `(num_strips, num_features)`): In [0, 1].
-        labels (`Sequence[str]`): Beside each strip: a face, or an expression.
+        labels (`Sequence[str]`): The expression of each strip, written once beside neighbours of the same.
         path (`str`, `Path` or binary file): PNG.
         title (`str`): Above the strips.
     """
-    figure = Figure(figsize=(9, 0.32 * len(weights) + 1.4), layout="constrained")
+    figure = Figure(figsize=(9, 0.2 * len(weights) + 1.4), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(weights, aspect="auto", interpolation="nearest", cmap="cividis")
-    axes.set_yticks(range(len(weights)), labels, fontsize=9)
-    axes.hlines(np.arange(1, len(weights)) - 0.5, -0.5, weights.shape[1] - 0.5, color="white", linewidth=2)
+    image = axes.imshow(weights, aspect="auto", interpolation="nearest", cmap="cividis", vmin=0, vmax=1)
+    starts = [row for row in range(len(labels)) if row == 0 or labels[row] != labels[row - 1]]
+    ends = [*starts[1:], len(labels)]
+    middles = [(start + end - 1) / 2 for start, end in zip(starts, ends, strict=True)]
+    axes.set_yticks(middles, [labels[start] for start in starts], fontsize=10)
+    for row in range(1, len(weights)):
+        axes.axhline(row - 0.5, color="white", linewidth=5 if row in starts else 1)
     axes.set_xlabel("feature")
     axes.set_title(title, fontsize=11)
     figure.colorbar(image, ax=axes, label="weight", fraction=0.03)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=120)
 
 
 def plot_similarity(matrix: np.ndarray, names: Sequence[str], path: str | Path | BinaryIO, title: str) -> None:
@@ -41,11 +45,10 @@ def plot_similarity(matrix: np.ndarray, names: Sequence[str], path: str | Path |
     """
     figure = Figure(figsize=(6.4, 5.8), layout="constrained")
     axes = figure.subplots()
-    low = np.nanmin(matrix)
-    axes.imshow(matrix, cmap="Blues", vmin=low, vmax=1)
+    axes.imshow(matrix, cmap="RdBu", vmin=-1, vmax=1)
     for row, column in np.ndindex(*matrix.shape):
         value = matrix[row, column]
-        colour = "white" if value - low > 0.5 * (1 - low) else "black"
+        colour = "white" if abs(value) > 0.6 else "black"
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=9)
     axes.set_xticks(range(len(names)), names, rotation=30)
     axes.set_yticks(range(len(names)), names)
@@ -54,7 +57,7 @@ def plot_similarity(matrix: np.ndarray, names: Sequence[str], path: str | Path |
 
 
 def plot_attention_maps(
-    faces: np.ndarray, maps: dict[str, np.ndarray], labels: Sequence[str], path: str | Path | BinaryIO, title: str
+    faces: np.ndarray, maps: dict[str, np.ndarray], labels: Sequence[str], path: str | Path | BinaryIO
 ) -> None:
     """
     Write faces side by side and below each one maps over it, each map from its least (dark) to its greatest (bright).
@@ -64,9 +67,8 @@ def plot_attention_maps(
         maps (`dict[str, np.ndarray]`): By name, `(num_faces, rows, columns)` over the whole face, a row of the sheet.
         labels (`Sequence[str]`): Above each face.
         path (`str`, `Path` or binary file): PNG.
-        title (`str`): Above the sheet.
     """
-    figure = Figure(figsize=(1.35 * len(faces) + 0.5, 1.35 * (1 + len(maps)) + 0.8), layout="constrained")
+    figure = Figure(figsize=(1.35 * len(faces) + 0.5, 1.35 * (1 + len(maps)) + 0.5), layout="constrained")
     grid = figure.subplots(1 + len(maps), len(faces), squeeze=False)
     height, width = faces.shape[-2:]
     for column, face in enumerate(faces):
@@ -81,5 +83,4 @@ def plot_attention_maps(
             axes.set_yticks([])
             grid[row, 0].set_ylabel(name, fontsize=10)
         grid[0, column].set_title(labels[column], fontsize=10)
-    figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=120)

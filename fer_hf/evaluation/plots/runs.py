@@ -22,7 +22,7 @@ def plot_confusion_matrix(report: dict, path: str | Path | BinaryIO, title: str)
     """
     counts, names = np.array(report["confusion_matrix"]), list(report["per_class"])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(7.2, 6.4), layout="constrained")
+    figure = Figure(figsize=(6.2, 5.6), layout="constrained")
     axes = figure.subplots()
     display = ConfusionMatrixDisplay(shares, display_labels=names)
     display.plot(ax=axes, cmap="Blues", include_values=False, colorbar=False, im_kw={"vmin": 0, "vmax": 1})

@@ -94,7 +94,7 @@ def plot_robustness(robustness: dict[str, list[float]], path: str | Path | Binar
     axes = figure.subplots()
     for number, (name, accuracies) in enumerate(robustness.items()):
         style = {"color": LINES[number % len(LINES)], "marker": "osD^vPX"[number % 7]}
-        axes.plot(range(len(accuracies)), accuracies, label=name, **style)
+        axes.plot(range(len(accuracies)), accuracies, label=name.replace("_", " "), **style)
     axes.set_xticks(range(max(map(len, robustness.values()), default=1)))
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
