@@ -78,7 +78,7 @@ def write_report(
     if show_faces:
         shown, sheets = _sheets(faces, predictions, split)
         pictures |= shown
-    score_rows = _score_rows(record["results"])
+    score_rows, evaluation_rows = _score_rows(record["results"]), _score_rows(_reports(evaluations))
     page = _page(
         run_dir / "run_record.json",
         name=run_dir.resolve().name,
@@ -86,9 +86,9 @@ def write_report(
         split=split,
         report=record["results"][split],
         score_rows=score_rows,
-        has_intervals=any("intervals" in report for _, report in score_rows),
+        has_intervals=any("intervals" in report for _, report in score_rows + evaluation_rows),
         evaluations=evaluations,
-        evaluation_rows=_score_rows(_reports(evaluations)),
+        evaluation_rows=evaluation_rows,
         pictures=pictures,
         attention=attention_texts,
         sheets=sheets,
