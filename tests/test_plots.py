@@ -101,6 +101,7 @@ def test_calibration_bins_are_those_worked_out_by_hand():
     assert bins.confidence[[2, 4]] == pytest.approx([(0.5 + 0.6 + 0.6) / 3, 0.9])
     assert bins.accuracy[[2, 4]] == pytest.approx([2 / 3, 1 / 2])
     assert np.isnan(bins.accuracy[[0, 1, 3]]).all()
+    assert calibration_bins(np.zeros((1, 2)), [0], num_bins=2).counts.tolist() == [1, 0]  # 0.5 is in (0, 0.5]
     assert bins.error == pytest.approx((3 * abs(2 / 3 - 1.7 / 3) + 2 * 0.4) / 5)
 
 
