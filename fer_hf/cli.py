@@ -24,10 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("env", help="print versions, for bug reports").set_defaults(run=_env)
-    data = argparse.ArgumentParser(add_help=False)
-    data.add_argument("--dataset", default="synthetic", help="a name that fer_hf.data.load_dataset knows")
-    data.add_argument("--data_dir", help="folder with the data set's own files")
-    data.add_argument("--dataset_options", default="{}", help="options of the loader, as JSON")
+    data = _data_flags("synthetic")
     faces = commands.add_parser("faces", parents=[data], help="count a data set's faces and draw a sheet of them")
     faces.add_argument("--split", default="train", help="split to draw from")
     faces.add_argument("--output", type=Path, help="PNG file for the sheet")
@@ -60,6 +57,12 @@ def main(argv: list[str] | None = None) -> int:
     compare.add_argument("--split", default="test", help="split to compare on")
     compare.add_argument("--output", type=Path, help="JSON file")
     compare.set_defaults(run=_compare)
+    report = commands.add_parser("report", parents=[_data_flags(None)], help="gather a run in one HTML page")
+    report.add_argument("--run", type=Path, required=True, dest="run_dir", metavar="DIR", help="output of a recipe")
+    report.add_argument("--output", type=Path, help="the page (default: report.html in the run's folder)")
+    report.add_argument("--faces", action="store_true", help="show faces of the data (of real people: keep the page)")
+    report.add_argument("--disable_tqdm", action="store_true", help="show no progress bars")
+    report.set_defaults(run=_report)
     args = parser.parse_args(argv)
     args.words = sys.argv[1:] if argv is None else argv
     try:
@@ -150,6 +153,31 @@ def _compare(args: argparse.Namespace) -> None:
     if args.output:
         args.output.parent.mkdir(parents=True, exist_ok=True)
         write_json(args.output, result)
+
+
+def _report(args: argparse.Namespace) -> None:
+    import datasets
+    import transformers
+
+    from fer_hf.evaluation.html_report import write_report
+
+    if args.disable_tqdm:
+        datasets.disable_progress_bars()
+        transformers.logging.disable_progress_bar()
+    if args.data_dir and not args.dataset:
+        raise BadInputError(f"`--data_dir` {args.data_dir} of which `--dataset`?")
+    faces = _load(args) if args.dataset else None
+    page = write_report(args.run_dir, faces, args.output, args.faces, args.disable_tqdm)
+    print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)")
+
+
+def _data_flags(dataset: str | None) -> argparse.ArgumentParser:
+    """Which data set: the flags of every sub-command that reads one."""
+    data = argparse.ArgumentParser(add_help=False)
+    data.add_argument("--dataset", default=dataset, help="a name that fer_hf.data.load_dataset knows")
+    data.add_argument("--data_dir", help="folder with the data set's own files")
+    data.add_argument("--dataset_options", default="{}", help="options of the loader, as JSON")
+    return data
 
 
 def _load(args: argparse.Namespace):

@@ -6,7 +6,7 @@ import numpy as np
 from datasets import DatasetDict
 from matplotlib.figure import Figure
 
-from fer_hf.evaluation.plots import BLUE, GRAY, GREEN, ORANGE, plot_faces
+from fer_hf.evaluation.plots import plot_class_balance, plot_faces
 from fer_hf.evaluation.record import write_json
 
 
@@ -55,43 +55,11 @@ def write_audit(result: dict, faces: DatasetDict, folder: str | Path) -> list[Pa
     )
     paths = [folder / name for name in names]
     write_json(paths[0], result)
-    plot_class_balance(result, paths[1])
+    plot_class_balance(result["counts"], paths[1], f"{result['dataset']}: classes by split")
     plot_faces(faces["train"], paths[2])
     if len(paths) > 3:
         plot_conflicts(result, faces, paths[3])
     return paths
-
-
-def plot_class_balance(result: dict, path: str | Path) -> None:
-    """
-    Write the share of every class in every split, with the counts.
-
-    Args:
-        result (`dict`): From [`~fer_hf.data.audit.audit`].
-        path (`str` or `Path`): PNG file.
-    """
-    names = list(result["counts"]["train"])
-    splits = {split: counts for split, counts in result["counts"].items() if any(counts.values())}
-    figure = Figure(figsize=(8, 0.25 * len(splits) * len(names) + 1.4), layout="constrained")
-    axes = figure.subplots()
-    height = 0.8 / len(splits)
-    for number, (split, counts) in enumerate(splits.items()):
-        total = sum(counts.values())
-        shares = np.array([counts[name] for name in names]) / max(total, 1)
-        colour = (BLUE, ORANGE, GREEN, GRAY)[number % 4]
-        bars = axes.barh(np.arange(len(names)) + number * height, shares, height, color=colour)
-        bars.set_label(f"{split} ({total:,} faces)")
-        axes.bar_label(bars, [f"{counts[name]:,}" for name in names], padding=3, fontsize=8)
-    axes.set_yticks(np.arange(len(names)) + 0.4 - height / 2, names)
-    axes.invert_yaxis()  # the first class and the first split on top
-    axes.margins(x=0.1, y=0.02)
-    axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    axes.set_xlabel("share of the split")
-    axes.set_title(f"{result['dataset']}: classes by split", fontsize=11)
-    axes.grid(axis="x", alpha=0.3)
-    axes.set_axisbelow(True)
-    figure.legend(loc="outside lower center", ncols=len(splits), fontsize=9)
-    figure.savefig(path, dpi=150)
 
 
 def plot_conflicts(result: dict, faces: DatasetDict, path: str | Path, num_groups: int = 10, width: int = 6) -> None:

@@ -1,31 +1,28 @@
-"""Pictures of a run. Written through `Figure` objects, so that no window system and no global state is touched."""
+"""Pictures of a run: its confusion matrix, its course, and searches over several runs."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from datasets import Dataset
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import ConfusionMatrixDisplay
-from torch import Tensor
+
+from fer_hf.evaluation.plots.style import BLUE, GRAY, GREEN, ORANGE
 
 
-# Okabe and Ito's colours, told apart by colour-blind readers (https://jfly.uni-koeln.de/color/).
-BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#999999"
-
-
-def plot_confusion_matrix(report: dict, path: str | Path, title: str) -> None:
+def plot_confusion_matrix(report: dict, path: str | Path | BinaryIO, title: str) -> None:
     """
     Write a confusion matrix: counts, coloured by the share of the true class.
 
     Args:
         report (`dict`): From [`~fer_hf.evaluation.report.expression_report`].
-        path (`str` or `Path`): PNG file.
+        path (`str`, `Path` or binary file): PNG.
         title (`str`): What was measured on what.
     """
     counts, names = np.array(report["confusion_matrix"]), list(report["per_class"])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(7.2, 6.4), layout="constrained")
+    figure = Figure(figsize=(6.2, 5.6), layout="constrained")
     axes = figure.subplots()
     display = ConfusionMatrixDisplay(shares, display_labels=names)
     display.plot(ax=axes, cmap="Blues", include_values=False, colorbar=False, im_kw={"vmin": 0, "vmax": 1})
@@ -41,14 +38,14 @@ def plot_confusion_matrix(report: dict, path: str | Path, title: str) -> None:
 
 
 def plot_learning_curves(
-    log_history: list[dict], path: str | Path, unfreezing: list[dict] = (), best_epoch: float | None = None
+    log_history: list[dict], path: str | Path | BinaryIO, unfreezing: list[dict] = (), best_epoch: float | None = None
 ) -> None:
     """
     Write loss, validation metrics and trainable parameters by epoch, with thaws and the selected epoch marked.
 
     Args:
         log_history (`list[dict]`): `TrainerState.log_history`.
-        path (`str` or `Path`): PNG file.
+        path (`str`, `Path` or binary file): PNG.
         unfreezing (`list[dict]`): [`~fer_hf.training.GradualUnfreezing.table`].
         best_epoch (`float`, *optional*): End of the epoch whose weights were selected.
     """
@@ -88,14 +85,14 @@ def plot_learning_curves(
 _MEMORY = {"cuda": "allocated on the GPU", "rss": "resident, above the start of training"}
 
 
-def plot_phases(phases: list[dict], memory: str | None, path: str | Path) -> None:
+def plot_phases(phases: list[dict], memory: str | None, path: str | Path | BinaryIO) -> None:
     """
     Write seconds per step and peak memory over the phases of training, and how much trains in each.
 
     Args:
         phases (`list[dict]`): [`~fer_hf.training.phases.PhaseCallback.table`].
         memory (`str`, *optional*): How memory was measured: `cuda`, `rss`, or `None` if it was not.
-        path (`str` or `Path`): PNG file.
+        path (`str`, `Path` or binary file): PNG.
     """
     figure = Figure(figsize=(8, 6), layout="constrained")
     speed, peak = figure.subplots(2, 1, sharex=True)
@@ -123,14 +120,14 @@ def _curve(axes, log_history: list[dict], key: str, label: str, colour: str) -> 
         axes.plot(*zip(*points, strict=True), label=label, color=colour, marker="o", markersize=3)
 
 
-def plot_search(results: list[dict], metric: str, path: str | Path) -> None:
+def plot_search(results: list[dict], metric: str, path: str | Path | BinaryIO) -> None:
     """
     Write what a search found: best validation, and the epoch at which it was reached, over the learning rate.
 
     Args:
         results (`list[dict]`): With `learning_rate`, `value` and `epoch`, and of trials `optim`.
         metric (`str`): What `value` is.
-        path (`str` or `Path`): PNG file.
+        path (`str`, `Path` or binary file): PNG.
     """
     figure = Figure(figsize=(7, 6), layout="constrained")
     value, epoch = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
@@ -155,48 +152,3 @@ def plot_search(results: list[dict], metric: str, path: str | Path) -> None:
     epoch.set_ylabel("reached at epoch")
     epoch.set_xlabel("learning rate")
     figure.savefig(path, dpi=150)
-
-
-def plot_reconstructions(faces: Tensor, masked: Tensor, drawn: Tensor, path: str | Path) -> None:
-    """
-    Write three rows of pictures: faces, what of them was seen, and what was made of it.
-
-    Args:
-        faces, masked, drawn (`torch.Tensor` of shape `(num_faces, channels, height, width)`): Normalised pixel values;
-            each column is shown from the smallest to the largest value of its face.
-        path (`str` or `Path`): PNG file.
-    """
-    figure = Figure(figsize=(1.3 * len(faces), 4.1), layout="constrained")
-    grid = figure.subplots(3, len(faces), squeeze=False)
-    for row, (name, images) in enumerate((("face", faces), ("masked", masked), ("reconstructed", drawn))):
-        for column, image in enumerate(images):
-            low, high = faces[column].min(), faces[column].max()
-            shown = ((image - low) / (high - low).clamp(min=1e-6)).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
-            axes = grid[row, column]
-            axes.imshow(shown)
-            axes.set_xticks([])
-            axes.set_yticks([])
-        grid[row, 0].set_ylabel(name, fontsize=11)
-    figure.savefig(path, dpi=120)
-
-
-def plot_faces(faces: Dataset, path: str | Path, per_class: int = 8) -> None:
-    """
-    Write a sheet of faces: one column for each expression, the first `per_class` faces of it below each other.
-
-    Args:
-        faces (`datasets.Dataset`): With `image` and `label`.
-        path (`str` or `Path`): PNG file.
-        per_class (`int`, defaults to 8): Rows of the sheet.
-    """
-    names, labels = faces.features["label"].names, np.array(faces["label"][:])
-    figure = Figure(figsize=(1.25 * len(names), 1.25 * per_class + 0.3), layout="constrained")
-    grid = figure.subplots(per_class, len(names), squeeze=False)
-    for column, name in enumerate(names):
-        chosen = np.flatnonzero(labels == column)[:per_class]
-        for row in range(per_class):
-            grid[row, column].axis("off")
-            if row < len(chosen):
-                grid[row, column].imshow(faces[int(chosen[row])]["image"], cmap="gray", vmin=0, vmax=255)
-        grid[0, column].set_title(name, fontsize=11)
-    figure.savefig(path, dpi=100)

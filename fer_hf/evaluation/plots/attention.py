@@ -1,0 +1,86 @@
+"""Pictures of what a classifier attends to; the numbers are from [`fer_hf.evaluation.attention`]."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from matplotlib.figure import Figure
+
+
+def plot_attention_strips(weights: np.ndarray, labels: Sequence[str], path: str | Path | BinaryIO, title: str) -> None:
+    """
+    Write attention weights of features as strips below each other, as DACL's authors show them.
+
+    Args:
+        weights (`np.ndarray` of shape `(num_strips, num_features)`): In [0, 1].
+        labels (`Sequence[str]`): The expression of each strip, written once beside neighbours of the same.
+        path (`str`, `Path` or binary file): PNG.
+        title (`str`): Above the strips.
+    """
+    figure = Figure(figsize=(9, 0.2 * len(weights) + 1.4), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(weights, aspect="auto", interpolation="nearest", cmap="cividis", vmin=0, vmax=1)
+    starts = [row for row in range(len(labels)) if row == 0 or labels[row] != labels[row - 1]]
+    ends = [*starts[1:], len(labels)]
+    middles = [(start + end - 1) / 2 for start, end in zip(starts, ends, strict=True)]
+    axes.set_yticks(middles, [labels[start] for start in starts], fontsize=10)
+    for row in range(1, len(weights)):
+        axes.axhline(row - 0.5, color="white", linewidth=5 if row in starts else 1)
+    axes.set_xlabel("feature")
+    axes.set_title(title, fontsize=11)
+    figure.colorbar(image, ax=axes, label="weight", fraction=0.03)
+    figure.savefig(path, dpi=120)
+
+
+def plot_similarity(matrix: np.ndarray, names: Sequence[str], path: str | Path | BinaryIO, title: str) -> None:
+    """
+    Write how alike the expressions' mean attention vectors are.
+
+    Args:
+        matrix (`np.ndarray` of shape `(num_labels, num_labels)`): From [`~fer_hf.evaluation.attention.similarity`].
+        names (`Sequence[str]`): The expressions.
+        path (`str`, `Path` or binary file): PNG.
+        title (`str`): Above the matrix.
+    """
+    figure = Figure(figsize=(6.4, 5.8), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(matrix, cmap="RdBu", vmin=-1, vmax=1)
+    for row, column in np.ndindex(*matrix.shape):
+        value = matrix[row, column]
+        colour = "white" if abs(value) > 0.6 else "black"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=9)
+    axes.set_xticks(range(len(names)), names, rotation=30)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_title(title, fontsize=11)
+    figure.savefig(path, dpi=150)
+
+
+def plot_attention_maps(
+    faces: np.ndarray, maps: dict[str, np.ndarray], labels: Sequence[str], path: str | Path | BinaryIO
+) -> None:
+    """
+    Write faces side by side and below each one maps over it, each map from its least (dark) to its greatest (bright).
+
+    Args:
+        faces (`np.ndarray` of shape `(num_faces, channels, height, width)`): Pixel values as the model takes them.
+        maps (`dict[str, np.ndarray]`): By name, `(num_faces, rows, columns)` over the whole face, a row of the sheet.
+        labels (`Sequence[str]`): Above each face.
+        path (`str`, `Path` or binary file): PNG.
+    """
+    figure = Figure(figsize=(1.35 * len(faces) + 0.5, 1.35 * (1 + len(maps)) + 0.5), layout="constrained")
+    grid = figure.subplots(1 + len(maps), len(faces), squeeze=False)
+    height, width = faces.shape[-2:]
+    for column, face in enumerate(faces):
+        gray = face.mean(axis=0)
+        for row, name in enumerate(["face", *maps]):
+            axes = grid[row, column]
+            axes.imshow(gray, cmap="gray", extent=(0, width, height, 0))
+            if row:
+                over = maps[name][column]
+                axes.imshow(over, cmap="inferno", alpha=0.55, interpolation="bilinear", extent=(0, width, height, 0))
+            axes.set_xticks([])
+            axes.set_yticks([])
+            grid[row, 0].set_ylabel(name, fontsize=10)
+        grid[0, column].set_title(labels[column], fontsize=10)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_vit_config
+from transformers import (
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersForImageClassification,
+    ResNetConfig,
+    ResNetForImageClassification,
+    SwinConfig,
+    SwinForImageClassification,
+    ViTForImageClassification,
+)
+
+from fer_hf.errors import BadInputError
+from fer_hf.evaluation.attention import attention, class_means, rollout, rollout_map, similarity
+from fer_hf.models.zoo import build
+
+
+# Two layers, one face, two heads, three tokens. Means over heads: FIRST and SECOND below.
+HEADS = np.array(
+    [
+        [[[[1, 0, 0], [0, 1, 0], [0, 0, 1]], [[0, 1, 0], [0, 1, 0], [0, 1, 0]]]],
+        [[[[0, 0, 1], [0, 0, 1], [0, 0, 1]], [[0, 0, 1], [1, 0, 0], [0, 0, 1]]]],
+    ],
+    dtype=float,
+)
+FIRST = np.array([[0.5, 0.5, 0], [0, 1, 0], [0, 0.5, 0.5]])
+SECOND = np.array([[0, 0, 1], [0.5, 0, 0.5], [0, 0, 1]])
+
+
+def test_a_rollout_is_the_one_worked_out_by_hand():
+    # Half attention, half identity: rows of the first layer are (3/4, 1/4, 0), (0, 1, 0), (0, 1/4, 3/4), of the second
+    # (1/2, 0, 1/2), (1/4, 1/2, 1/4), (0, 0, 1). The class token's row of their product, second times first:
+    # 1/2 (3/4, 1/4, 0) + 1/2 (0, 1/4, 3/4) = (3/8, 1/4, 3/8).
+    found = rollout(HEADS)
+    assert found.shape == (1, 3, 3)
+    assert found[0, 0] == pytest.approx([3 / 8, 1 / 4, 3 / 8])
+    assert found[0, 2] == pytest.approx([0, 1 / 4, 3 / 4])
+    eye = np.eye(3)
+    assert found[0] == pytest.approx((0.5 * SECOND + 0.5 * eye) @ (0.5 * FIRST + 0.5 * eye))
+
+
+def test_rows_of_a_rollout_sum_to_one_and_attention_to_oneself_moves_nothing():
+    layers = np.random.default_rng(0).dirichlet(np.ones(10), size=(4, 2, 3, 10))
+    assert rollout(layers).sum(axis=-1) == pytest.approx(1)
+    assert rollout(np.broadcast_to(np.eye(10), layers.shape)) == pytest.approx(
+        np.broadcast_to(np.eye(10), (2, 10, 10))
+    )
+
+
+def test_the_map_is_the_class_tokens_row_without_what_are_no_patches():
+    assert rollout_map(HEADS, (1, 2))[0] == pytest.approx(np.array([[1 / 4, 3 / 8]]))
+    # Token 1 as a register: one patch is left.
+    assert rollout_map(HEADS, (1, 1))[0] == pytest.approx(np.array([[3 / 8]]))
+    # All tokens are patches: the mean of the rows (3/8, 1/4, 3/8), (3/16, 5/8, 3/16) and (0, 1/4, 3/4).
+    assert rollout_map(HEADS, (3, 1))[0] == pytest.approx(np.array([[9 / 48], [9 / 24], [21 / 48]]))
+
+
+def test_a_grid_of_more_patches_than_tokens_is_refused():
+    with pytest.raises(BadInputError, match="3 tokens cannot be a grid of 2 x 2"):
+        rollout_map(HEADS, (2, 2))
+
+
+def test_of_a_vision_transformer_the_rollout_is_that_of_its_own_probabilities():
+    model = ViTForImageClassification(tiny_vit_config()).eval()
+    faces = torch.randn(2, 3, 48, 48)
+    assert model.config._attn_implementation == "sdpa"
+    found = attention(model.train(), faces)
+    assert model.training
+    assert model.config._attn_implementation == "sdpa"
+    assert list(found) == ["rollout"]
+    model.eval().set_attn_implementation("eager")
+    with torch.no_grad():
+        layers = np.stack([layer.numpy() for layer in model(faces, output_attentions=True).attentions])
+    row = np.eye(10)[0]
+    for layer in layers[::-1, 1]:  # by vectors, from the class token down
+        row = 0.5 * row @ layer.mean(axis=0) + 0.5 * row
+    assert found["rollout"][1].ravel() == pytest.approx(row[1:], abs=1e-6)
+    assert found["rollout"].shape == (2, 3, 3)
+
+
+def test_registers_are_left_out_of_the_map():
+    config = Dinov2WithRegistersConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=48, patch_size=16, num_register_tokens=4
+    )
+    found = attention(Dinov2WithRegistersForImageClassification(config), torch.randn(1, 3, 48, 48))
+    assert found["rollout"].shape == (1, 3, 3)
+    assert 0 < found["rollout"].sum() < 1
+
+
+def test_our_models_tell_of_their_attention_by_name():
+    dacl = build("dacl-48", attention_hidden_sizes=[16, 8])
+    faces = torch.randn(2, 3, 48, 48)
+    found = attention(dacl, faces)
+    assert list(found) == ["features"]
+    with torch.no_grad():
+        assert found["features"] == pytest.approx(dacl.eval()(faces).attention_weights.numpy())
+    assert found["features"].shape == (2, 512)
+
+    transfer = build(
+        "transfer", image_size=32, stem_units=[1, 1], stem_widths=[16, 32], hidden_size=16, num_hidden_layers=2,
+        num_attention_heads=2, num_branches=3,
+    )  # fmt: skip
+    faces = torch.randn(2, 3, 32, 32)
+    found = attention(transfer, faces)
+    with torch.no_grad():
+        assert found["local"] == pytest.approx(transfer.eval()(faces).local_attentions.numpy())
+    assert found["local"].shape == (2, 3, 8, 8)
+    assert found["rollout"].shape == (2, 8, 8)
+
+
+def test_a_network_without_attention_over_all_of_the_face_tells_nothing():
+    sizes = {
+        "image_size": 48,
+        "patch_size": 4,
+        "embed_dim": 8,
+        "depths": [1, 1],
+        "num_heads": [1, 2],
+        "window_size": 3,
+    }
+    swin = SwinForImageClassification(SwinConfig(**sizes))
+    resnet = ResNetForImageClassification(ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1]))
+    for model in (swin, resnet, build("cnn-v1")):
+        assert attention(model, torch.randn(2, 3, 48, 48)) == {}
+
+
+def test_similarity_is_the_correlation_of_class_means():
+    weights = np.array([[0.1, 0.2, 0.3], [0.3, 0.4, 0.5], [0.9, 0.5, 0.1], [0.5, 0.5, 0.8]])
+    means = class_means(weights, [0, 0, 1, 2], 3)
+    assert means[0] == pytest.approx([0.2, 0.3, 0.4])
+    matrix = similarity(means)
+    assert matrix.diagonal() == pytest.approx(1)
+    assert matrix[0, 1] == pytest.approx(-1)  # rises evenly, falls evenly
+    # Deviations (-1, 0, 1) and (-1, -1, 2): 3 / sqrt(2 * 6).
+    assert matrix[0, 2] == pytest.approx(3 / 12**0.5)
+
+
+def test_an_expression_without_faces_has_no_mean():
+    means = class_means(np.ones((1, 4)), [2], 3)
+    assert np.isnan(means[:2]).all()
+    assert means[2] == pytest.approx(1)

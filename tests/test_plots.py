@@ -1,0 +1,220 @@
+import io
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from fer_hf.evaluation.plots import (
+    BLUE,
+    calibration_bins,
+    draw_faces,
+    first_right,
+    plot_attention_maps,
+    plot_attention_strips,
+    plot_class_balance,
+    plot_confusion_matrix,
+    plot_learning_curves,
+    plot_predictions,
+    plot_probabilities,
+    plot_reliability,
+    plot_robustness,
+    plot_similarity,
+    sure_and_wrong,
+)
+
+
+def found(box, expression="happy", score=0.5, landmarks=None):
+    """A face as the pipeline tells of it."""
+    edges = dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
+    return {"box": edges, "expression": expression, "score": score, "landmarks": landmarks}
+
+
+def blue(image):
+    """Where a picture has the colour of boxes and labels."""
+    return (np.asarray(image) == [int(BLUE[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=-1)
+
+
+def test_a_box_is_drawn_on_its_edges_and_leaves_the_face_as_it_is():
+    photo = Image.new("RGB", (600, 500), "gray")
+    drawn = draw_faces(photo, [found((200, 200, 400, 400), landmarks=[[250, 260], [350, 260]])])
+    assert drawn.size == photo.size
+    assert blue(drawn)[200, 200:401].all()
+    assert blue(drawn)[200:401, 400].all()
+    assert blue(drawn)[260, 250] and blue(drawn)[260, 350]  # noqa: PT018
+    assert np.array_equal(np.asarray(drawn)[280:390, 210:390], np.asarray(photo)[280:390, 210:390])
+    assert blue(drawn)[170:199, 200:260].sum() > 500  # the label, above
+    assert not blue(photo).any()
+
+
+def test_a_small_face_is_enlarged_until_its_label_can_be_read():
+    drawn = draw_faces(Image.new("L", (48, 60)), [found((0, 0, 48, 60))])
+    assert drawn.size == (240, 300)
+    assert drawn.mode == "RGB"
+
+
+@pytest.mark.parametrize("box", [(-20, -20, 90, 90), (250, 250, 400, 400), (0, 0, 300, 300)])
+def test_a_label_stays_inside_of_the_photo(box):
+    photo = Image.new("RGB", (300, 300), "black")
+    with_label = blue(draw_faces(photo, [found(box, "surprise", 1.0)])).sum()
+    without = blue(draw_faces(photo, [found(box, "", 1.0)])).sum()
+    assert with_label - without > 500
+
+
+def test_labels_of_neighbours_do_not_hide_each_other():
+    photo = Image.new("RGB", (900, 600), "black")
+    boxes = [(300, 300, 360, 360), (340, 300, 400, 360), (380, 300, 440, 360)]
+    alone = [blue(draw_faces(photo, [found(box, "neutral")])).sum() for box in boxes]
+    frames = [blue(draw_faces(photo, [found(box, "")])).sum() for box in boxes]
+    labels = sum(alone) - sum(frames)
+    together = blue(draw_faces(photo, [found(box, "neutral") for box in boxes])).sum()
+    assert together > 0.9 * (labels + blue(draw_faces(photo, [found(box, "") for box in boxes])).sum())
+
+
+def test_no_face_leaves_the_photo_as_it_is():
+    photo = Image.new("RGB", (300, 300), "teal")
+    assert np.array_equal(np.asarray(draw_faces(photo, [])), np.asarray(photo))
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figure that is about to be written, instead of a file."""
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: figures.append(figure))
+    return figures
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+# Confidences 0.9, 0.9, 0.6, 0.6 and 0.5; answers 0, 0, 1, 1 and (of equals the first) 0.
+SURE = np.log([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.4, 0.6], [0.5, 0.5]])
+TRUTH = np.array([0, 1, 1, 1, 1])
+
+
+def test_calibration_bins_are_those_worked_out_by_hand():
+    bins = calibration_bins(SURE, TRUTH, num_bins=5)
+    assert bins.edges == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+    # 0.5 and 0.6 are above 0.4 and up to 0.6; 0.9 is above 0.8.
+    assert bins.counts.tolist() == [0, 0, 3, 0, 2]
+    assert bins.confidence[[2, 4]] == pytest.approx([(0.5 + 0.6 + 0.6) / 3, 0.9])
+    assert bins.accuracy[[2, 4]] == pytest.approx([2 / 3, 1 / 2])
+    assert np.isnan(bins.accuracy[[0, 1, 3]]).all()
+    assert calibration_bins(np.zeros((1, 2)), [0], num_bins=2).counts.tolist() == [1, 0]  # 0.5 is in (0, 0.5]
+    assert bins.error == pytest.approx((3 * abs(2 / 3 - 1.7 / 3) + 2 * 0.4) / 5)
+
+
+def test_faces_in_all_bins_are_all_faces_and_certainty_falls_into_the_last():
+    logits = np.random.default_rng(0).normal(size=(500, 7)) * 3
+    logits[0] = [1000, 0, 0, 0, 0, 0, 0]
+    bins = calibration_bins(logits, np.zeros(500))
+    assert bins.counts.sum() == 500
+    assert bins.counts[-1] >= 1
+    assert len(bins.counts) == 15
+
+
+def test_a_reliability_diagram_shows_accuracies_counts_and_error(drawn):
+    bins = calibration_bins(SURE, TRUTH, num_bins=5)
+    plot_reliability(bins, "x.png", "faces")
+    upper, lower = drawn[0].axes
+    assert [bar.get_height() for bar in upper.patches][2::2] == pytest.approx([2 / 3, 1 / 2])
+    assert [bar.get_height() for bar in lower.patches] == [0, 0, 3, 0, 2]
+    assert texts(lower) == ["", "", "3", "", "2"]
+    assert f"error {bins.error:.3f}" in upper.get_title()
+    dots = upper.lines[1].get_xydata()
+    assert dots == pytest.approx(np.array([[1.7 / 3, 2 / 3], [0.9, 0.5]]))
+
+
+def test_a_robustness_curve_goes_through_every_accuracy(drawn):
+    plot_robustness({"blur": [0.8, 0.7, 0.5], "low_light": [0.8, 0.6, 0.1]}, "x.png", "faces")
+    axes = drawn[0].axes[0]
+    assert [line.get_label() for line in axes.lines] == ["blur", "low light"]
+    assert axes.lines[1].get_xydata().tolist() == [[0, 0.8], [1, 0.6], [2, 0.1]]
+
+
+def test_class_balance_shows_shares_with_counts(drawn):
+    counts = {"train": {"a": 30, "b": 10}, "test": {"a": 1, "b": 1}, "empty": {"a": 0, "b": 0}}
+    plot_class_balance(counts, "x.png", "faces")
+    axes = drawn[0].axes[0]
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.75, 0.25, 0.5, 0.5])
+    assert texts(axes) == ["30", "10", "1", "1"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+
+
+def test_a_confusion_matrix_shows_counts_and_shares_of_the_true_class(drawn):
+    report = {"confusion_matrix": [[3, 1], [0, 0]], "per_class": {"a": {}, "b": {}}, "accuracy": 0.75, "num_faces": 4}
+    plot_confusion_matrix(report, "x.png", "faces")
+    axes = drawn[0].axes[0]
+    assert texts(axes) == ["3\n75%", "1\n25%", "0\n0%", "0\n0%"]
+    assert "accuracy 75.0% of 4 faces" in axes.get_title()
+
+
+def test_learning_curves_mark_thaws_and_the_selected_epoch(drawn):
+    history = [{"epoch": 1.0, "loss": 2.0}, {"epoch": 1.0, "eval_accuracy": 0.5}, {"epoch": 2.0, "loss": 1.0}]
+    table = [{"epoch": 0, "trainable_parameters": 5}, {"epoch": 1, "trainable_parameters": 50}]
+    plot_learning_curves(history, "x.png", table, best_epoch=2.0)
+    loss, _, size = drawn[0].axes
+    assert loss.lines[0].get_xydata().tolist() == [[1, 2], [2, 1]]
+    assert size.patches[0].get_data().values.tolist() == [5, 50]
+    assert size.patches[0].get_data().edges.tolist() == [0, 1, 2]
+    marks = {line.get_label(): line.get_xdata()[0] for line in loss.lines}
+    assert (marks["thaw"], marks["selected"]) == (1, 2)
+
+
+def test_wrong_faces_come_by_confidence_and_right_ones_by_turns():
+    logits = np.log([[0.7, 0.3], [0.1, 0.9], [0.2, 0.8], [0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
+    labels = np.array([1, 0, 0, 0, 0, 1])
+    assert sure_and_wrong(logits, labels, 9).tolist() == [1, 2, 0]
+    assert sure_and_wrong(logits, labels, 2).tolist() == [1, 2]
+    assert first_right(logits, labels, 1).tolist() == [3, 5]
+    assert first_right(logits, labels, 2).tolist() == [3, 5, 4]
+    assert sure_and_wrong(logits, logits.argmax(axis=1), 9).tolist() == []
+
+
+def test_a_sheet_says_answer_truth_and_their_probabilities_in_the_order_asked_for(drawn, drawn_faces, names):
+    faces = drawn_faces["test"]
+    logits = np.log(np.full((len(faces), 7), 0.02) + 0.86 * np.eye(7)[np.full(len(faces), 3)])
+    labels = np.array(faces["label"][:])
+    rows = np.array([int(np.flatnonzero(labels == 0)[0]), int(np.flatnonzero(labels == 3)[0])])
+    plot_predictions(faces, rows, logits, labels, "x.png", "sheet", columns=2)
+    titles = [axes.get_title() for axes in drawn[0].axes]
+    assert titles == ["happy 88%\n(is angry: 2%)", "happy 88%"]
+    for axes, row in zip(drawn[0].axes, rows, strict=True):
+        assert np.array_equal(axes.images[0].get_array(), np.asarray(faces[int(row)]["image"]))
+
+
+def test_probability_bars_are_as_long_as_the_probabilities(drawn):
+    plot_probabilities(Image.new("L", (4, 4)), [0.125, 0.75, 0.125], ["a", "b", "c"], "x.png", "a face")
+    face, chart = drawn[0].axes
+    assert [bar.get_width() for bar in chart.patches] == [0.125, 0.75, 0.125]
+    assert texts(chart) == ["12.5%", "75.0%", "12.5%"]
+    colours = [bar.get_facecolor() for bar in chart.patches]
+    assert colours[0] == colours[2] != colours[1]
+    assert face.images[0].get_array().shape == (4, 4)
+
+
+def test_attention_pictures_show_the_arrays_that_they_are_given(drawn):
+    weights = np.linspace(0, 1, 12).reshape(3, 4)
+    plot_attention_strips(weights, ["a", "a", "b"], "x.png", "strips")
+    axes = drawn[-1].axes[0]
+    assert np.array_equal(axes.images[0].get_array(), weights)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    assert axes.get_yticks().tolist() == [0.5, 2]
+
+    plot_similarity(np.array([[1, -0.25], [-0.25, 1]]), ["a", "b"], "x.png", "alike")
+    assert texts(drawn[-1].axes[0]) == ["1.00", "-0.25", "-0.25", "1.00"]
+
+    maps = {"rollout": np.arange(8.0).reshape(2, 2, 2)}
+    plot_attention_maps(np.random.default_rng(0).random((2, 3, 6, 6)), maps, ["a", "b"], "x.png")
+    figure = drawn[-1]
+    assert np.array_equal(figure.axes[3].images[1].get_array(), maps["rollout"][1])
+    assert figure.axes[3].images[1].get_extent() == figure.axes[3].images[0].get_extent()
+
+
+def test_pictures_go_into_files_that_are_open_or_named(tmp_path):
+    file, path = io.BytesIO(), tmp_path / "x.png"
+    for place in (file, path):
+        plot_robustness({"blur": [1.0, 0.5]}, place, "faces")
+    for written in (file.getvalue(), path.read_bytes()):
+        assert written.startswith(b"\x89PNG")
