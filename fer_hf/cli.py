@@ -55,6 +55,14 @@ def main(argv: list[str] | None = None) -> int:
     predict.add_argument("--batch_size", type=int, default=16, help="photos at a time")
     predict.add_argument("--disable_tqdm", action="store_true", help="show no progress bars")
     predict.set_defaults(run=_predict)
+    export = commands.add_parser("export", parents=[data], help="write an ONNX file, scored beside the model")
+    export.add_argument("--model", required=True, help="output folder of a run, a Hub id, or a checkpoint that ships")
+    export.add_argument("--format", default="onnx", help="onnx (float32) or int8")
+    export.add_argument("--split", default="test", help="split to score on")
+    export.add_argument("--max_drop", type=float, default=0.005, help="accuracy that may be lost, in [0, 1]")
+    export.add_argument("--output", type=Path, required=True, help="file to write")
+    export.add_argument("--disable_tqdm", action="store_true", help="show no progress bars")
+    export.set_defaults(run=_export)
     args = parser.parse_args(argv)
     try:
         args.run(args)
@@ -117,17 +125,13 @@ def _audit(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
-    import datasets
-    from transformers.utils.logging import disable_progress_bar
-
     from fer_hf.evaluation.plots import draw_faces
     from fer_hf.inference.predict import entries_of_paths, entries_of_table, load_pipeline, predict_to
 
     if bool(args.paths) == bool(args.dataset):
         raise BadInputError("Give either photos (files, folders, URLs) or `--dataset`.")
     if args.disable_tqdm:
-        datasets.disable_progress_bars()
-        disable_progress_bar()
+        _disable_progress_bars()
     detector = args.detector or ("none" if args.dataset else "auto")
     if args.dataset:
         table = _split(args)
@@ -139,6 +143,29 @@ def _predict(args: argparse.Namespace) -> None:
         args.model, detector=detector, detector_path=args.detector_path, calibrated=args.calibrated
     )
     predict_to(classifier, entries, total, args.output, args.annotate, draw_faces, args.batch_size, args.disable_tqdm)
+
+
+def _export(args: argparse.Namespace) -> None:
+    from fer_hf.inference.predict import load_pipeline
+    from fer_hf.inference.scored_export import export_scored
+
+    if args.disable_tqdm:
+        _disable_progress_bars()
+    faces = _load(args)
+    classifier = load_pipeline(args.model, detector="none", device="cpu")
+    export_scored(
+        classifier.model, classifier.image_processor, faces, args.output, args.format, args.split, args.max_drop,
+        args.disable_tqdm,
+    )  # fmt: skip
+    print(f"written: {args.output}")
+
+
+def _disable_progress_bars() -> None:
+    import datasets
+    from transformers.utils.logging import disable_progress_bar
+
+    datasets.disable_progress_bars()
+    disable_progress_bar()
 
 
 def _split(args: argparse.Namespace):
