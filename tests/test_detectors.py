@@ -188,7 +188,10 @@ def test_the_wheels_find_a_drawn_face_where_it_is(name, drawn_faces):
     photo = Image.new("RGB", (320, 256), (120, 130, 110))
     photo.paste(drawn_faces["test"][0]["image"].convert("RGB").resize((128, 128)), (100, 60))
     (face,) = get_detector(name)(np.asarray(photo))
-    assert face.box == pytest.approx((112, 62, 216, 188), abs=16)
+    left, top, right, bottom = face.box
+    assert 100 < left < right < 228
+    assert 60 < top < bottom < 188
+    assert (right - left) * (bottom - top) > 128**2 / 3
     assert 0.6 < face.score <= 1
     assert (face.landmarks is not None) == (name == "yuface")
     if face.landmarks:

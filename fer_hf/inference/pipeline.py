@@ -148,13 +148,18 @@ class FacialExpressionPipeline(Pipeline):
         inputs = self.image_processor(crops, return_tensors="pt").to(self.device, self.dtype)
         return self.model(**inputs).logits.float()
 
+    def get_inference_context(self):
+        # The base class's `no_grad` still counts versions of tensors, which a single small face feels.
+        return torch.inference_mode
+
     def postprocess(self, photo: dict, calibrated: bool = False) -> list[dict]:
         config = self.model.config
         temperature = (getattr(config, "temperature", None) or 1.0) if calibrated else 1.0
         scores = (photo["logits"] / temperature).softmax(dim=-1).tolist()
+        names = list(config.id2label.values())
         return [
             # Moving tensors to a device, the base class makes plain tuples of named ones.
-            _face(Detection(*face), photo["size"], {config.id2label[label]: score for label, score in enumerate(row)})
+            _face(Detection(*face), photo["size"], dict(zip(names, row, strict=True)))
             for face, row in zip(photo["faces"], scores, strict=True)
         ]
 
