@@ -2,14 +2,24 @@
 
 import json
 
+import datasets
+import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import numpy_helper
+from PIL import Image
+from sklearn.metrics import accuracy_score
 from torch.optim.swa_utils import update_bn
 from transformers import ResNetConfig, ResNetForImageClassification, ViTImageProcessor
 
+from fer_hf.cli import main
+from fer_hf.data.collator import FaceCollator
+from fer_hf.errors import BadInputError
 from fer_hf.inference import ExportError, ExportMismatchError, export_onnx
-from fer_hf.models import build
+from fer_hf.inference.scored_export import export_scored, quantize
+from fer_hf.models import build, image_processor
 
 
 NETWORKS = {
@@ -98,3 +108,116 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(tiny_vit, monk
     monkeypatch.setattr("fer_hf.inference.export.find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(ExportError, match=r"Export needs onnxscript: pip install 'fer_hf\[onnx\]'"):
         export_onnx(tiny_vit, tmp_path / "model.onnx")
+
+
+@pytest.fixture
+def trained(names):
+    """A small convolutional network that tells apart faces that are bright in different places, and such faces."""
+    model = build("compact-cnn", widths=(8, 8, 16), depths=(1, 2))
+    generator = np.random.default_rng(0)
+    images, labels = [], np.arange(210) % 7
+    for label in labels:
+        face = generator.integers(60, 100, (48, 48), dtype=np.uint8)
+        row, column = divmod(int(label), 3)
+        face[row * 16 : row * 16 + 16, column * 16 : column * 16 + 16] += 60
+        images.append(Image.fromarray(face))
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+    table = datasets.Dataset.from_dict({"image": images, "label": labels.tolist()}, features=features)
+    processor = image_processor("compact-cnn", model.config)
+    batch = FaceCollator(processor)(list(table))
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(40):
+        loss = torch.nn.functional.cross_entropy(model(batch["pixel_values"]).logits, batch["labels"])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model.eval(), processor, datasets.DatasetDict(validation=table, test=table.select(range(105)))
+
+
+def test_an_int8_file_is_kept_with_its_figures_where_it_is_as_good(trained, tmp_path, capsys):
+    model, processor, faces = trained
+    path = tmp_path / "new" / "model.onnx"
+    pytorch, whole, small = export_scored(model, processor, faces, path, "int8", max_drop=0.05, disable_tqdm=True)
+    with torch.no_grad():
+        batch = FaceCollator(processor)(list(faces["test"]))
+        logits = model(batch["pixel_values"]).logits
+    labels = batch["labels"]
+    assert pytorch.accuracy == pytest.approx(accuracy_score(labels, logits.argmax(-1)))
+    assert pytorch.accuracy > 0.9
+    written = run(path, batch["pixel_values"])
+    assert small.accuracy == pytest.approx(accuracy_score(labels, written.argmax(-1)))
+    assert small.difference == pytest.approx((written - logits).abs().max().item(), rel=0.05)
+    assert whole.difference <= 1e-4 < small.difference
+    assert small.megabytes * 1e6 == path.stat().st_size
+    weights = {tensor.data_type for tensor in onnx.load(path).graph.initializer if len(tensor.dims) == 4}
+    assert weights == {onnx.TensorProto.INT8}
+    metadata = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["image_processor"])["size"] == processor.to_dict()["size"]
+    assert json.loads(metadata["id2label"])["3"] == "happy"
+    assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:10].strip() for line in lines[1:4]] == ["PyTorch", "ONNX", "ONNX int8"]
+    assert lines[3].split()[3] == f"{small.accuracy:.2%}"
+    assert "all 105 faces of test" in lines[4]
+    for form in (pytorch, whole, small):
+        assert form.milliseconds[64] > form.milliseconds[1] > 0
+
+
+def test_a_file_that_loses_more_than_allowed_is_not_kept(trained, tmp_path, monkeypatch, capsys):
+    model, processor, faces = trained
+
+    def spoil(source, path, calibration):
+        network = onnx.load(source)
+        for tensor in network.graph.initializer:
+            if list(tensor.dims) == [7]:  # the classifier's bias
+                values = numpy_helper.to_array(tensor).copy()
+                values[2] += 100
+                tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+        onnx.save(network, path)
+
+    monkeypatch.setattr("fer_hf.inference.scored_export.quantize", spoil)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"older")
+    with pytest.raises(ExportError, match=r"falls from \d+\.\d+% to 14\.29%, by 0\.\d+, and `--max_drop` allows 0.1"):
+        export_scored(model, processor, faces, path, "int8", max_drop=0.1, disable_tqdm=True)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"model.onnx": b"older"}
+    assert "14.29%" in capsys.readouterr().out
+
+
+def test_a_transformer_computes_ranges_as_it_runs_and_needs_no_calibration(tiny_vit, tmp_path):
+    torch.nn.init.normal_(tiny_vit.classifier.weight, std=0.5)
+    export_onnx(tiny_vit.eval(), tmp_path / "float.onnx")
+    assert quantize(tmp_path / "float.onnx", tmp_path / "int8.onnx", None) == "dynamic"
+    faces = torch.randn(4, 3, 48, 48)
+    with torch.no_grad():
+        logits = tiny_vit(faces).logits
+    assert (run(tmp_path / "int8.onnx", faces) - logits).abs().max() < 0.1 * logits.std()
+    types = {node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node}
+    assert "MatMulInteger" in types or "DynamicQuantizeMatMul" in types
+
+
+def test_a_convolutional_network_needs_validation_faces(trained, tmp_path):
+    model, processor, faces = trained
+    del faces["validation"]
+    with pytest.raises(ExportError, match="needs a `validation` split to calibrate with"):
+        export_scored(model, processor, faces, tmp_path / "model.onnx", "int8", disable_tqdm=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_faces_of_other_labels_are_refused(trained, tmp_path):
+    model, processor, faces = trained
+    model.config.id2label = dict(enumerate("abcdefg"))
+    with pytest.raises(BadInputError, match="The model's labels are a, b, c, d, e, f, g, and the data set's angry"):
+        export_scored(model, processor, faces, tmp_path / "model.onnx")
+
+
+def test_the_command_writes_the_file_and_refuses_unknown_formats(tiny_vit, processor, tmp_path, capsys):
+    tiny_vit.save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    words = ["export", "--model", str(tmp_path / "model"), "--output", str(tmp_path / "m.onnx"), "--disable_tqdm"]
+    words += ["--dataset_options", '{"train": 7, "validation": 7, "test": 14}']
+    assert main(words) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"written: {tmp_path / 'm.onnx'}"
+    assert run(tmp_path / "m.onnx", torch.randn(2, 3, 48, 48)).shape == (2, 7)
+    assert main([*words, "--format", "int4"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "error: `--format` must be one of onnx, int8, got 'int4'."

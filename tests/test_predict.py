@@ -14,6 +14,9 @@ from fer_hf.inference import Detection
 from fer_hf.inference.predict import entries_of_paths, load_pipeline, predict_to
 
 
+SMALL = '{"train": 7, "validation": 7, "test": 14}'
+
+
 @pytest.fixture
 def model_dir(tiny_vit, processor, tmp_path):
     torch.nn.init.normal_(tiny_vit.classifier.weight, std=1.0)
@@ -46,7 +49,7 @@ def find(image):
 
 
 def draw(image, faces):
-    return Image.new("RGB", (len(faces), 1))
+    return Image.new("RGB", (1 + len(faces), 1))
 
 
 @pytest.fixture
@@ -111,7 +114,7 @@ def test_pictures_keep_the_folders_of_their_photos_and_names_that_clash_get_numb
     run(classifier, photos, annotate=tmp_path / "pictures", draw=draw)
     pictures = {path.relative_to(tmp_path / "pictures").as_posix() for path in (tmp_path / "pictures").rglob("*.png")}
     assert pictures == {"below/two.png", "empty.png", "two.png", "two-2.png"}
-    assert Image.open(tmp_path / "pictures" / "below" / "two.png").size == (2, 1)
+    assert Image.open(tmp_path / "pictures" / "below" / "two.png").size == (3, 1)
 
 
 def test_no_photo_is_overwritten_by_its_picture(classifier, photos):
@@ -148,7 +151,7 @@ def test_the_command_takes_photos_and_writes_what_the_library_does(model_dir, ph
 
 def test_the_command_takes_a_split_of_a_data_set_each_image_a_face(model_dir, tmp_path, capsys, drawn_faces):
     output = tmp_path / "faces.jsonl"
-    words = ["--dataset", "synthetic", "--dataset_options", '{"train": 7, "validation": 7, "test": 14}']
+    words = ["--dataset", "synthetic", "--dataset_options", SMALL]
     assert main(["predict", "--model", model_dir, *words, "--output", str(output), "--disable_tqdm"]) == 0
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["image"] for row in rows] == [f"synthetic/test/{number}" for number in range(14)]
@@ -167,7 +170,10 @@ def test_the_command_takes_a_split_of_a_data_set_each_image_a_face(model_dir, tm
         (["FOLDER", "--model", "MODEL"], "FOLDER: no images in this folder."),
         (["a.png", "--model", "MODEL", "--detector", "none", "--output", "x.xls"], "`--output` must end in .jsonl"),
         (["a.png", "--model", "MODEL", "--detector", "none", "--batch_size", "0"], "`--batch_size` must be at least"),
-        (["--dataset", "synthetic", "--split", "dev", "--model", "MODEL"], "`--split` must be one of train, valid"),
+        (
+            ["--dataset", "synthetic", "--dataset_options", SMALL, "--split", "dev", "--model", "MODEL"],
+            "`--split` must be one of train, valid",
+        ),
     ],
 )
 def test_bad_words_are_one_line_and_exit_code_2(words, complaint, model_dir, tmp_path, capsys):

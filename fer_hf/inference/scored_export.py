@@ -129,7 +129,11 @@ def quantize(source: str | Path, path: str | Path, calibration: Iterator[np.ndar
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     prepared = Path(path).with_name(f"prepared-{Path(path).name}")
-    quant_pre_process(source, prepared, skip_symbolic_shape=True)
+    network = onnx.load(source)
+    # Shapes that the exporter noted before it transposed weights contradict those that are inferred here.
+    network.graph.ClearField("value_info")
+    metadata = list(network.metadata_props)
+    quant_pre_process(network, prepared, skip_symbolic_shape=True)
     network = onnx.load(prepared)
     # A vision transformer has one convolution, which makes its patches.
     static = sum(node.op_type == "Conv" for node in network.graph.node) > 1
@@ -146,7 +150,7 @@ def quantize(source: str | Path, path: str | Path, calibration: Iterator[np.ndar
     prepared.unlink()
     written = onnx.load(path)
     known = {entry.key for entry in written.metadata_props}
-    written.metadata_props.extend(e for e in onnx.load(source).metadata_props if e.key not in known)
+    written.metadata_props.extend(entry for entry in metadata if entry.key not in known)
     onnx.save(written, path)
     return "static" if static else "dynamic"
 
