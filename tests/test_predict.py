@@ -14,7 +14,7 @@ from fer_hf.inference import Detection
 from fer_hf.inference.predict import entries_of_paths, load_pipeline, predict_to
 
 
-SMALL = '{"train": 7, "validation": 7, "test": 14}'
+TABLE = ["--dataset", "synthetic", "--dataset_options", '{"train": 7, "validation": 7, "test": 14}']
 
 
 @pytest.fixture
@@ -151,8 +151,7 @@ def test_the_command_takes_photos_and_writes_what_the_library_does(model_dir, ph
 
 def test_the_command_takes_a_split_of_a_data_set_each_image_a_face(model_dir, tmp_path, capsys, drawn_faces):
     output = tmp_path / "faces.jsonl"
-    words = ["--dataset", "synthetic", "--dataset_options", SMALL]
-    assert main(["predict", "--model", model_dir, *words, "--output", str(output), "--disable_tqdm"]) == 0
+    assert main(["predict", "--model", model_dir, *TABLE, "--output", str(output), "--disable_tqdm"]) == 0
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["image"] for row in rows] == [f"synthetic/test/{number}" for number in range(14)]
     assert all(len(row["faces"]) == 1 for row in rows)
@@ -171,7 +170,7 @@ def test_the_command_takes_a_split_of_a_data_set_each_image_a_face(model_dir, tm
         (["a.png", "--model", "MODEL", "--detector", "none", "--output", "x.xls"], "`--output` must end in .jsonl"),
         (["a.png", "--model", "MODEL", "--detector", "none", "--batch_size", "0"], "`--batch_size` must be at least"),
         (
-            ["--dataset", "synthetic", "--dataset_options", SMALL, "--split", "dev", "--model", "MODEL"],
+            [*TABLE, "--split", "dev", "--model", "MODEL"],
             "`--split` must be one of train, valid",
         ),
     ],

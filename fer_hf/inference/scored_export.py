@@ -133,20 +133,21 @@ def quantize(source: str | Path, path: str | Path, calibration: Iterator[np.ndar
     # Shapes that the exporter noted before it transposed weights contradict those that are inferred here.
     network.graph.ClearField("value_info")
     metadata = list(network.metadata_props)
-    quant_pre_process(network, prepared, skip_symbolic_shape=True)
+    onnx.save(network, path)
+    quant_pre_process(path, prepared, skip_symbolic_shape=True)
     network = onnx.load(prepared)
     # A vision transformer has one convolution, which makes its patches.
     static = sum(node.op_type == "Conv" for node in network.graph.node) > 1
-    # Weights of 7 bits: where a processor has no VNNI instructions, sums of products of 8 bits overflow.
-    # https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
-    options = {"per_channel": True, "reduce_range": True}
     if static:
         if calibration is None:
             raise ExportError("int8 of a convolutional network needs a `validation` split to calibrate with.")
+        # Weights of 7 bits: where a processor has no VNNI instructions, sums of products of 8 bits overflow.
+        # https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
+        options = {"activation_type": QuantType.QUInt8, "per_channel": True, "reduce_range": True}
         with redirect_stdout(sys.stderr):  # it counts its steps on stdout
-            quantize_static(prepared, path, _Reader(calibration), activation_type=QuantType.QUInt8, **options)
+            quantize_static(prepared, path, _Reader(calibration), **options)
     else:
-        quantize_dynamic(prepared, path, op_types_to_quantize=["MatMul", "Gemm"], **options)
+        quantize_dynamic(prepared, path, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True)
     prepared.unlink()
     written = onnx.load(path)
     known = {entry.key for entry in written.metadata_props}
