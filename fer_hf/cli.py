@@ -73,10 +73,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _env(args: argparse.Namespace) -> None:
-    from fer_hf.provenance import versions
+    from fer_hf.provenance import surroundings, versions
 
-    for name, version in versions().items():
-        print(f"{name:<16} {version}")
+    for name, value in {**versions(), **surroundings()}.items():
+        print(f"{name:<24} {value}")
 
 
 def _models(args: argparse.Namespace) -> None:
