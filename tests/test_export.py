@@ -160,14 +160,14 @@ def test_an_int8_file_is_kept_with_its_figures_where_it_is_as_good(sure, tmp_pat
 
 def test_a_file_that_loses_more_than_allowed_is_not_kept(sure, tmp_path, monkeypatch, capsys):
     model, processor, faces = sure
-    favourite = faces["test"]["label"][0]
+    other = (faces["test"]["label"][0] + 1) % 7
 
     def spoil(source, path, calibration):
         network = onnx.load(source)
         for tensor in network.graph.initializer:
             if list(tensor.dims) == [7]:  # the classifier's bias
                 values = numpy_helper.to_array(tensor).copy()
-                values[favourite] += 100
+                values[other] += 100
                 tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
         onnx.save(network, path)
 
@@ -175,11 +175,11 @@ def test_a_file_that_loses_more_than_allowed_is_not_kept(sure, tmp_path, monkeyp
     path = tmp_path / "model.onnx"
     path.write_bytes(b"older")
     with pytest.raises(
-        ExportError, match=r"falls from 100\.00% to \d+\.\d+%, by 0\.\d+, and `--max_drop` allows 0\.1"
+        ExportError, match=r"falls from 100\.00% to \d+\.\d+%, by [01]\.\d+, and `--max_drop` allows 0\.1"
     ):
         export_scored(model, processor, faces, path, "int8", max_drop=0.1, disable_tqdm=True)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"model.onnx": b"older"}
-    share = np.mean(np.array(faces["test"]["label"]) == favourite)
+    share = np.mean(np.array(faces["test"]["label"]) == other)
     assert f"{share:.2%}" in capsys.readouterr().out.splitlines()[3]
 
 
