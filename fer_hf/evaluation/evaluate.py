@@ -13,7 +13,7 @@ from transformers import BaseImageProcessor, PreTrainedModel
 from fer_hf.data import content_fingerprint
 from fer_hf.data.audit import pixel_hashes
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation.calibration import KEY, calibration, calibration_text, store_temperature
+from fer_hf.evaluation.calibration import calibration, calibration_text, store_temperature
 from fer_hf.evaluation.predictions import Predictions
 from fer_hf.evaluation.published import comparable_with
 from fer_hf.evaluation.record import environment, own_name, scoring, write_json
@@ -23,7 +23,7 @@ from fer_hf.evaluation.scoring import match_labels, score_faces
 from fer_hf.evaluation.subgroups import check_subgroups, subgroups, subgroups_text
 from fer_hf.evaluation.tta import TTA
 from fer_hf.metrics import ExpressionMetrics, fit_temperature
-from fer_hf.models.loading import load_trained_classifier
+from fer_hf.models.loading import TEMPERATURE_KEY, load_trained_classifier
 
 
 def evaluate(
@@ -109,7 +109,7 @@ def evaluate(
         result["subgroups"] = {column: subgroups(table, column, scored, stay) for column in columns}
     if robust:
         result["robustness"] = robustness(lambda change, what: _scores(scorer.score(table, what, change)[0]), whole)
-    temperature = getattr(classifier.config, KEY, None)
+    temperature = getattr(classifier.config, TEMPERATURE_KEY, None)
     if calibrate:
         temperature = fit_temperature(*scorer.score(faces["validation"], "scoring validation")[0])
     if temperature is not None and tta == "none":

@@ -19,7 +19,7 @@ from fer_hf.errors import BadInputError
 from fer_hf.evaluation import plots
 from fer_hf.evaluation.attention import attention, class_means, similarity
 from fer_hf.evaluation.predictions import FILE, Predictions, load_predictions
-from fer_hf.models.loading import load_image_classifier
+from fer_hf.models.loading import load_trained_classifier
 
 
 TEMPLATE = Path(__file__).parents[1] / "assets" / "report.html"
@@ -232,7 +232,7 @@ def _attention(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Pictures of attention, as far as the model tells of it, and what to write below each."""
     names = faces.features["label"].names
-    model, processor = load_image_classifier(str(run_dir), tuple(names))
+    model, processor = load_trained_classifier(str(run_dir))
     collate = FaceCollator(processor)
 
     def look(rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -17,6 +17,7 @@ from fer_hf.hub.run_files import (
     run_directory,
     uses_remote_code,
 )
+from fer_hf.models.loading import TEMPERATURE_KEY
 
 
 TEMPLATE = Path(__file__).parent.parent / "assets" / "model_card_template.md"
@@ -90,7 +91,7 @@ def render_model_card(
             evaluations=[
                 {**entry, "title": dataset_facts(entry["dataset"])["title"]} for entry in evaluations(run_dir)
             ],
-            temperature=config.get("calibration_temperature", config.get("temperature")),
+            temperature=config.get(TEMPERATURE_KEY),
             pictures=[(section, alt, name) for name, (section, alt) in PICTURES.items() if (run_dir / name).is_file()],
             picture_folder=picture_folder,
             faces=[path.name for path in face_pictures(run_dir)] if include_faces else [],

@@ -31,6 +31,10 @@ from fer_hf.models.mlp_head.configuration_mlp_head import BACKBONE_POOLING
 
 logger = logging.getLogger(__name__)
 
+# Where a configuration keeps the temperature of its logits. Transformers takes a bare `temperature` out of every
+# configuration that it reads, and saves none that has one: it would belong to text generation.
+TEMPERATURE_KEY = "calibration_temperature"
+
 
 def load_image_classifier(
     name_or_path: str,

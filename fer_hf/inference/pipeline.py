@@ -1,0 +1,226 @@
+"""`pipeline("facial-expression")`: faces in photos, and what they show."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from transformers import AutoModelForImageClassification, Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
+
+from fer_hf.inference.alignment import FACE_MARGIN, crop_face
+from fer_hf.inference.detectors import Detection, FaceDetector, find_faces, get_detector, whole_image
+from fer_hf.inference.photos import Photo, load_photo
+from fer_hf.models.loading import TEMPERATURE_KEY
+
+
+TASK = "facial-expression"
+# Faces that go through the model at once at most: a crowd fits into the memory too.
+MAX_FACES = 256
+
+
+class FacialExpressionPipeline(Pipeline):
+    """
+    Finds the faces in photos, and says what each shows.
+
+    ```python
+    >>> import fer_hf
+    >>> from transformers import pipeline
+
+    >>> faces = pipeline("facial-expression", model="RUN_DIR")
+    >>> faces("photo.jpg")
+    [{'box': {'xmin': 178.0, 'ymin': 63.0, 'xmax': 267.0, 'ymax': 175.0}, 'landmarks': [[200.0, 101.0], ...],
+      'expression': 'happy', 'score': 0.93, 'scores': {'angry': 0.01, ...}}]
+    ```
+
+    Any image classifier of Transformers serves as the model. Faces are turned until the eyes are level, where the
+    detector gives landmarks, and cut out with the margin that the model's image processor has as `face_margin` in its
+    `preprocessor_config.json` (see [`~fer_hf.inference.alignment.face_square`]; 0 if it has none). All faces of a
+    batch of photos go through the model together.
+
+    Args:
+        detector (`str` or [`~fer_hf.inference.FaceDetector`], defaults to `"auto"`):
+            See [`~fer_hf.inference.get_detector`]. `"none"` takes every image for a face.
+        detector_path (`str` or `os.PathLike`, *optional*):
+            For the detector `"yunet"`: its file, or a Hub id.
+        face_margin (`float`, *optional*):
+            Instead of the image processor's.
+        calibrated (`bool`, defaults to `False`):
+            Divide the logits by the `calibration_temperature` that `fer-hf evaluate --calibrate` left in the model's
+            configuration (1 if there is none).
+        timeout (`float`, *optional*):
+            Seconds to wait for a URL.
+        kwargs:
+            Of every pipeline: `model`, `image_processor`, `device`, `dtype`, `batch_size` (photos), `num_workers`.
+
+    Raises:
+        BadInputError: If there is no such detector, or a photo cannot be read.
+    """
+
+    _load_processor = False
+    _load_image_processor = True
+    _load_feature_extractor = False
+    _load_tokenizer = False
+
+    def __init__(
+        self,
+        *args,
+        detector: str | FaceDetector = "auto",
+        detector_path: str | os.PathLike | None = None,
+        **kwargs,
+    ):
+        super().__init__(*args, detector=detector, detector_path=detector_path, **kwargs)
+
+    def _sanitize_parameters(
+        self, detector=None, detector_path=None, face_margin=None, calibrated=None, timeout=None
+    ) -> tuple[dict, dict, dict]:
+        preprocess = {"face_margin": face_margin, "timeout": timeout}
+        if detector is not None or detector_path is not None:
+            preprocess["detector"] = get_detector(detector or "yunet", detector_path)
+        given = {name: value for name, value in preprocess.items() if value is not None}
+        return given, {}, {} if calibrated is None else {"calibrated": calibrated}
+
+    def __call__(self, inputs: Photo | Sequence[Photo] | Dataset, **kwargs: Any) -> list:
+        """
+        Args:
+            inputs: A photo as for [`~fer_hf.inference.photos.load_photo`], several of them in a list, a tuple or a
+                column of a `datasets` table (`table["image"]`); or a `KeyDataset` or generator of them.
+            kwargs: Any of the class's, for this call.
+
+        Returns:
+            `list[dict]`: The faces of one photo, in the detector's order; empty where it finds none. For several
+            photos a list of these, and for a `KeyDataset` or generator an iterator over them. A face has
+
+            - `box` (`dict`): `xmin`, `ymin`, `xmax`, `ymax`, in pixels of the upright photo, and within it,
+            - `landmarks` (`list` of 5 points `[x, y]`, or `None`): both eyes, nose, both corners of the mouth,
+            - `expression` (`str`) and `score` (`float`): the most probable, and its probability,
+            - `scores` (`dict[str, float]`): the probability of every expression, in label order.
+        """
+        if isinstance(inputs, Sequence) and not isinstance(inputs, str):  # `datasets.Column` is one, and no list
+            return list(super().__call__(_Column(inputs), **kwargs)) if len(inputs) else []
+        return super().__call__(inputs, **kwargs)
+
+    def preprocess(
+        self,
+        photo: Photo,
+        detector: FaceDetector = whole_image,
+        face_margin: float | None = None,
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
+        image = load_photo(photo, timeout)
+        found = find_faces(detector, np.asarray(image))
+        if detector is whole_image:
+            return {"faces": found, "crops": [image], "size": image.size}
+        margin = getattr(self.image_processor, "face_margin", FACE_MARGIN) if face_margin is None else face_margin
+        return {"faces": found, "crops": [crop_face(image, face, margin) for face in found], "size": image.size}
+
+    def get_iterator(
+        self,
+        inputs: Any,
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: dict,
+        forward_params: dict,
+        postprocess_params: dict,
+    ) -> "_Results":
+        # The base class's batches have one row of tensors for each photo, and a photo has any number of faces.
+        if hasattr(inputs, "__len__"):
+            photos = PipelineDataset(inputs, self.preprocess, preprocess_params)
+        else:
+            photos, num_workers = PipelineIterator(inputs, self.preprocess, preprocess_params), min(num_workers, 1)
+        loader = DataLoader(photos, batch_size=batch_size, num_workers=num_workers, collate_fn=list)
+        return _Results(self, loader, len(inputs) if hasattr(inputs, "__len__") else None, postprocess_params)
+
+    def run_single(self, inputs, preprocess_params, forward_params, postprocess_params) -> list[dict]:
+        photo = self.preprocess(inputs, **preprocess_params)
+        return self.postprocess(self.forward([photo])[0], **postprocess_params)
+
+    def _forward(self, photos: list[dict]) -> list[dict]:
+        crops = [crop for photo in photos for crop in photo["crops"]]
+        logits = torch.cat([self._logits(part) for part in _parts(crops)]) if crops else torch.empty(0, 0)
+        counts = [len(photo["crops"]) for photo in photos]
+        return [{**photo, "logits": own} for photo, own in zip(photos, logits.split(counts), strict=True)]
+
+    def _logits(self, crops: list[Image.Image]) -> torch.Tensor:
+        # Here and not with each photo: the image processor takes equal sizes together.
+        inputs = self.image_processor(crops, return_tensors="pt").to(self.device, self.dtype)
+        return self.model(**inputs).logits.float()
+
+    def get_inference_context(self):
+        # The base class's `no_grad` still counts versions of tensors, which a single small face feels.
+        return torch.inference_mode
+
+    def postprocess(self, photo: dict, calibrated: bool = False) -> list[dict]:
+        config = self.model.config
+        temperature = getattr(config, TEMPERATURE_KEY, 1.0) if calibrated else 1.0
+        scores = (photo["logits"] / temperature).softmax(dim=-1).tolist()
+        names = list(config.id2label.values())
+        return [
+            # Moving tensors to a device, the base class makes plain tuples of named ones.
+            _face(Detection(*face), photo["size"], dict(zip(names, row, strict=True)))
+            for face, row in zip(photo["faces"], scores, strict=True)
+        ]
+
+
+class _Column(Dataset):
+    """A sequence as the base class takes it: item by item, so that images are decoded as they are needed."""
+
+    def __init__(self, items: Sequence):
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[index]
+
+
+class _Results:
+    """The faces of each photo, batch by batch; with a length where that is known, for progress bars."""
+
+    def __init__(self, pipeline: FacialExpressionPipeline, loader: DataLoader, length: int | None, params: dict):
+        self.pipeline, self.loader, self.length, self.params = pipeline, loader, length, params
+
+    def __len__(self) -> int:
+        if self.length is None:
+            raise TypeError("a generator has no length")
+        return self.length
+
+    def __iter__(self) -> Iterator[list[dict]]:
+        for photos in self.loader:
+            for photo in self.pipeline.forward(photos):
+                yield self.pipeline.postprocess(photo, **self.params)
+
+
+def _parts(crops: list[Image.Image]) -> list[list[Image.Image]]:
+    return [crops[start : start + MAX_FACES] for start in range(0, len(crops), MAX_FACES)]
+
+
+def _face(face: Detection, size: tuple[int, int], scores: dict[str, float]) -> dict:
+    left, top, right, bottom = face.box
+    width, height = size
+    expression = max(scores, key=scores.get)
+    return {
+        "box": {
+            "xmin": float(min(max(left, 0), width)),
+            "ymin": float(min(max(top, 0), height)),
+            "xmax": float(min(max(right, 0), width)),
+            "ymax": float(min(max(bottom, 0), height)),
+        },
+        "landmarks": None if face.landmarks is None else [[float(x), float(y)] for x, y in face.landmarks],
+        "expression": expression,
+        "score": scores[expression],
+        "scores": scores,
+    }
+
+
+def register() -> None:
+    """Make `transformers.pipeline("facial-expression")` this one. `import fer_hf` does so."""
+    if TASK not in PIPELINE_REGISTRY.supported_tasks:
+        PIPELINE_REGISTRY.register_pipeline(
+            TASK, FacialExpressionPipeline, pt_model=AutoModelForImageClassification, type="image"
+        )

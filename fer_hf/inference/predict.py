@@ -1,0 +1,239 @@
+"""`fer-hf predict`: what the faces in many photos show, as a table, in a file, and in annotated pictures."""
+
+import csv
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain, islice
+from pathlib import Path
+from typing import NamedTuple
+
+import datasets
+from PIL import Image
+from tqdm import tqdm
+from transformers import pipeline
+
+from fer_hf.assets import asset, asset_names
+from fer_hf.data.images import find_images
+from fer_hf.errors import BadInputError
+from fer_hf.inference.photos import Photo, load_photo
+from fer_hf.inference.pipeline import TASK, FacialExpressionPipeline
+
+
+# Name of the shipped checkpoint that is taken where none is named; `None` while none ships.
+DEFAULT_MODEL: str | None = None
+
+Draw = Callable[[Image.Image, Sequence[dict]], Image.Image]
+
+
+class Entry(NamedTuple):
+    """
+    A photo to predict.
+
+    Args:
+        name (`str`): As the user knows it: a path, a URL, or data set, split and row.
+        photo: As for [`~fer_hf.inference.photos.load_photo`].
+        picture (`Path`): Where its annotated picture goes, below the folder for them.
+    """
+
+    name: str
+    photo: Photo
+    picture: Path
+
+
+def load_pipeline(model: str | None, **options) -> FacialExpressionPipeline:
+    """
+    The pipeline of a run's folder, a Hub id, or a checkpoint that ships with the package.
+
+    Args:
+        model (`str`, *optional*): [`DEFAULT_MODEL`] by default.
+        options: Of [`FacialExpressionPipeline`].
+
+    Raises:
+        BadInputError: If there is no such model or detector.
+    """
+    model = model or DEFAULT_MODEL
+    if model is None:
+        raise BadInputError("`--model` is needed: the output folder of a training run, or a Hub id.")
+    try:
+        path = asset(model) if model in asset_names() else model
+        return pipeline(TASK, model=path, trust_remote_code=False, **options)
+    except BadInputError:
+        raise
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInputError(f"`--model` {model} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+
+
+def entries_of_paths(paths: Iterable[str | os.PathLike]) -> list[Entry]:
+    """
+    All photos at paths: files as they are named, URLs, and the images in folders at any depth.
+
+    Raises:
+        BadInputError: If a folder holds no image, or cannot be listed.
+    """
+    entries = []
+    for path in map(str, paths):
+        if not os.path.isdir(path):
+            entries.append(Entry(path, path, Path(Path(path).name)))
+            continue
+        images, _ = find_images(path)
+        if not images:
+            raise BadInputError(f"{path}: no images in this folder.")
+        entries += [Entry(image, image, Path(os.path.relpath(image, path))) for image in images]
+    taken = Counter()
+    for number, entry in enumerate(entries):
+        picture = entry.picture.with_suffix(".png")
+        taken[picture] += 1
+        if taken[picture] > 1:
+            picture = picture.with_name(f"{picture.stem}-{taken[picture]}.png")
+        entries[number] = entry._replace(picture=picture)
+    return entries
+
+
+def entries_of_table(table: datasets.Dataset, name: str) -> Iterator[Entry]:
+    """The images of a data set's split, in its order; `name` goes before their `row`."""
+    for example in table:
+        yield Entry(f"{name}/{example['row']}", example["image"], Path(name, f"{example['row']}.png"))
+
+
+def predict(
+    classifier: FacialExpressionPipeline, entries: Iterable[Entry], batch_size: int = 16
+) -> Iterator[tuple[Entry, Image.Image | None, list[dict] | BadInputError]]:
+    """
+    Every photo, batch by batch, in order.
+
+    Yields:
+        `tuple`: The entry, the photo in RGB, and its faces as the pipeline gives them; of a photo that cannot be read
+        `None` and the complaint.
+    """
+    entries = iter(entries)
+    while batch := list(islice(entries, batch_size)):
+        read = [_read(entry.photo) for entry in batch]
+        images = [image for image in read if isinstance(image, Image.Image)]
+        found = iter(classifier(images, batch_size=batch_size))
+        for entry, image in zip(batch, read, strict=True):
+            if isinstance(image, Image.Image):
+                yield entry, image, next(found)
+            else:
+                yield entry, None, image
+
+
+def predict_to(
+    classifier: FacialExpressionPipeline,
+    entries: Iterable[Entry],
+    total: int,
+    output: Path | None = None,
+    annotate: Path | None = None,
+    draw: Draw | None = None,
+    batch_size: int = 16,
+    disable_tqdm: bool = False,
+) -> None:
+    """
+    Print a line for every photo, and write faces and annotated pictures where asked.
+
+    Args:
+        classifier (`FacialExpressionPipeline`): From [`load_pipeline`].
+        entries (iterable of [`Entry`]): The photos.
+        total (`int`): How many they are.
+        output (`Path`, *optional*): A `.jsonl` file with a line for each photo, or a `.csv` file with a line for each
+            face, and one for each photo without. It appears, or replaces an older one, at the end.
+        annotate (`Path`, *optional*): Folder for a PNG of each photo, made by `draw`.
+        draw (callable, *optional*): Makes a picture of a photo and its faces.
+        batch_size (`int`, defaults to 16): Photos at a time.
+        disable_tqdm (`bool`, defaults to `False`): Show no progress bar.
+
+    Raises:
+        BadInputError: If `output` has another suffix; and at the end, if photos could not be read.
+    """
+    if batch_size < 1:
+        raise BadInputError(f"`--batch_size` must be at least 1, got {batch_size}.")
+    counts, unreadable = Counter(), 0
+    labels = list(classifier.model.config.id2label.values())
+    bar = tqdm(total=total, unit="photo", disable=disable_tqdm, file=sys.stderr)
+    with bar, _written(output, labels) as write:
+        for entry, image, faces in predict(classifier, entries, batch_size):
+            bar.update()
+            if image is None:
+                unreadable += 1
+                tqdm.write(f"unreadable: {faces}", file=sys.stderr)
+                continue
+            counts.update(face["expression"] for face in faces)
+            tqdm.write(_line(entry.name, faces), file=sys.stdout)
+            write(entry.name, faces)
+            if annotate is not None:
+                _save_picture(draw(image, faces), annotate / entry.picture, entry)
+    print(f"{total - unreadable:,} photos, {counts.total():,} faces" + "".join(_counted(counts)))
+    for place in filter(None, (output, annotate)):
+        print(f"written: {place}")
+    if unreadable:
+        raise BadInputError(f"{unreadable:,} of {total:,} photos could not be read; they are named above.")
+
+
+def _read(photo: Photo) -> Image.Image | BadInputError:
+    try:
+        return load_photo(photo)
+    except BadInputError as error:
+        return error
+
+
+def _line(name: str, faces: list[dict]) -> str:
+    shown = ", ".join(f"{face['expression']} {face['score']:.2f}" for face in faces)
+    return f"{name:<40}  {len(faces):>2} {'face ' if len(faces) == 1 else 'faces'}  {shown}".rstrip()
+
+
+def _counted(counts: Counter) -> Iterator[str]:
+    for number, (expression, count) in enumerate(counts.most_common()):
+        yield f"{', ' if number else ': '}{expression} {count:,}"
+
+
+def _save_picture(picture: Image.Image, path: Path, entry: Entry) -> None:
+    if isinstance(entry.photo, str) and path.exists() and path.samefile(entry.photo):
+        raise BadInputError(f"`--annotate` would overwrite the photo {entry.photo}. Name another folder.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)
+
+
+@contextmanager
+def _written(path: Path | None, labels: list[str]) -> Iterator[Callable[[str, list[dict]], None]]:
+    """What writes the faces of a photo; the file has its name only once it is whole."""
+    if path is None:
+        yield lambda name, faces: None
+        return
+    if path.suffix not in (".jsonl", ".csv"):
+        raise BadInputError(f"`--output` must end in .jsonl or .csv, got {path}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with open(partial, "w", newline="", encoding="utf-8") as file:
+            yield _json_lines(file) if path.suffix == ".jsonl" else _csv_lines(file, labels)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _json_lines(file) -> Callable[[str, list[dict]], None]:
+    def write(name: str, faces: list[dict]) -> None:
+        file.write(json.dumps({"image": name, "faces": faces}, ensure_ascii=False) + "\n")
+
+    return write
+
+
+def _csv_lines(file, labels: list[str]) -> Callable[[str, list[dict]], None]:
+    edges = ["xmin", "ymin", "xmax", "ymax"]
+    points = [f"{axis}{number}" for number in range(1, 6) for axis in "xy"]
+    writer = csv.writer(file)
+    writer.writerow(["image", "face", *edges, *points, "expression", "score", *labels])
+
+    def write(name: str, faces: list[dict]) -> None:
+        for number, face in enumerate(faces):
+            box = [face["box"][edge] for edge in edges]
+            landmarks = list(chain(*face["landmarks"])) if face["landmarks"] else [""] * 10
+            scores = [face["scores"][label] for label in labels]
+            writer.writerow([name, number, *box, *landmarks, face["expression"], face["score"], *scores])
+        if not faces:
+            writer.writerow([name, *[""] * (17 + len(labels))])
+
+    return write

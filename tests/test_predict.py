@@ -1,0 +1,185 @@
+"""`fer-hf predict`: many photos in, a table, a file and annotated pictures out."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fer_hf.cli import main
+from fer_hf.errors import BadInputError
+from fer_hf.inference import Detection
+from fer_hf.inference.predict import entries_of_paths, load_pipeline, predict_to
+
+
+TABLE = ["--dataset", "synthetic", "--dataset_options", '{"train": 7, "validation": 7, "test": 14}']
+
+
+@pytest.fixture
+def model_dir(tiny_vit, processor, tmp_path):
+    torch.nn.init.normal_(tiny_vit.classifier.weight, std=1.0)
+    tiny_vit.save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+@pytest.fixture
+def photos(tmp_path, drawn_faces):
+    """Two photos with two bright patches each, one without, and a broken one, at two depths."""
+    folder = tmp_path / "photos"
+    (folder / "below").mkdir(parents=True)
+    face = drawn_faces["test"][0]["image"].convert("RGB").resize((60, 60))
+    two = Image.new("RGB", (200, 100))
+    two.paste(face, (10, 20))
+    two.paste(face, (120, 20))
+    two.save(folder / "two.png")
+    two.save(folder / "below" / "two.png")
+    Image.new("RGB", (50, 40)).save(folder / "empty.jpg")
+    (folder / "broken.png").write_bytes(b"\x89PNG and no more")
+    return folder
+
+
+def find(image):
+    if image.max() == 0:
+        return []
+    points = [(30.0, 45.0), (50.0, 45.0), (40.0, 55.0), (33.0, 65.0), (47.0, 65.0)]
+    return [Detection((10.0, 20.0, 70.0, 80.0), 0.9, points), Detection((120.0, 20.0, 180.0, 80.0), 0.8)]
+
+
+def draw(image, faces):
+    return Image.new("RGB", (1 + len(faces), 1))
+
+
+@pytest.fixture
+def classifier(model_dir):
+    return load_pipeline(model_dir, detector=find)
+
+
+def run(classifier, folder, **options):
+    entries = entries_of_paths([folder])
+    predict_to(classifier, entries, len(entries), disable_tqdm=True, **options)
+
+
+def test_json_lines_hold_what_the_pipeline_gives_for_each_photo(classifier, photos, tmp_path, capsys):
+    output = tmp_path / "new" / "faces.jsonl"
+    with pytest.raises(BadInputError, match="1 of 4 photos could not be read; they are named above"):
+        run(classifier, photos, output=output, batch_size=2)
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    names = [str(photos / name) for name in ("below/two.png", "empty.jpg", "two.png")]
+    assert [row["image"] for row in rows] == names
+    assert rows[1]["faces"] == []
+    for row, name in zip(rows, names, strict=True):
+        for face, own in zip(row["faces"], classifier(name), strict=True):
+            assert (face["box"], face["landmarks"]) == (own["box"], own["landmarks"])
+            assert face["scores"] == pytest.approx(own["scores"], abs=1e-6)
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    first = rows[0]["faces"]
+    shown = ", ".join(f"{face['expression']} {face['score']:.2f}" for face in first)
+    assert lines[0].split(maxsplit=3) == [names[0], "2", "faces", shown]
+    assert lines[1].split() == [names[1], "0", "faces"]
+    assert lines[3].startswith("3 photos, 4 faces: ")
+    assert lines[4] == f"written: {output}"
+    assert printed.err.splitlines() == [
+        f"unreadable: {photos / 'broken.png'}: not a readable image (of no known format)."
+    ]
+    assert [file.name for file in output.parent.iterdir()] == ["faces.jsonl"]
+
+
+def test_csv_has_a_line_for_each_face_and_one_for_a_photo_without(classifier, photos, tmp_path, names):
+    (photos / "broken.png").unlink()
+    run(classifier, photos, output=tmp_path / "faces.csv")
+    with open(tmp_path / "faces.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["image"].removeprefix(f"{photos}/"), row["face"]) for row in rows] == [
+        ("below/two.png", "0"), ("below/two.png", "1"), ("empty.jpg", ""), ("two.png", "0"), ("two.png", "1"),
+    ]  # fmt: skip
+    first, second = classifier(str(photos / "two.png"))
+    for row, face in ((rows[3], first), (rows[4], second)):
+        assert {edge: float(row[edge]) for edge in face["box"]} == face["box"]
+        assert row["expression"] == face["expression"]
+        assert {name: float(row[name]) for name in names} == pytest.approx(face["scores"], abs=1e-6)
+    assert [float(rows[3][key]) for key in ("x1", "y1", "x5", "y5")] == [30.0, 45.0, 47.0, 65.0]
+    assert rows[4]["x1"] == ""
+    assert set(rows[2].values()) == {str(photos / "empty.jpg"), ""}
+
+
+def test_pictures_keep_the_folders_of_their_photos_and_names_that_clash_get_numbers(
+    classifier, photos, tmp_path, capsys
+):
+    (photos / "broken.png").unlink()
+    Image.new("RGB", (50, 40)).save(photos / "two.jpg")
+    run(classifier, photos, annotate=tmp_path / "pictures", draw=draw)
+    pictures = {path.relative_to(tmp_path / "pictures").as_posix() for path in (tmp_path / "pictures").rglob("*.png")}
+    assert pictures == {"below/two.png", "empty.png", "two.png", "two-2.png"}
+    assert Image.open(tmp_path / "pictures" / "below" / "two.png").size == (3, 1)
+
+
+def test_no_photo_is_overwritten_by_its_picture(classifier, photos):
+    before = (photos / "two.png").read_bytes()
+    with pytest.raises(BadInputError, match=r"`--annotate` would overwrite the photo .*two\.png"):
+        run(classifier, photos, annotate=photos, draw=draw)
+    assert (photos / "two.png").read_bytes() == before
+
+
+def test_an_output_that_is_not_finished_leaves_the_older_one(classifier, photos, tmp_path, monkeypatch):
+    output = tmp_path / "faces.jsonl"
+    output.write_text("older")
+    monkeypatch.setattr(classifier, "postprocess", lambda photo, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(classifier, photos, output=output)
+    assert output.read_text() == "older"
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_the_command_takes_photos_and_writes_what_the_library_does(model_dir, photos, tmp_path, capsys):
+    output = tmp_path / "faces.jsonl"
+    words = ["--model", model_dir, "--detector", "none", "--output", str(output), "--disable_tqdm"]
+    assert main(["predict", str(photos / "two.png"), *words, "--annotate", str(tmp_path / "drawn")]) == 0
+    (row,) = [json.loads(line) for line in output.read_text().splitlines()]
+    assert row["faces"][0]["box"] == {"xmin": 0.0, "ymin": 0.0, "xmax": 200.0, "ymax": 100.0}
+    drawn = np.asarray(Image.open(tmp_path / "drawn" / "two.png").convert("RGB"))
+    assert drawn.max() > 0
+    assert main(["predict", str(photos), "/nowhere.png", *words]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.splitlines()[-1] == "error: 2 of 5 photos could not be read; they are named above."
+    assert "unreadable: /nowhere.png: cannot be read" in printed.err
+    assert len(output.read_text().splitlines()) == 3
+
+
+def test_the_command_takes_a_split_of_a_data_set_each_image_a_face(model_dir, tmp_path, capsys, drawn_faces):
+    output = tmp_path / "faces.jsonl"
+    assert main(["predict", "--model", model_dir, *TABLE, "--output", str(output), "--disable_tqdm"]) == 0
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [row["image"] for row in rows] == [f"synthetic/test/{number}" for number in range(14)]
+    assert all(len(row["faces"]) == 1 for row in rows)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ([], "Give either photos (files, folders, URLs) or `--dataset`."),
+        (["a.png", "--dataset", "synthetic"], "Give either photos (files, folders, URLs) or `--dataset`."),
+        (["a.png"], "`--model` is needed: the output folder of a training run, or a Hub id."),
+        (["a.png", "--model", "/nowhere"], "`--model` /nowhere cannot be loaded: "),
+        (["a.png", "--model", "MODEL", "--detector", "haar"], "`detector` must be callable or one of auto"),
+        (["FOLDER", "--model", "MODEL"], "FOLDER: no images in this folder."),
+        (["a.png", "--model", "MODEL", "--detector", "none", "--output", "x.xls"], "`--output` must end in .jsonl"),
+        (["a.png", "--model", "MODEL", "--detector", "none", "--batch_size", "0"], "`--batch_size` must be at least"),
+        (
+            [*TABLE, "--split", "dev", "--model", "MODEL"],
+            "`--split` must be one of train, valid",
+        ),
+    ],
+)
+def test_bad_words_are_one_line_and_exit_code_2(words, complaint, model_dir, tmp_path, capsys):
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    places = {"MODEL": model_dir, "FOLDER": str(folder)}
+    assert main(["predict", *(places.get(word, word) for word in words), "--disable_tqdm"]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.splitlines()[-1].startswith("error: " + complaint.replace("FOLDER", str(folder)))
+    assert printed.out == ""
