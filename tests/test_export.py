@@ -153,7 +153,7 @@ def test_an_int8_file_is_kept_with_its_figures_where_it_is_as_good(sure, tmp_pat
     lines = capsys.readouterr().out.splitlines()
     assert [line[:10].strip() for line in lines[1:4]] == ["PyTorch", "ONNX", "ONNX int8"]
     assert lines[3].split()[3] == f"{small.accuracy:.2%}"
-    assert "all 105 faces of test" in lines[4]
+    assert "all 105 faces of validation" in lines[4]
     for form in (pytorch, whole, small):
         assert form.milliseconds[64] > form.milliseconds[1] > 0
 
