@@ -1,9 +1,18 @@
+"""What ships with the package: small, loadable without a network, and as good as its card says."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForImageClassification
+from sklearn.metrics import accuracy_score
+from transformers import AutoModelForImageClassification, pipeline
 
-from fer_hf import asset, load_image_classifier
+from fer_hf import EXPRESSIONS, asset, load_image_classifier
 from fer_hf.assets import asset_names
+from fer_hf.data import load_dataset
 
 
 def test_every_shipped_checkpoint_loads_offline_with_only_a_head_new(names):
@@ -22,3 +31,20 @@ def test_the_compact_backbone_is_small_and_sees_a_colour_photo_as_its_mean_over_
     photo = torch.rand(1, 3, 48, 48)
     gray = photo.mean(dim=1, keepdim=True).expand_as(photo)
     torch.testing.assert_close(model(photo).logits, model(gray).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_the_shipped_weights_stay_small():
+    sizes = [(Path(asset(name)) / "model.safetensors").stat().st_size for name in asset_names()]
+    assert max(sizes) <= 6_000_000
+    assert sum(sizes) <= 16_000_000
+
+
+def test_the_shipped_classifier_scores_on_privatetest_what_its_record_says(tmp_path):
+    if "FER2013_DIR" not in os.environ:
+        pytest.skip("FER2013_DIR is not set to a folder with FER-2013 as fer2013.csv")
+    folder = asset("fer-compact-cnn")
+    faces = load_dataset("fer2013", os.environ["FER2013_DIR"], cache_dir=tmp_path, layout="csv")["test"]
+    classifier = pipeline("image-classification", model=folder, top_k=1)
+    answers = [EXPRESSIONS.index(answer[0]["label"]) for answer in classifier(list(faces["image"]), batch_size=64)]
+    report = json.loads((Path(folder) / "run_record.json").read_text())["results"]["test"]
+    assert accuracy_score(faces["label"][:], answers) == report["accuracy"]

@@ -156,6 +156,13 @@ def _python(code_or_file: list[str], **environment: str) -> subprocess.Completed
     return subprocess.run([sys.executable, *code_or_file], env=kept, cwd=ROOT, capture_output=True, text=True)
 
 
+def test_a_card_says_that_its_time_is_only_that_since_a_resume(run_dir):
+    assert "12.5 minutes of training on" in render_model_card(run_dir).text
+    record = {**RECORD, "runtime": {"train_seconds": 750.0, "resumed_at_step": 6496}}
+    (run_dir / "run_record.json").write_text(json.dumps(record))
+    assert "12.5 minutes of training since it was resumed at step 6,496, on" in render_model_card(run_dir).text
+
+
 def test_every_number_of_a_card_is_the_records(run_dir):
     card = render_model_card(run_dir, "owner/tiny-vit")
     test, validation = RECORD["results"]["test"], RECORD["results"]["validation"]
@@ -578,7 +585,8 @@ def test_a_private_model_is_hidden_from_others(run_dir, this_process_uses):
 
 def test_cards_are_gathered_with_pictures_and_an_index(run_dir, tmp_path, capsys):
     folder = tmp_path / "model_cards"
-    shutil.copytree(ROOT / "model_cards", folder)
+    folder.mkdir()
+    shutil.copy(ROOT / "model_cards" / "README.md", folder)  # its rows are of cards that are not here
     (run_dir / "wrong_faces.png").write_bytes(b"faces")
     arguments = [str(run_dir), "--repo_id", "owner/tiny-vit", "--card_dir", str(folder)]
     assert push_to_hub(arguments) == 0

@@ -163,7 +163,6 @@ def test_the_command_takes_a_split_of_a_data_set_each_image_a_face(model_dir, tm
     [
         ([], "Give either photos (files, folders, URLs) or `--dataset`."),
         (["a.png", "--dataset", "synthetic"], "Give either photos (files, folders, URLs) or `--dataset`."),
-        (["a.png"], "`--model` is needed: the output folder of a training run, or a Hub id."),
         (["a.png", "--model", "/nowhere"], "`--model` /nowhere cannot be loaded: "),
         (["a.png", "--model", "MODEL", "--detector", "haar"], "`detector` must be callable or one of auto"),
         (["FOLDER", "--model", "MODEL"], "FOLDER: no images in this folder."),
@@ -183,3 +182,11 @@ def test_bad_words_are_one_line_and_exit_code_2(words, complaint, model_dir, tmp
     printed = capsys.readouterr()
     assert printed.err.splitlines()[-1].startswith("error: " + complaint.replace("FOLDER", str(folder)))
     assert printed.out == ""
+
+
+def test_without_a_model_the_shipped_classifier_answers(tmp_path, capsys):
+    Image.new("L", (48, 48), 127).save(tmp_path / "gray.png")
+    words = ["predict", str(tmp_path / "gray.png"), "--detector", "none", "--disable_tqdm"]
+    assert main(words) == main([*words, "--model", "fer-compact-cnn"]) == 0
+    first, second = capsys.readouterr().out.split("1 photos")[:2]
+    assert first.strip() in second

@@ -270,6 +270,14 @@ def test_the_uninterrupted_runs_are_what_the_kills_are_meant_for(runs):
     assert epochs["metrics"]["train_loss"] == pytest.approx(sum(means) / 3, rel=1e-6)
 
 
+def test_the_record_says_from_where_a_resumed_run_was_timed(runs):
+    whole, resumed = (
+        json.loads((runs / case / "run_record.json").read_text())["runtime"] for case in ("whole", "killed")
+    )
+    assert "resumed_at_step" not in whole
+    assert 0 < resumed["resumed_at_step"] <= 9
+
+
 @pytest.mark.parametrize("where", ["weights", "optimizer", "manifest", "state"])
 def test_a_half_written_checkpoint_is_skipped_and_the_log_says_so(runs, where):
     log = (runs / f"steps-{where}-9.log").read_text()

@@ -87,7 +87,7 @@ def finish_run(
         "unfreezing": table,
         "phases": phases,
         "best": best,
-        "runtime": {"train_seconds": sum(entry.get("train_runtime", 0.0) for entry in state.log_history)},
+        "runtime": _runtime(trainer),
         "results": reports,
         "test_scored": [scoring(dataset["name"], "test", dataset["fingerprints"]["test"], "none")],
     }
@@ -140,6 +140,14 @@ def _score(trainer: FerTrainer, split: Dataset, prefix: str) -> Predictions:
     # Some models give more than logits, which come first.
     logits = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
     return Predictions(logits, output.label_ids)
+
+
+def _runtime(trainer: FerTrainer) -> dict:
+    """How long this process has trained, and from which step on, if it went on with an interrupted run."""
+    runtime = {"train_seconds": sum(entry.get("train_runtime", 0.0) for entry in trainer.state.log_history)}
+    if checkpoint := trainer.args.resume_from_checkpoint:
+        runtime["resumed_at_step"] = int(Path(checkpoint).name.rpartition("-")[2])
+    return runtime
 
 
 def _best(trainer: FerTrainer) -> dict | None:

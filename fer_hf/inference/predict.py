@@ -23,8 +23,8 @@ from fer_hf.inference.photos import Photo, load_photo
 from fer_hf.inference.pipeline import TASK, FacialExpressionPipeline
 
 
-# Name of the shipped checkpoint that is taken where none is named; `None` while none ships.
-DEFAULT_MODEL: str | None = None
+# The shipped checkpoint that is taken where none is named.
+DEFAULT_MODEL = "fer-compact-cnn"
 
 Draw = Callable[[Image.Image, Sequence[dict]], Image.Image]
 
@@ -56,8 +56,6 @@ def load_pipeline(model: str | None, **options) -> FacialExpressionPipeline:
         BadInputError: If there is no such model or detector.
     """
     model = model or DEFAULT_MODEL
-    if model is None:
-        raise BadInputError("`--model` is needed: the output folder of a training run, or a Hub id.")
     try:
         path = asset(model) if model in asset_names() else model
         return pipeline(TASK, model=path, trust_remote_code=False, **options)
