@@ -1,7 +1,7 @@
 """
 Train the convolutional networks that the papers and reports on FER-2013 compare with.
 
-    # The demo: faces that the package draws, about a minute on a CPU
+    # The demo: faces that the package draws, a few minutes on a CPU
     accelerate launch recipes/cnn_baselines.py
     # VGG for FER-2013, from scratch
     accelerate launch recipes/cnn_baselines.py --config recipes/configs/vgg_paper_fer2013.yaml --data_dir DIR

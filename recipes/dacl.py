@@ -1,7 +1,7 @@
 """
 Train DACL: cross-entropy, and a center loss that an attention network weighs feature by feature.
 
-    # The demo: faces that the package draws, about a minute on a CPU
+    # The demo: faces that the package draws, a few minutes on a CPU
     accelerate launch recipes/dacl.py
     # The paper's, on RAF-DB; the backbone starts from MS-Celeb-1M weights of yours
     accelerate launch recipes/dacl.py --config recipes/configs/dacl_paper_rafdb.yaml --data_dir DIR \

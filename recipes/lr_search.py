@@ -1,7 +1,7 @@
 """
 Find a learning rate for any fine-tuning config: a sweep, or optuna's trials, which try optimizer, decay and batch too.
 
-    # The demo: faces that the package draws, about a minute on a CPU
+    # The demo: faces that the package draws, a few minutes on a CPU
     accelerate launch recipes/lr_search.py
     # Rates for the compact ViT on FER-2013, three epochs each
     accelerate launch recipes/lr_search.py --config recipes/configs/fer2013_vit_compact.yaml --data_dir DIR \

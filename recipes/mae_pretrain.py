@@ -1,7 +1,7 @@
 """
 Pretrain a ViT as a masked autoencoder on faces without labels: it sees a quarter of the patches and draws the rest.
 
-    # The demo: faces that the package draws, about a minute on a CPU
+    # The demo: faces that the package draws, a few minutes on a CPU
     accelerate launch recipes/mae_pretrain.py
     # The compact ViT on the training faces of FER-2013
     accelerate launch recipes/mae_pretrain.py --config recipes/configs/mae_fer2013_compact.yaml --data_dir DIR

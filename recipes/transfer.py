@@ -1,7 +1,7 @@
 """
 Train TransFER: local attention branches and heads of self-attention, of which training drops one now and then.
 
-    # The demo: faces that the package draws, about a minute on a CPU
+    # The demo: faces that the package draws, a few minutes on a CPU
     accelerate launch recipes/transfer.py
     # The paper's, on RAF-DB; the stem starts from MS-Celeb-1M weights of yours
     accelerate launch recipes/transfer.py --config recipes/configs/transfer_paper_rafdb.yaml --data_dir DIR \

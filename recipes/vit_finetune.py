@@ -1,7 +1,7 @@
 """
 Fine-tune a pre-trained ViT, or any image classifier of Transformers, all layers from the first step.
 
-    # The demo: faces that the package draws, about a minute on a CPU
+    # The demo: faces that the package draws, a few minutes on a CPU
     accelerate launch recipes/vit_finetune.py
     # ViT-B/16 (ImageNet-21k) on RAF-DB
     accelerate launch recipes/vit_finetune.py --config recipes/configs/gvit21k_vit_rafdb.yaml --data_dir DIR

@@ -1,7 +1,7 @@
 """
 Train a ViT on faces from random weights: what pretraining is worth, seen from the other side.
 
-    # The demo: faces that the package draws, about a minute on a CPU
+    # The demo: faces that the package draws, a few minutes on a CPU
     accelerate launch recipes/vit_from_scratch.py
     # On FER-2013
     accelerate launch recipes/vit_from_scratch.py --config recipes/configs/cnn_vit_vit_scratch.yaml --data_dir DIR
