@@ -341,8 +341,8 @@ AUGMENTATIONS: dict[str, tuple[Step, ...]] = {
     ),
     # Ours, for the compact CNN: any 40 pixels of a 48-pixel face.
     "compact": (
-        ResizedCrop((0.8, 1.2), of=48, to=40), Rotation(15), PaddedCrop(48, 40, padding=0), Flip(),
-        ColorJitter(0.2, 0.2, 0.0), Erasing(0.3, (0.02, 0.2)),
+        ResizedCrop((0.8, 1.2), of=48, to=40), Rotation(10), PaddedCrop(48, 40, padding=0), Flip(),
+        ColorJitter(0.2, 0.2, 0.0),
     ),
     "trivial": (TrivialAugment(),),
 }  # fmt: skip

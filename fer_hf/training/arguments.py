@@ -358,6 +358,13 @@ class FerTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "Validate, select and save a moving average of the weights with this decay, such as 0.999."},
     )
+    progressive_resizing: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Map from 0-based epoch to the side of training faces in pixels from there on, small first: "
+            '\'{"0": 24, "10": 40}\'. For models that take any size.'
+        },
+    )
     cpu_threads: int | None = field(
         default=None, metadata={"help": "Threads per process on a CPU. Default: cores / local processes."}
     )
@@ -398,6 +405,7 @@ class FerTrainingArguments(TrainingArguments):
         optim = by_name("optim", OptimizerName, self.optim)
         schedule = by_name("lr_scheduler_type", ScheduleName, self.lr_scheduler_type)
         self.lr_scheduler_kwargs = _json_map("lr_scheduler_kwargs", self.lr_scheduler_kwargs) or None
+        self.progressive_resizing = _json_map("progressive_resizing", self.progressive_resizing) or None
         if schedule.value == "reduce_lr_on_plateau" and self.eval_strategy == "no":
             raise BadInputError(
                 "`lr_scheduler_type` reduce_lr_on_plateau needs `eval_strategy` steps or epoch, got no."

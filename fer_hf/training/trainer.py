@@ -27,6 +27,7 @@ from fer_hf.training.optim import (
     torch_optimizer,
 )
 from fer_hf.training.phases import PhaseCallback
+from fer_hf.training.resizing import ProgressiveResizing
 from fer_hf.training.unfreezing import count_parameters, frozen_to_eval, unfreeze_order
 
 
@@ -57,6 +58,8 @@ class FerTrainer(ExactTrainer):
     - Logs carry the parts of the loss that the model's output names, the `accuracy` of the training faces since the
       last log and `trainable_parameters`, and show as one short line each.
     - `channels_last` lays convolutions out as PyTorch runs them fastest; results differ by rounding only.
+    - With `progressive_resizing`, the early epochs see small faces ([`~fer_hf.training.resizing.ProgressiveResizing`]).
+    - Logs carry `elapsed_seconds`, since training began and over all the times it was resumed.
     - `phases` measures what each phase costs ([`PhaseCallback`]); `train()` gives its totals among its metrics.
 
     Args:
@@ -76,6 +79,7 @@ class FerTrainer(ExactTrainer):
         if getattr(self.args, "channels_last", False):
             self.model.to(memory_format=torch.channels_last)  # inputs follow the weights
         self._set_loss()
+        self.resizing = ProgressiveResizing(getattr(self.args, "progressive_resizing", None) or {})
         decay = getattr(self.args, "ema_decay", None)
         self.ema = None if decay is None else WeightAverage(decay)
         if self.ema is not None:
@@ -231,14 +235,18 @@ class FerTrainer(ExactTrainer):
         inputs = super()._prepare_inputs(inputs)
         if inputs.get("pixel_values") is not None and inputs["pixel_values"].dtype == torch.uint8:
             inputs["pixel_values"] = self.train_dataset.to_pixel_values(inputs["pixel_values"])
+        if self.model.training and self.resizing.sides:
+            inputs["pixel_values"] = self.resizing(inputs["pixel_values"], self.state.epoch)
         return inputs
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """The stock log, with parts of the loss, accuracy and `trainable_parameters` beside the training loss."""
+        """The stock log, with parts of the loss, accuracy and `trainable_parameters` beside the training loss, and time."""
         if "loss" in logs:
             means = self.running_loss.read(self.state.global_step, self.accelerator)
             trainable = count_parameters(self.model)[0]
             logs = {"loss": logs["loss"], **means, **logs, "trainable_parameters": trainable}
+        if self.is_in_train:
+            logs = {**logs, "elapsed_seconds": self.phases.elapsed_seconds()}
         super().log(logs, start_time)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:

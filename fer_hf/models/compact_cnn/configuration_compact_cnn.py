@@ -15,7 +15,7 @@ class CompactCNNConfig(PreTrainedConfig):
             takes other sizes too.
         num_channels (`int`, defaults to 1):
             Of the first convolution: 1 (gray) or 3 (RGB).
-        widths (`list[int]`, defaults to `(32, 48, 96, 192)`):
+        widths (`list[int]`, defaults to `(32, 64, 128, 192)`):
             Channels of the stem and of each stage. A stage's first block halves height and width.
         depths (`list[int]`, defaults to `(1, 1, 1)`):
             Residual blocks in each stage.
@@ -29,7 +29,7 @@ class CompactCNNConfig(PreTrainedConfig):
 
     image_size: int = 40
     num_channels: int = 1
-    widths: list[int] | tuple[int, ...] = (32, 48, 96, 192)
+    widths: list[int] | tuple[int, ...] = (32, 64, 128, 192)
     depths: list[int] | tuple[int, ...] = (1, 1, 1)
     se_ratio: float | int = 0.25
     dropout: float | int = 0.2
