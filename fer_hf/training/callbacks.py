@@ -104,7 +104,8 @@ def log_line(logs: dict) -> str:
     """
     `epoch 3.00  train  loss 1.718  learning_rate 0.00068 ...`, without speeds and totals; empty when nothing is left.
     """
-    kept = {key: value for key, value in logs.items() if not key.endswith(("_second", "_seconds", "_runtime", "_flos"))}
+    hidden = ("_second", "_seconds", "_runtime", "_flos")
+    kept = {key: value for key, value in logs.items() if not key.endswith(hidden)}
     kept.pop("train_loss", None)  # a mean over the whole run, logged once at its end
     epoch = kept.pop("epoch", 0.0)
     kind = "validation" if any(key.startswith("eval_") for key in kept) else "train"

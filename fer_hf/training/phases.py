@@ -74,7 +74,7 @@ class PhaseCallback(TrainerCallback):
         self._began = time.perf_counter()
 
     def elapsed_seconds(self) -> float:
-        """Since training began, evaluations and checkpoints too; a resumed run goes on from its checkpoint's last log."""
+        """Since training began, evaluations and checkpoints too; after a resume, from the checkpoint's last log on."""
         return self._seconds_before + time.perf_counter() - self._began
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):

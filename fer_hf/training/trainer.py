@@ -58,7 +58,7 @@ class FerTrainer(ExactTrainer):
     - Logs carry the parts of the loss that the model's output names, the `accuracy` of the training faces since the
       last log and `trainable_parameters`, and show as one short line each.
     - `channels_last` lays convolutions out as PyTorch runs them fastest; results differ by rounding only.
-    - With `progressive_resizing`, the early epochs see small faces ([`~fer_hf.training.resizing.ProgressiveResizing`]).
+    - With `progressive_resizing`, early epochs see small faces ([`~fer_hf.training.resizing.ProgressiveResizing`]).
     - Logs carry `elapsed_seconds`, since training began and over all the times it was resumed.
     - `phases` measures what each phase costs ([`PhaseCallback`]); `train()` gives its totals among its metrics.
 
@@ -240,7 +240,7 @@ class FerTrainer(ExactTrainer):
         return inputs
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """The stock log, with parts of the loss, accuracy and `trainable_parameters` beside the training loss, and time."""
+        """The stock log with the time, and parts of the loss, accuracy and size of what trains beside the loss."""
         if "loss" in logs:
             means = self.running_loss.read(self.state.global_step, self.accelerator)
             trainable = count_parameters(self.model)[0]
