@@ -257,16 +257,20 @@ def image_processor(name: str, config: PreTrainedConfig) -> BaseImageProcessor:
     )
 
 
-def describe(name: str) -> dict[str, Any]:
+def describe(name: str, **config_overrides: Any) -> dict[str, Any]:
     """
     What one row of the zoo costs, without building its weights.
+
+    Args:
+        name (`str`): One of [`ARCHITECTURES`].
+        config_overrides: Fields of its configuration to change, such as `image_size`.
 
     Returns:
         `dict`: `name`, `source`, `model_type`, `image_size` (pixels), `num_channels`, `parameters`, and
         `multiply_adds`: those of convolutions, matrix products and attention for one face, counted by torch.
     """
     with torch.device("meta"):
-        model = build(name).eval()
+        model = build(name, **config_overrides).eval()
     config = model.config
     shape = (1, config.num_channels, config.image_size, config.image_size)
     with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -1,0 +1,135 @@
+"""Many runs in one table: what was published, what we measured, and what it took, all from run records."""
+
+import json
+import statistics
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from fer_hf.errors import BadInputError
+
+
+SCORES = ("accuracy", "macro_f1", "mean_class_accuracy")
+_BLUE, _GRAY = "#0072B2", "#999999"
+
+
+def summarise(name: str, published: str, folders: list[Path]) -> dict:
+    """
+    One row, from the finished runs of one configuration.
+
+    Args:
+        name (`str`): Of the row.
+        published (`str`): What the source reports, and on which images; empty if it reports nothing.
+        folders (`list[Path]`): Output directories, each with a `run_record.json`.
+
+    Returns:
+        `dict`: `name`, `published`, `architecture`, `parameters`, `seeds`, `num_faces`; for `accuracy`, `macro_f1` and
+        `mean_class_accuracy` of test, and `accuracy_without_copies` where the runs know it, the mean and the sample
+        standard deviation over seeds (`None` for one); mean `train_minutes`; `hardware`, `commits` and `commands`.
+
+    Raises:
+        BadInputError: If the runs are of different models or data, or a record cannot be read.
+    """
+    records = [_record(folder) for folder in folders]
+    for key, values in {
+        "models": {json.dumps(record["model"], sort_keys=True) for record in records},
+        "data": {json.dumps(record["dataset"]["fingerprints"], sort_keys=True) for record in records},
+    }.items():
+        if len(values) > 1:
+            raise BadInputError(f"The runs of row {name} are of different {key}: delete what does not belong there.")
+    tests = [record["results"]["test"] for record in records]
+    row = {
+        "name": name,
+        "published": published,
+        "architecture": records[0]["model"]["architecture"],
+        "parameters": records[0]["model"]["parameters"],
+        "seeds": [record["seed"] for record in records],
+        "num_faces": tests[0]["num_faces"],
+        **{score: _mean_and_sd([test[score] for test in tests]) for score in SCORES},
+    }
+    if all("without_copies" in test for test in tests):
+        row["accuracy_without_copies"] = _mean_and_sd([test["without_copies"]["accuracy"] for test in tests])
+    return {
+        **row,
+        "train_minutes": statistics.mean(record["runtime"]["train_seconds"] for record in records) / 60,
+        "hardware": records[0]["hardware"],
+        "commits": sorted({record["commit"] or "unknown" for record in records}),
+        "commands": [record["command"] for record in records],
+    }
+
+
+def _record(folder: Path) -> dict:
+    path = folder / "run_record.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"{path} cannot be read: {error}") from error
+
+
+def _mean_and_sd(values: list[float]) -> dict[str, float | None]:
+    return {"mean": statistics.mean(values), "sd": statistics.stdev(values) if len(values) > 1 else None}
+
+
+def leaderboard_table(rows: list[dict]) -> str:
+    """The rows as a Markdown table, best accuracy first."""
+    lines = [
+        "| model | parameters | multiply-adds | faces seen | accuracy | without copies | macro F1 | mean recall "
+        "| seeds | minutes | published |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for row in _ranked(rows):
+        cells = [
+            row["name"],
+            f"{row['parameters']:,}",
+            _millions(row.get("multiply_adds")),
+            f"{row['faces_seen']:,}" if row.get("faces_seen") else "-",
+            *(_score(row.get(score)) for score in ("accuracy", "accuracy_without_copies", *SCORES[1:])),
+            str(len(row["seeds"])),
+            f"{row['train_minutes']:.1f}",
+            row["published"] or "-",
+        ]
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines)
+
+
+def _ranked(rows: list[dict]) -> list[dict]:
+    return sorted(rows, key=lambda row: -row["accuracy"]["mean"])
+
+
+def _millions(multiply_adds: int | None) -> str:
+    return "-" if multiply_adds is None else f"{multiply_adds / 1e6:,.1f} M"
+
+
+def _score(value: dict | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value['mean']:.4f}" + ("" if value["sd"] is None else f" ± {value['sd']:.4f}")
+
+
+def plot_leaderboard(rows: list[dict], path: str | Path, title: str) -> None:
+    """
+    Write test accuracy and mean recall of every row, best accuracy at the top.
+
+    Args:
+        rows (`list[dict]`): From [`summarise`].
+        path (`str` or `Path`): PNG file.
+        title (`str`): What was measured on what.
+    """
+    ranked = _ranked(rows)[::-1]
+    figure = Figure(figsize=(8, 1.4 + 0.32 * len(ranked)), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(ranked))
+    accuracies = [row["accuracy"]["mean"] for row in ranked]
+    spreads = [row["accuracy"]["sd"] or 0.0 for row in ranked]
+    axes.barh(places, accuracies, xerr=spreads, color=_BLUE, height=0.7, label="accuracy", ecolor="black")
+    recalls = [row["mean_class_accuracy"]["mean"] for row in ranked]
+    axes.plot(recalls, places, "o", color="white", markeredgecolor="black", label="mean recall")
+    for place, accuracy, spread in zip(places, accuracies, spreads, strict=True):
+        axes.text(accuracy + spread, place, f" {accuracy:.3f}", va="center", fontsize=9)
+    axes.set_yticks(places, [row["name"] for row in ranked])
+    axes.set_xlim(0, max(accuracies) * 1.15)
+    axes.set_xlabel(f"test, {ranked[0]['num_faces']:,} faces")
+    axes.set_title(title, fontsize=11)
+    axes.grid(axis="x", color=_GRAY, alpha=0.3)
+    axes.legend(loc="lower right", fontsize=9)
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,141 @@
+"""
+Train many models under one protocol and put them in one table: `leaderboard.md`, `.json` and `.png`.
+
+    # Every architecture at 48 to 64 pixels, under one equal budget of multiply-adds
+    python recipes/leaderboard.py --data_dir DIR
+    # The sources' own settings; what it would take first
+    python recipes/leaderboard.py --data_dir DIR --budget gpu --dry_run
+
+The rows and their flags stand in `recipes/leaderboard/<budget>.yaml`. Each row is a run of its own recipe, in a folder
+of its own under `--output_dir`: started again, a leaderboard goes on with the run that was interrupted, and finished
+runs are not run again. Epochs are selected on validation, and test is scored once for each run.
+"""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from pathlib import Path
+
+import yaml
+
+from fer_hf.errors import BadInputError
+from fer_hf.evaluation.leaderboard import leaderboard_table, plot_leaderboard, summarise
+from fer_hf.evaluation.record import write_json
+from fer_hf.models import describe
+from fer_hf.training import run
+
+
+HERE = Path(__file__).parent
+BUDGETS = sorted(path.stem for path in (HERE / "leaderboard").glob("*.yaml"))
+# A backward pass costs about two forward ones.
+PASSES_PER_STEP = 3
+
+
+def main() -> None:
+    args = parse()
+    plan = yaml.safe_load((HERE / "leaderboard" / f"{args.budget}.yaml").read_text(encoding="utf-8"))
+    rows = plan["rows"]
+    for name in args.only or []:
+        if name not in rows:
+            raise BadInputError(f"`only` must be rows of {args.budget}.yaml ({', '.join(rows)}), got {name!r}.")
+    rows = {name: planned(row, plan) for name, row in rows.items() if not args.only or name in args.only}
+    if args.dry_run:
+        for name, row in rows.items():
+            print(f"{name}: {shlex.join(command(name, row, args, args.seeds[0]))}")
+            print(f"    {row['forecast']}")
+        return
+    if args.data_dir is None:
+        raise BadInputError("`data_dir` is missing: the folder of FER-2013.")
+    folder, results = Path(args.output_dir), []
+    for number, (name, row) in enumerate(rows.items(), start=1):
+        for seed in args.seeds:
+            print(f"[{number}/{len(rows)}] {name}, seed {seed}: {row['forecast']}", flush=True)
+            train(command(name, row, args, seed), folder / name / f"seed-{seed}")
+        summary = summarise(name, row["published"], [folder / name / f"seed-{seed}" for seed in args.seeds])
+        results.append({**summary, "multiply_adds": row["multiply_adds"], "faces_seen": row["faces_seen"]})
+        # After each row: what is known so far can be looked at.
+        write_json(folder / "leaderboard.json", {"budget": args.budget, "plan": plan, "rows": results})
+        (folder / "leaderboard.md").write_text(leaderboard_table(results) + "\n", encoding="utf-8")
+        plot_leaderboard(results, folder / "leaderboard.png", f"budget: {args.budget}")
+    print(f"\n{leaderboard_table(results)}\n\nTable, picture and all figures are in {folder}.")
+
+
+def parse() -> Namespace:
+    """The command line."""
+    parser = ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data_dir", help="folder with FER-2013's own files")
+    parser.add_argument("--budget", default="cpu", choices=BUDGETS, help="which list of rows")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these rows only")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="one run of each row for every seed")
+    parser.add_argument("--output_dir", default="runs/leaderboard", help="folder for the runs and the table")
+    parser.add_argument("--num_processes", type=int, default=1, help="processes of each run (GPUs)")
+    parser.add_argument("--dry_run", action="store_true", help="print the commands and what they cost")
+    parser.add_argument("--disable_tqdm", action=BooleanOptionalAction, default=False, help="show no progress bars")
+    parser.add_argument("--flags", default="", help='further flags for every run, such as "--cpu_threads 2"')
+    return parser.parse_args()
+
+
+def planned(row: dict, plan: dict) -> dict:
+    """A row with what its run is given, what it costs, and what was published."""
+    row = dict(row)
+    recipe, config = row.pop("recipe"), row.pop("config", None)
+    values = {} if config is None else yaml.safe_load((HERE / "configs" / config).read_text(encoding="utf-8"))
+    flags = {**plan.get("flags", {}), **row}
+    merged = {**values, **flags}
+    cost = None
+    if "architecture" in merged:
+        cost = describe(merged["architecture"], **(merged.get("config_overrides") or {}))["multiply_adds"]
+    batch, faces = merged["per_device_train_batch_size"], None
+    forecast = f"{merged.get('num_train_epochs')} epochs"
+    if "multiply_adds" in plan:
+        flags["max_steps"] = max(1, round(plan["multiply_adds"] / (PASSES_PER_STEP * cost * batch)))
+        faces = flags["max_steps"] * batch
+        forecast = f"{flags['max_steps']:,} steps, {faces:,} faces"
+        # One look at validation, at the end: looks would cost dear networks more than their training.
+        flags |= {"eval_strategy": "steps", "eval_steps": flags["max_steps"]}
+        flags |= {"save_strategy": "steps", "save_steps": flags["max_steps"]}
+    if cost is not None:
+        forecast += f" at {cost / 1e6:,.1f} M multiply-adds"
+    published = "" if config is None else _published(HERE / "configs" / config)
+    return {
+        "recipe": recipe, "config": config, "flags": flags, "multiply_adds": cost, "faces_seen": faces,
+        "forecast": forecast, "published": published,
+    }  # fmt: skip
+
+
+def _published(config: Path) -> str:
+    """What the file's header says was published, in one line."""
+    words = " ".join(line.removeprefix("#").strip() for line in config.read_text().splitlines() if line[:1] == "#")
+    found = re.search(r"Published[^:]*: (.*?)\.(?: [A-Z]|$)", words)
+    return found[1] if found else ""
+
+
+def command(name: str, row: dict, args: Namespace, seed: int) -> list[str]:
+    """What to run for one row and seed."""
+    words = ["accelerate", "launch", "--num_processes", str(args.num_processes)]
+    words += ["--multi_gpu"] if args.num_processes > 1 else []
+    words += [f"recipes/{row['recipe']}.py"]
+    words += ["--config", f"recipes/configs/{row['config']}"] if row["config"] else []
+    for flag, value in row["flags"].items():
+        words += [f"--{flag}", json.dumps(value) if isinstance(value, dict) else str(value)]
+    words += ["--seed", str(seed), "--output_dir", str(Path(args.output_dir, name, f"seed-{seed}"))]
+    words += ["--data_dir", args.data_dir] if args.data_dir else []
+    words += ["--resume_from_checkpoint", "true"]
+    return [*words, *shlex.split(args.flags), *(["--disable_tqdm", "true"] if args.disable_tqdm else [])]
+
+
+def train(words: list[str], folder: Path) -> None:
+    """Run a row, unless it is finished; what it prints goes to the terminal."""
+    if (folder / "run_record.json").is_file():
+        print(f"    finished before: {folder}")
+        return
+    done = subprocess.run([sys.executable, "-m", "accelerate.commands.accelerate_cli", *words[1:]], check=False)
+    if done.returncode:
+        raise BadInputError(f"The run in {folder} ended with code {done.returncode}: see above what it said.")
+
+
+if __name__ == "__main__":
+    run(main)
