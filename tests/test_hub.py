@@ -156,11 +156,22 @@ def _python(code_or_file: list[str], **environment: str) -> subprocess.Completed
     return subprocess.run([sys.executable, *code_or_file], env=kept, cwd=ROOT, capture_output=True, text=True)
 
 
-def test_a_card_says_that_its_time_is_only_that_since_a_resume(run_dir):
+def test_a_card_says_that_a_run_was_resumed(run_dir):
     assert "12.5 minutes of training on" in render_model_card(run_dir).text
     record = {**RECORD, "runtime": {"train_seconds": 750.0, "resumed_at_step": 6496}}
     (run_dir / "run_record.json").write_text(json.dumps(record))
-    assert "12.5 minutes of training since it was resumed at step 6,496, on" in render_model_card(run_dir).text
+    assert "12.5 minutes of training (last resumed at step 6,496) on" in render_model_card(run_dir).text
+
+
+def test_a_card_says_when_validation_reached_what(run_dir):
+    assert "first reached" not in render_model_card(run_dir).text
+    validations = [
+        {"elapsed_seconds": 90.0, "accuracy": 0.61},
+        {"elapsed_seconds": 180.0, "accuracy": 0.64},
+    ]
+    (run_dir / "run_record.json").write_text(json.dumps({**RECORD, "validations": validations}))
+    card = render_model_card(run_dir).text
+    assert "| 50 % | 60 % | 63 % |\n|---:|---:|---:|\n| 1.5 | 1.5 | 3.0 |\n" in card
 
 
 def test_every_number_of_a_card_is_the_records(run_dir):

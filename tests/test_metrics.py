@@ -13,6 +13,7 @@ from fer_hf.metrics import (
     NegativeLogLikelihood,
     bootstrap_intervals,
     expected_calibration_error,
+    time_to_accuracy,
 )
 from fer_hf.metrics.bootstrap import confusion_scores, draw_counts
 
@@ -162,3 +163,11 @@ def test_two_thousand_draws_of_fer2013s_test_split_take_no_time():
     start = time.process_time()
     bootstrap_intervals(predicted, labels, num_draws=2000)
     assert time.process_time() - start < 2
+
+
+def test_time_to_accuracy_is_when_each_level_was_first_reached():
+    seen = [(10.0, 0.2), (20.0, 0.61), (30.0, 0.55), (40.0, 0.66)]
+    validations = [{"elapsed_seconds": seconds, "accuracy": accuracy} for seconds, accuracy in seen]
+    assert time_to_accuracy(validations) == {0.5: 20.0, 0.6: 20.0, 0.63: 40.0, 0.65: 40.0}
+    assert time_to_accuracy(validations, levels=(0.66, 0.661)) == {0.66: 40.0}
+    assert time_to_accuracy([{"elapsed_seconds": 5.0, "loss": 0.1}]) == {}

@@ -161,7 +161,7 @@ def train(faces, folder, flags, resume=None, kill=None, out=None):
 
 
 def timed(key):
-    return key.endswith(("_runtime", "_per_second", "_time", "_per_step", "_share", "_memory_mb"))
+    return key.endswith(("_runtime", "_seconds", "_per_second", "_time", "_per_step", "_share", "_memory_mb"))
 
 
 def recipe(folder, *flags, step=None):
@@ -270,12 +270,16 @@ def test_the_uninterrupted_runs_are_what_the_kills_are_meant_for(runs):
     assert epochs["metrics"]["train_loss"] == pytest.approx(sum(means) / 3, rel=1e-6)
 
 
-def test_the_record_says_from_where_a_resumed_run_was_timed(runs):
-    whole, resumed = (
-        json.loads((runs / case / "run_record.json").read_text())["runtime"] for case in ("whole", "killed")
-    )
-    assert "resumed_at_step" not in whole
-    assert 0 < resumed["resumed_at_step"] <= 9
+def test_the_record_counts_the_time_of_a_resumed_run_from_its_beginning(runs):
+    whole, resumed = (json.loads((runs / case / "run_record.json").read_text()) for case in ("whole", "killed"))
+    assert "resumed_at_step" not in whole["runtime"]
+    assert 0 < resumed["runtime"]["resumed_at_step"] <= 9
+    for record in (whole, resumed):
+        seconds = [entry["elapsed_seconds"] for entry in record["validations"]]
+        assert seconds == sorted(set(seconds))
+        assert record["runtime"]["train_seconds"] >= seconds[-1] > 0
+    scores = [[(e["epoch"], e["accuracy"]) for e in record["validations"]] for record in (whole, resumed)]
+    assert scores[0] == scores[1]
 
 
 @pytest.mark.parametrize("where", ["weights", "optimizer", "manifest", "state"])

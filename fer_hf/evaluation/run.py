@@ -86,6 +86,7 @@ def finish_run(
         },
         "unfreezing": table,
         "phases": phases,
+        "validations": _validations(trainer),
         "best": best,
         "runtime": _runtime(trainer),
         "results": reports,
@@ -143,11 +144,22 @@ def _score(trainer: FerTrainer, split: Dataset, prefix: str) -> Predictions:
 
 
 def _runtime(trainer: FerTrainer) -> dict:
-    """How long this process has trained, and from which step on, if it went on with an interrupted run."""
-    runtime = {"train_seconds": sum(entry.get("train_runtime", 0.0) for entry in trainer.state.log_history)}
+    """How long the run has trained, over all the times it was resumed, and at which step it was resumed last."""
+    history = trainer.state.log_history
+    runtime = {"train_seconds": max((entry.get("elapsed_seconds", 0.0) for entry in history), default=0.0)}
     if checkpoint := trainer.args.resume_from_checkpoint:
         runtime["resumed_at_step"] = int(Path(checkpoint).name.rpartition("-")[2])
     return runtime
+
+
+def _validations(trainer: FerTrainer) -> list[dict]:
+    """What validation said in the course of training, and when."""
+    kept = ("epoch", "elapsed_seconds", "eval_accuracy", "eval_loss")
+    return [
+        {name.removeprefix("eval_"): entry[name] for name in kept if name in entry}
+        for entry in trainer.state.log_history
+        if "eval_loss" in entry and "elapsed_seconds" in entry
+    ]
 
 
 def _best(trainer: FerTrainer) -> dict | None:

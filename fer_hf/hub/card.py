@@ -17,6 +17,7 @@ from fer_hf.hub.run_files import (
     run_directory,
     uses_remote_code,
 )
+from fer_hf.metrics import time_to_accuracy
 from fer_hf.models.loading import TEMPERATURE_KEY
 
 
@@ -95,6 +96,7 @@ def render_model_card(
             pictures=[(section, alt, name) for name, (section, alt) in PICTURES.items() if (run_dir / name).is_file()],
             picture_folder=picture_folder,
             faces=[path.name for path in face_pictures(run_dir)] if include_faces else [],
+            reached=time_to_accuracy(record.get("validations", [])),
             duration=_duration(record["runtime"]["train_seconds"]),
             hyperparameters={
                 key: str(value).replace("|", "\\|")

@@ -15,6 +15,7 @@ from fer_hf.metrics.calibration import (
     fit_temperature,
     negative_log_likelihood,
 )
+from fer_hf.metrics.time_to_accuracy import time_to_accuracy
 
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "expected_calibration_error",
     "fit_temperature",
     "negative_log_likelihood",
+    "time_to_accuracy",
 ]
 
 

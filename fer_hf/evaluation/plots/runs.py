@@ -1,5 +1,6 @@
 """Pictures of a run: its confusion matrix, its course, and searches over several runs."""
 
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -79,7 +80,21 @@ def plot_learning_curves(
     for axes in (loss, score):
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
+    _minutes_above(loss, log_history)
     figure.savefig(path, dpi=150)
+
+
+def _minutes_above(axes, log_history: list[dict]) -> None:
+    """A second scale at the top, where the log knows the time: epochs need not take equally long."""
+    known = {entry["epoch"]: entry["elapsed_seconds"] / 60 for entry in log_history if "elapsed_seconds" in entry}
+    if len(known) < 2:
+        return
+    points = [(0.0, 0.0), *sorted(known.items())]
+    # Straight on beyond both ends, where the axis is a little longer than the run.
+    before, after = -np.array(points[1]), 2 * np.array(points[-1]) - points[-2]
+    epochs, minutes = np.array([before, *points, after]).T
+    forward, back = partial(np.interp, xp=epochs, fp=minutes), partial(np.interp, xp=minutes, fp=epochs)
+    axes.secondary_xaxis("top", functions=(forward, back)).set_xlabel("minutes")
 
 
 _MEMORY = {"cuda": "allocated on the GPU", "rss": "resident, above the start of training"}

@@ -1,0 +1,73 @@
+"""Progressive resizing: which size when, resampled as PIL does, in training only; models that cannot say so."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_optim import tensors
+from test_trainer import make_trainer
+
+from fer_hf import build
+from fer_hf.errors import BadInputError
+from fer_hf.training import FerTrainer, FerTrainingArguments
+from fer_hf.training.resizing import ProgressiveResizing
+
+
+def small_cnn():
+    torch.manual_seed(0)
+    return build("compact-cnn", num_channels=3, widths=(4, 4, 4, 4))
+
+
+def test_each_size_lasts_from_its_epoch_to_the_next():
+    resizing = ProgressiveResizing({"10": 40, 2: 24})
+    assert [resizing.side(epoch) for epoch in (0, 1.99, 2.0, 9.5, 10.0, 300.0)] == [None, None, 24, 24, 40, 40]
+    assert ProgressiveResizing({}).side(5) is None
+
+
+@pytest.mark.parametrize("side", [17, 24, 40])
+def test_faces_are_resampled_as_pil_does(side):
+    faces = np.random.default_rng(0).normal(size=(2, 1, 40, 40)).astype(np.float32)
+    resized = ProgressiveResizing({"0": side})(torch.from_numpy(faces), 0.0)
+    expected = [Image.fromarray(face[0]).resize((side, side), Image.Resampling.BILINEAR) for face in faces]
+    torch.testing.assert_close(resized[:, 0], torch.from_numpy(np.stack(expected)), atol=1e-5, rtol=0)
+
+
+def test_training_sees_the_sizes_of_its_epochs_and_validation_never(tmp_path):
+    model, seen = small_cnn(), []
+
+    def note(module, args, kwargs):
+        seen.append((module.training, *kwargs["pixel_values"].shape[-2:]))
+
+    model.register_forward_pre_hook(note, with_kwargs=True)
+    args = FerTrainingArguments(
+        output_dir=str(tmp_path), use_cpu=True, disable_tqdm=True, num_train_epochs=4, per_device_train_batch_size=14,
+        progressive_resizing='{"0": 16, "1": 24, "3": 48}', metric_for_best_model="loss",
+    )  # fmt: skip
+    trainer = FerTrainer(model, args, train_dataset=tensors(42), eval_dataset=tensors(14))
+    trainer.train()
+    validation = [(False, 48, 48)] * (len(seen) // 4 - 3)
+    assert validation
+    assert seen == [size for side in (16, 24, 24, 48) for size in [(True, side, side)] * 3 + validation]
+
+
+def test_without_the_flag_faces_go_in_as_they_are(drawn_faces, processor, tmp_path):
+    trainer = make_trainer(drawn_faces, processor, tmp_path)
+    faces = torch.rand(2, 3, 48, 48)
+    trainer.model.train()
+    assert trainer._prepare_inputs({"pixel_values": faces})["pixel_values"] is faces
+
+
+@pytest.mark.parametrize("schedule", [{"-1": 24}, {"first": 24}, {"1.5": 24}, {"0": "24"}, {"0": 0}, {"0": 24.5}])
+def test_schedules_that_say_nothing_are_refused(schedule):
+    with pytest.raises(BadInputError, match="`progressive_resizing` must be a map from epochs"):
+        ProgressiveResizing(schedule)
+
+
+def test_a_model_of_one_size_is_refused_in_one_line(tiny_vit):
+    resizing, faces = ProgressiveResizing({"0": 24, "2": 48}), torch.zeros(1, 3, 48, 48)
+    tiny_vit.train()
+    with pytest.raises(BadInputError, match=r"ViTForImageClassification takes no faces of 24 pixels: .*24") as error:
+        resizing.check(tiny_vit, faces)
+    assert "\n" not in str(error.value)
+    assert tiny_vit.training
+    resizing.check(small_cnn(), faces)
