@@ -22,7 +22,7 @@ from pathlib import Path
 import yaml
 
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation.leaderboard import leaderboard_table, plot_leaderboard, summarise
+from fer_hf.evaluation.leaderboard import leaderboard_page, leaderboard_table, plot_leaderboard, summarise
 from fer_hf.evaluation.record import write_json
 from fer_hf.models import describe
 from fer_hf.training import run
@@ -32,6 +32,7 @@ HERE = Path(__file__).parent
 BUDGETS = sorted(path.stem for path in (HERE / "leaderboard").glob("*.yaml"))
 # A backward pass costs about two forward ones.
 PASSES_PER_STEP = 3
+TRAINING_FACES = 28_709  # of FER-2013
 
 
 def main() -> None:
@@ -49,18 +50,25 @@ def main() -> None:
         return
     if args.data_dir is None:
         raise BadInputError("`data_dir` is missing: the folder of FER-2013.")
-    folder, results = Path(args.output_dir), []
+    folder, results, failed = Path(args.output_dir), [], []
     for number, (name, row) in enumerate(rows.items(), start=1):
-        for seed in args.seeds:
+        runs = [folder / name / f"seed-{seed}" for seed in args.seeds]
+        for seed, run_dir in zip(args.seeds, runs, strict=True):
             print(f"[{number}/{len(rows)}] {name}, seed {seed}: {row['forecast']}", flush=True)
-            train(command(name, row, args, seed), folder / name / f"seed-{seed}")
-        summary = summarise(name, row["published"], [folder / name / f"seed-{seed}" for seed in args.seeds])
+            train(command(name, row, args, seed), run_dir)
+        if not all(map(finished, runs)):
+            failed.append(name)
+            continue
+        summary = summarise(name, row["published"], runs)
         results.append({**summary, "multiply_adds": row["multiply_adds"], "faces_seen": row["faces_seen"]})
         # After each row: what is known so far can be looked at.
         write_json(folder / "leaderboard.json", {"budget": args.budget, "plan": plan, "rows": results})
-        (folder / "leaderboard.md").write_text(leaderboard_table(results) + "\n", encoding="utf-8")
-        plot_leaderboard(results, folder / "leaderboard.png", f"budget: {args.budget}")
-    print(f"\n{leaderboard_table(results)}\n\nTable, picture and all figures are in {folder}.")
+        (folder / "leaderboard.md").write_text(leaderboard_page(plan["about"], results), encoding="utf-8")
+        plot_leaderboard(results, folder / "leaderboard.png", plan["title"])
+    if results:
+        print(f"\n{leaderboard_table(results)}\n\nTable, picture and all figures are in {folder}.")
+    if failed:
+        raise BadInputError(f"Rows that did not finish (see above what they said): {', '.join(failed)}.")
 
 
 def parse() -> Namespace:
@@ -82,6 +90,7 @@ def planned(row: dict, plan: dict) -> dict:
     """A row with what its run is given, what it costs, and what was published."""
     row = dict(row)
     recipe, config = row.pop("recipe"), row.pop("config", None)
+    source = row.pop("published_in", config)
     values = {} if config is None else yaml.safe_load((HERE / "configs" / config).read_text(encoding="utf-8"))
     flags = {**plan.get("flags", {}), **row}
     merged = {**values, **flags}
@@ -89,27 +98,27 @@ def planned(row: dict, plan: dict) -> dict:
     if "architecture" in merged:
         cost = describe(merged["architecture"], **(merged.get("config_overrides") or {}))["multiply_adds"]
     batch, faces = merged["per_device_train_batch_size"], None
-    forecast = f"{merged.get('num_train_epochs')} epochs"
+    epochs = merged.get("num_train_epochs")
+    forecast = f"{epochs} epochs"
     if "multiply_adds" in plan:
         flags["max_steps"] = max(1, round(plan["multiply_adds"] / (PASSES_PER_STEP * cost * batch)))
         faces = flags["max_steps"] * batch
         forecast = f"{flags['max_steps']:,} steps, {faces:,} faces"
-        # One look at validation, at the end: looks would cost dear networks more than their training.
-        flags |= {"eval_strategy": "steps", "eval_steps": flags["max_steps"]}
-        flags |= {"save_strategy": "steps", "save_steps": flags["max_steps"]}
+        # Validation is scored at the end, with test: looks on the way would cost dear networks more than training.
+        flags |= {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
     if cost is not None:
-        forecast += f" at {cost / 1e6:,.1f} M multiply-adds"
-    published = "" if config is None else _published(HERE / "configs" / config)
+        total = PASSES_PER_STEP * cost * (faces or epochs * TRAINING_FACES)
+        forecast += f" at {cost / 1e6:,.1f} M multiply-adds: {total:.1e} in all"
     return {
         "recipe": recipe, "config": config, "flags": flags, "multiply_adds": cost, "faces_seen": faces,
-        "forecast": forecast, "published": published,
+        "forecast": forecast, "published": _published(HERE / "configs" / source) if source else "",
     }  # fmt: skip
 
 
 def _published(config: Path) -> str:
     """What the file's header says was published, in one line."""
     words = " ".join(line.removeprefix("#").strip() for line in config.read_text().splitlines() if line[:1] == "#")
-    found = re.search(r"Published[^:]*: (.*?)\.(?: [A-Z]|$)", words)
+    found = re.search(r"Published[^:]*: (.*?)(?:;|\.(?: [A-Z\"`]|$))", words)
     return found[1] if found else ""
 
 
@@ -127,14 +136,17 @@ def command(name: str, row: dict, args: Namespace, seed: int) -> list[str]:
     return [*words, *shlex.split(args.flags), *(["--disable_tqdm", "true"] if args.disable_tqdm else [])]
 
 
-def train(words: list[str], folder: Path) -> None:
+def finished(run_dir: Path) -> bool:
+    """The record is the last that a run writes."""
+    return (run_dir / "run_record.json").is_file()
+
+
+def train(words: list[str], run_dir: Path) -> None:
     """Run a row, unless it is finished; what it prints goes to the terminal."""
-    if (folder / "run_record.json").is_file():
-        print(f"    finished before: {folder}")
-        return
-    done = subprocess.run([sys.executable, "-m", "accelerate.commands.accelerate_cli", *words[1:]], check=False)
-    if done.returncode:
-        raise BadInputError(f"The run in {folder} ended with code {done.returncode}: see above what it said.")
+    if finished(run_dir):
+        print(f"    finished before: {run_dir}", flush=True)
+    else:
+        subprocess.run([sys.executable, "-m", "accelerate.commands.accelerate_cli", *words[1:]], check=False)
 
 
 if __name__ == "__main__":

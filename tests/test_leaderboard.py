@@ -1,17 +1,17 @@
 """The leaderboard: its arithmetic by hand, its plans, and one row that is trained, finished and not trained again."""
 
+import importlib.util
 import json
-import re
-import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from fer_hf.errors import BadInputError
 from fer_hf.evaluation.leaderboard import leaderboard_table, summarise
-from fer_hf.models import ARCHITECTURES
+from fer_hf.models import ARCHITECTURES, describe
 
 
 ROOT = Path(__file__).parent.parent
@@ -77,42 +77,98 @@ def test_every_row_names_what_exists(budget):
     for row in PLANS[budget]["rows"].values():
         assert (ROOT / "recipes" / f"{row['recipe']}.py").is_file()
         assert row.get("architecture", "compact-cnn") in ARCHITECTURES
-        assert (ROOT / "recipes" / "configs" / row.get("config", "demo_dacl.yaml")).is_file()
+        for config in (row.get("config"), row.get("published_in")):
+            assert config is None or (ROOT / "recipes" / "configs" / config).is_file()
 
 
-def leaderboard(*words):
-    command = [sys.executable, "recipes/leaderboard.py", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+@pytest.fixture
+def recipe(monkeypatch):
+    """The recipe as a module, which other tests' recipes must not find under that name."""
+    spec = importlib.util.spec_from_file_location("leaderboard_recipe", ROOT / "recipes" / "leaderboard.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.chdir(ROOT)
+    return module
 
 
-def test_a_dry_run_spends_the_same_multiply_adds_on_every_row():
-    done = leaderboard("--dry_run")
-    assert done.returncode == 0, done.stderr
-    spent = []
-    for steps, cost in re.findall(r"([\d,]+) steps, [\d,]+ faces at ([\d,.]+) M multiply-adds", done.stdout):
-        step = 3 * 64 * float(cost.replace(",", "")) * 1e6
-        spent.append((int(steps.replace(",", "")) * step, step))
-    assert len(spent) == len(PLANS["cpu"]["rows"])
-    assert all(abs(total - PLANS["cpu"]["multiply_adds"]) <= step / 2 * 1.01 for total, step in spent)
+@pytest.fixture
+def leaderboard(recipe, monkeypatch):
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["recipes/leaderboard.py", *map(str, words)])
+        recipe.main()
+
+    return call
 
 
-def test_a_row_is_trained_once(tmp_path):
-    flags = "--max_steps 2 --eval_steps 2 --save_steps 2 --dataset_name synthetic --use_cpu --cpu_threads 1 "
-    flags += '--dataset_options \'{"train": 64, "validation": 7, "test": 14}\''
-    words = ("--data_dir", tmp_path, "--only", "cnn-v1", "--output_dir", tmp_path / "out", "--flags", flags)
-    first = leaderboard(*words, "--disable_tqdm")
-    assert first.returncode == 0, first.stderr
-    second = leaderboard(*words, "--disable_tqdm")
-    assert "finished before" in second.stdout
+def test_every_row_of_a_budget_spends_it_within_half_a_step(recipe):
+    plan = PLANS["cpu"]
+    for name, row in plan["rows"].items():
+        planned = recipe.planned(row, plan)
+        cost = describe(row["architecture"], **row.get("config_overrides", {}))["multiply_adds"]
+        step = 3 * 64 * cost  # forward, and twice that backward, of 64 faces
+        assert abs(planned["flags"]["max_steps"] * step - plan["multiply_adds"]) <= step / 2, name
+        assert planned["faces_seen"] == 64 * planned["flags"]["max_steps"]
+
+
+def test_what_was_published_is_quoted_from_the_configurations(recipe):
+    rows = {name: recipe.planned(row, PLANS["gpu"])["published"] for name, row in PLANS["gpu"]["rows"].items()}
+    assert (
+        rows["vgg_paper_fer2013"] == "accuracy 73.28 % on PublicTest (3,589 images, the mean over ten crops of each)"
+    )
+    assert rows["fer2013_compact_cnn"] == ""
+    prelu = recipe.planned(PLANS["cpu"]["rows"]["prelu-cnn"], PLANS["cpu"])["published"]
+    assert prelu.startswith("accuracy 0.6137 at epoch 23")
+    assert prelu.endswith("on the 5,742 images (20 %, stratified) that it holds out of Training")
+
+
+def test_a_dry_run_prints_the_commands_and_trains_nothing(leaderboard, capsys, tmp_path):
+    leaderboard("--dry_run", "--only", "cnn-v1", "--output_dir", tmp_path / "out")
+    command, forecast = capsys.readouterr().out.splitlines()
+    assert command.startswith("cnn-v1: accelerate launch --num_processes 1 recipes/cnn_baselines.py ")
+    assert "--architecture cnn-v1 --max_steps 2508 " in command
+    assert forecast == "    2,508 steps, 160,512 faces at 12.5 M multiply-adds: 6.0e+12 in all"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_row_is_trained_and_scored_by_its_recipe(leaderboard, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (85, 48 * 48))
+    usages = ["Training"] * 64 + ["PublicTest"] * 7 + ["PrivateTest"] * 14
+    lines = [f"{i % 7},{' '.join(map(str, face))},{usages[i]}" for i, face in enumerate(pixels)]
+    (tmp_path / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *lines]))
+    words = ("--data_dir", tmp_path, "--only", "cnn-v1", "--output_dir", tmp_path / "out", "--disable_tqdm")
+    leaderboard(*words, "--flags", "--max_steps 2 --use_cpu --cpu_threads 1")
     (row,) = json.loads((tmp_path / "out" / "leaderboard.json").read_text())["rows"]
     report = json.loads((tmp_path / "out" / "cnn-v1" / "seed-0" / "classification_report.json").read_text())
     assert row["accuracy"]["mean"] == report["test"]["accuracy"]
-    assert (tmp_path / "out" / "leaderboard.md").read_text().count("| cnn-v1 |") == 1
+    assert row["commands"][0] in (tmp_path / "out" / "leaderboard.md").read_text()
     assert (tmp_path / "out" / "leaderboard.png").stat().st_size > 5_000
 
 
-def test_bad_words_end_with_one_line(tmp_path):
-    done = leaderboard("--only", "resnet51", "--data_dir", tmp_path)
-    assert done.returncode == 2
-    assert "got 'resnet51'" in done.stderr.splitlines()[-1]
-    assert leaderboard().stderr == "error: `data_dir` is missing: the folder of FER-2013.\n"
+def test_finished_rows_stay_and_one_that_fails_stops_no_other(recipe, leaderboard, capsys, monkeypatch, tmp_path):
+    ran = []
+
+    def run(words, check):
+        folder = Path(words[words.index("--output_dir") + 1])
+        ran.append(folder.parent.name)
+        if folder.parent.name != "cnn-v2":
+            write(folder, record(0, 0.4))
+
+    monkeypatch.setattr(recipe.subprocess, "run", run)
+    words = ("--data_dir", tmp_path, "--output_dir", tmp_path / "out", "--only", "cnn-v1", "cnn-v2", "prelu-cnn")
+    with pytest.raises(BadInputError, match=r"did not finish .*: cnn-v2\.$"):
+        leaderboard(*words)
+    assert sorted(ran) == ["cnn-v1", "cnn-v2", "prelu-cnn"]
+    rows = json.loads((tmp_path / "out" / "leaderboard.json").read_text())["rows"]
+    assert {row["name"] for row in rows} == {"cnn-v1", "prelu-cnn"}
+    ran.clear()
+    with pytest.raises(BadInputError, match=r": cnn-v2\.$"):
+        leaderboard(*words)
+    assert ran == ["cnn-v2"]
+    assert capsys.readouterr().out.count("finished before") == 2
+
+
+def test_bad_words_are_refused(leaderboard, tmp_path):
+    with pytest.raises(BadInputError, match="got 'resnet51'"):
+        leaderboard("--only", "resnet51", "--data_dir", tmp_path)
+    with pytest.raises(BadInputError, match="`data_dir` is missing"):
+        leaderboard()

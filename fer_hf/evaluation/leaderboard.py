@@ -70,6 +70,30 @@ def _mean_and_sd(values: list[float]) -> dict[str, float | None]:
     return {"mean": statistics.mean(values), "sd": statistics.stdev(values) if len(values) > 1 else None}
 
 
+PROTOCOL = (
+    "Protocol: trained on the training split alone; whatever is selected is selected on validation; test is scored "
+    "once for each run, on all faces and on those of which train holds no copy. Mean and sample standard deviation "
+    "over seeds, or of one seed its figure. Mean recall is the mean of the classes' recalls. Published figures stand "
+    "beside ours with what they were measured on, and are not ours to compare where that differs."
+)
+
+
+def leaderboard_page(about: str, rows: list[dict]) -> str:
+    """
+    The table as a Markdown page, with protocol and budget above it, and below it how each row came to be.
+
+    Args:
+        about (`str`): What all rows have in common.
+        rows (`list[dict]`): From [`summarise`], with `multiply_adds` and `faces_seen` where they are known.
+    """
+    made = []
+    for row in _ranked(rows):
+        where = ", ".join(f"{key} {value}" for key, value in row["hardware"].items())
+        made += [f"**{row['name']}**: {where}; commit {', '.join(row['commits'])}", ""]
+        made += ["```bash", *row["commands"], "```", ""]
+    return "\n".join(["# Leaderboard", "", about.strip(), "", PROTOCOL, "", leaderboard_table(rows), "", *made])
+
+
 def leaderboard_table(rows: list[dict]) -> str:
     """The rows as a Markdown table, best accuracy first."""
     lines = [
