@@ -177,7 +177,7 @@ def _pictures(
         memory = None if any(phase["peak_memory_mb"] is None for phase in phases) else measured
         found["phases"] = _picture(plots.plot_phases, phases, memory)
     if predictions is not None:
-        bins = plots.calibration_bins(predictions.logits, _class_ids(predictions))
+        bins = plots.calibration_bins(predictions.logits, predictions.class_ids)
         found["reliability"] = _picture(plots.plot_reliability, bins, title=what)
     for item in evaluations:
         if damaged := item.get("robustness"):
@@ -199,15 +199,9 @@ def _same_faces(data: DatasetDict, record: dict, split: str, run_dir: Path) -> D
     return data[split]
 
 
-def _class_ids(predictions: Predictions) -> np.ndarray:
-    """True class ids; of a soft label, the largest share."""
-    labels = predictions.labels
-    return labels.argmax(axis=-1) if labels.ndim == 2 else labels
-
-
 def _sheets(faces: Dataset, predictions: Predictions, split: str) -> tuple[dict[str, str], dict[str, str]]:
     """Pictures of faces with what the model says of them, and what to write below each."""
-    logits, labels = predictions.logits, _class_ids(predictions)
+    logits, labels = predictions.logits, predictions.class_ids
     names = faces.features["label"].names
     right = plots.first_right(logits, labels, ROWS)
     wrong = plots.sure_and_wrong(logits, labels, ROWS * len(names))

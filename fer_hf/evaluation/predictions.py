@@ -26,6 +26,11 @@ class Predictions(NamedTuple):
     logits: np.ndarray
     labels: np.ndarray
 
+    @property
+    def class_ids(self) -> np.ndarray:
+        """True class ids; of a soft label, the largest share (of equal ones the first)."""
+        return self.labels.argmax(axis=-1) if self.labels.ndim == 2 else self.labels
+
 
 def save_predictions(folder: str | Path, splits: dict[str, Predictions]) -> Path:
     """

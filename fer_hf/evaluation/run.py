@@ -7,7 +7,14 @@ from datasets import Dataset, DatasetDict
 
 from fer_hf.assets import asset_names
 from fer_hf.data.audit import leaked_rows
-from fer_hf.evaluation.plots import plot_confusion_matrix, plot_learning_curves, plot_phases
+from fer_hf.evaluation.plots import (
+    calibration_bins,
+    plot_class_balance,
+    plot_confusion_matrix,
+    plot_learning_curves,
+    plot_phases,
+    plot_reliability,
+)
 from fer_hf.evaluation.predictions import Predictions, save_predictions
 from fer_hf.evaluation.record import describe_dataset, environment, own_name, scoring, write_json
 from fer_hf.evaluation.report import expression_report, report_text
@@ -29,9 +36,9 @@ def finish_run(
     Save the selected model, score it on validation and, once, on test, and write what the run leaves.
 
     In `trainer.args.output_dir`: the model and its image processor, `all_results.json`, `trainer_state.json`,
-    `classification_report.json`, `predictions.safetensors`, `confusion_matrix.png`, `learning_curves.png`,
-    `phases.png` (if layers thawed) and `run_record.json`. The record is written last: a folder without one holds no
-    finished run.
+    `classification_report.json`, `predictions.safetensors`, `confusion_matrix.png`, `reliability.png`,
+    `class_balance.png`, `learning_curves.png`, `phases.png` (if layers thawed) and `run_record.json`. The record is
+    written last: a folder without one holds no finished run.
 
     Args:
         trainer (`FerTrainer`): After `train()`, holding the selected weights.
@@ -62,9 +69,14 @@ def finish_run(
     phases = trainer.phases.table()
     if len(phases) > 1:
         plot_phases(phases, trainer.phases.memory, folder / "phases.png")
-    plot_confusion_matrix(reports["test"], folder / "confusion_matrix.png", f"{data_args.dataset_name}, test")
-    plot_learning_curves(state.log_history, folder / "learning_curves.png", table, best and best["epoch"])
     dataset = describe_dataset(data_args.dataset_name, faces)
+    what = f"{data_args.dataset_name}, test"
+    plot_confusion_matrix(reports["test"], folder / "confusion_matrix.png", what)
+    plot_reliability(
+        calibration_bins(scored["test"].logits, scored["test"].class_ids), folder / "reliability.png", what
+    )
+    plot_class_balance(dataset["counts"], folder / "class_balance.png", data_args.dataset_name)
+    plot_learning_curves(state.log_history, folder / "learning_curves.png", table, best and best["epoch"])
     record = {
         **environment(args.world_size, args.device.type),
         "command": command_line(args),

@@ -14,7 +14,6 @@ from fer_hf.errors import BadInputError
 PICTURES = {
     "confusion_matrix.png": ("results", "Confusion matrix"),
     "reliability.png": ("calibration", "Reliability diagram"),
-    "robustness.png": ("results", "Accuracy on degraded images"),
     "learning_curves.png": ("training", "Learning curves"),
     "phases.png": ("training", "Phases of unfreezing"),
     "class_balance.png": ("data", "Faces by expression and split"),
