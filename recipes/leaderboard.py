@@ -97,18 +97,22 @@ def planned(row: dict, plan: dict) -> dict:
     cost = None
     if "architecture" in merged:
         cost = describe(merged["architecture"], **(merged.get("config_overrides") or {}))["multiply_adds"]
-    batch, faces = merged["per_device_train_batch_size"], None
-    epochs = merged.get("num_train_epochs")
-    forecast = f"{epochs} epochs"
+    batch = merged["per_device_train_batch_size"]
     if "multiply_adds" in plan:
-        flags["max_steps"] = max(1, round(plan["multiply_adds"] / (PASSES_PER_STEP * cost * batch)))
-        faces = flags["max_steps"] * batch
-        forecast = f"{flags['max_steps']:,} steps, {faces:,} faces"
+        steps = max(1, round(plan["multiply_adds"] / (PASSES_PER_STEP * cost * batch)))
+        length, faces = f"{steps:,} steps", steps * batch
         # Validation is scored at the end, with test: looks on the way would cost dear networks more than training.
-        flags |= {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
-    if cost is not None:
-        total = PASSES_PER_STEP * cost * (faces or epochs * TRAINING_FACES)
-        forecast += f" at {cost / 1e6:,.1f} M multiply-adds: {total:.1e} in all"
+        flags |= {"max_steps": steps, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+    else:
+        epochs = merged["num_train_epochs"]
+        length, faces = (
+            f"{epochs} epochs",
+            epochs * min(TRAINING_FACES, merged.get("max_train_samples", TRAINING_FACES)),
+        )
+    forecast = f"{length}, {faces:,} faces"
+    # Small faces in the early epochs cost less than what one face of the model's own size does.
+    if cost is not None and "progressive_resizing" not in merged:
+        forecast += f" at {cost / 1e6:,.1f} M multiply-adds: {PASSES_PER_STEP * cost * faces:.1e} in all"
     return {
         "recipe": recipe, "config": config, "flags": flags, "multiply_adds": cost, "faces_seen": faces,
         "forecast": forecast, "published": _published(HERE / "configs" / source) if source else "",

@@ -20,6 +20,7 @@ PLANS = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "recipe
 
 def record(seed, accuracy, **changes):
     test = {"num_faces": 100, "accuracy": accuracy, "macro_f1": accuracy - 0.1, "mean_class_accuracy": accuracy - 0.2}
+    test["intervals"] = {"accuracy": [accuracy - 0.03, accuracy + 0.01]}
     return {
         "model": {"architecture": "Net", "parameters": 1234},
         "dataset": {"fingerprints": {"test": "f"}},
@@ -46,6 +47,7 @@ def test_a_row_is_the_mean_and_sample_deviation_over_seeds(tmp_path):
     row = summarise("net", "0.61 on 100 images", folders)
     assert row["accuracy"] == {"mean": pytest.approx(0.6), "sd": pytest.approx(0.1)}
     assert row["accuracy_without_copies"]["mean"] == pytest.approx(0.3)
+    assert row["interval"] == pytest.approx([0.57, 0.61])
     assert row["train_minutes"] == pytest.approx(2)
     assert (row["seeds"], row["commits"]) == ([1, 2, 3], ["c1", "c2", "c3"])
     assert row["commands"][2] == "run --seed 3"
@@ -56,9 +58,11 @@ def test_the_table_is_ranked_and_says_what_was_published(tmp_path):
     low = summarise("low", "0.9 on its training images", [write(tmp_path / "low", record(1, 0.3))])
     high = summarise("high", "", [write(tmp_path / "a", record(1, 0.5)), write(tmp_path / "b", record(2, 0.7))])
     lines = leaderboard_table([{**low, "multiply_adds": 12_300_000, "faces_seen": 4096}, high]).splitlines()
-    assert lines[2].startswith("| high | 1,234 | - | - | 0.6000 ± 0.1414 | 0.3000 ± 0.0707 | 0.5000 ± 0.1414 |")
+    assert lines[2].startswith(
+        "| high | 1,234 | - | - | 0.6000 ± 0.1414 | 0.5700 to 0.6100 | 0.3000 ± 0.0707 | 0.5000 ± 0.1414 |"
+    )
     assert lines[2].endswith("| 2 | 1.5 | - |")
-    assert lines[3].startswith("| low | 1,234 | 12.3 M | 4,096 | 0.3000 | 0.1500 | 0.2000 |")
+    assert lines[3].startswith("| low | 1,234 | 12.3 M | 4,096 | 0.3000 | 0.2700 to 0.3100 | 0.1500 | 0.2000 |")
     assert lines[3].endswith("| 1 | 1.0 | 0.9 on its training images |")
 
 
