@@ -110,8 +110,6 @@ def make_trainer(
         callbacks=callbacks,
         sampler=data.sampler,
     )
-    if trainer.resizing.sides:
-        trainer.resizing.check(model, FaceCollator(processor)(list(faces["train"].take(1)))["pixel_values"])
     return trainer, unfreezing
 
 

@@ -10,12 +10,21 @@ from test_trainer import make_trainer
 from fer_hf import build
 from fer_hf.errors import BadInputError
 from fer_hf.training import FerTrainer, FerTrainingArguments
+from fer_hf.training.masked import build_masked_autoencoder
 from fer_hf.training.resizing import ProgressiveResizing
 
 
 def small_cnn():
     torch.manual_seed(0)
     return build("compact-cnn", num_channels=3, widths=(4, 4, 4, 4))
+
+
+def trainer_of(model, folder, schedule):
+    args = FerTrainingArguments(
+        output_dir=str(folder), use_cpu=True, disable_tqdm=True, num_train_epochs=4, per_device_train_batch_size=14,
+        progressive_resizing=schedule, metric_for_best_model="loss",
+    )  # fmt: skip
+    return FerTrainer(model, args, train_dataset=tensors(42), eval_dataset=tensors(14))
 
 
 def test_each_size_lasts_from_its_epoch_to_the_next():
@@ -33,17 +42,12 @@ def test_faces_are_resampled_as_pil_does(side):
 
 
 def test_training_sees_the_sizes_of_its_epochs_and_validation_never(tmp_path):
-    model, seen = small_cnn(), []
+    trainer, seen = trainer_of(small_cnn(), tmp_path, '{"0": 16, "1": 24, "3": 48}'), []
 
     def note(module, args, kwargs):
         seen.append((module.training, *kwargs["pixel_values"].shape[-2:]))
 
-    model.register_forward_pre_hook(note, with_kwargs=True)
-    args = FerTrainingArguments(
-        output_dir=str(tmp_path), use_cpu=True, disable_tqdm=True, num_train_epochs=4, per_device_train_batch_size=14,
-        progressive_resizing='{"0": 16, "1": 24, "3": 48}', metric_for_best_model="loss",
-    )  # fmt: skip
-    trainer = FerTrainer(model, args, train_dataset=tensors(42), eval_dataset=tensors(14))
+    trainer.model.register_forward_pre_hook(note, with_kwargs=True)
     trainer.train()
     validation = [(False, 48, 48)] * (len(seen) // 4 - 3)
     assert validation
@@ -63,11 +67,16 @@ def test_schedules_that_say_nothing_are_refused(schedule):
         ProgressiveResizing(schedule)
 
 
-def test_a_model_of_one_size_is_refused_in_one_line(tiny_vit):
-    resizing, faces = ProgressiveResizing({"0": 24, "2": 48}), torch.zeros(1, 3, 48, 48)
+def test_a_model_of_one_size_is_refused_in_one_line(tiny_vit, tmp_path):
+    resizing = ProgressiveResizing({"0": 24, "2": 48})
     tiny_vit.train()
     with pytest.raises(BadInputError, match=r"ViTForImageClassification takes no faces of 24 pixels: .*24") as error:
-        resizing.check(tiny_vit, faces)
+        resizing.check(tiny_vit)
     assert "\n" not in str(error.value)
     assert tiny_vit.training
-    resizing.check(small_cnn(), faces)
+    resizing.check(small_cnn())
+    decoder = {"decoder_hidden_size": 8, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 1}
+    autoencoder = build_masked_autoencoder(tiny_vit.config, 0.5, True, **decoder)
+    for model in (tiny_vit, autoencoder):
+        with pytest.raises(BadInputError, match="takes no faces of 24 pixels"):
+            trainer_of(model, tmp_path, {"0": 24})

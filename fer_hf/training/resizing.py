@@ -36,21 +36,21 @@ class ProgressiveResizing:
         begun = [start for start in self.sides if start <= epoch]
         return self.sides[max(begun)] if begun else None
 
-    def check(self, model: PreTrainedModel, pixel_values: torch.Tensor) -> None:
+    def check(self, model: PreTrainedModel) -> None:
         """
         Args:
             model (`PreTrainedModel`): The model to train.
-            pixel_values (`torch.FloatTensor` of shape `(batch_size, channels, height, width)`): What it takes.
 
         Raises:
             BadInputError: If the model cannot take faces of one of the sizes.
         """
+        channels, device = getattr(model.config, "num_channels", 3), next(model.parameters()).device
         training = model.training
         model.eval()
         try:
             for side in sorted(set(self.sides.values())):
                 with torch.no_grad():
-                    model(pixel_values=_resized(pixel_values, side))
+                    model(pixel_values=torch.zeros(1, channels, side, side, device=device))
         except (RuntimeError, ValueError, AssertionError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise BadInputError(

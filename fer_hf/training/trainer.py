@@ -69,7 +69,8 @@ class FerTrainer(ExactTrainer):
             As for [`~transformers.Trainer`].
 
     Raises:
-        BadInputError: If `label_smoothing_factor` is not what `compute_loss_func` does.
+        BadInputError: If `label_smoothing_factor` is not what `compute_loss_func` does, or the model takes no faces of
+            a size in `progressive_resizing`.
     """
 
     def __init__(self, *args: Any, sampler: str = "none", **kwargs: Any):
@@ -80,6 +81,7 @@ class FerTrainer(ExactTrainer):
             self.model.to(memory_format=torch.channels_last)  # inputs follow the weights
         self._set_loss()
         self.resizing = ProgressiveResizing(getattr(self.args, "progressive_resizing", None) or {})
+        self.resizing.check(self.model)
         decay = getattr(self.args, "ema_decay", None)
         self.ema = None if decay is None else WeightAverage(decay)
         if self.ema is not None:
