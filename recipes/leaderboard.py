@@ -7,11 +7,13 @@ Train many models under one protocol and put them in one table: `leaderboard.md`
     python recipes/leaderboard.py --data_dir DIR --budget gpu --dry_run
 
 The rows and their flags stand in `recipes/leaderboard/<budget>.yaml`. Each row is a run of its own recipe, in a folder
-of its own under `--output_dir`: started again, a leaderboard goes on with the run that was interrupted, and finished
-runs are not run again. Epochs are selected on validation, and test is scored once for each run.
+of its own under `--output_dir`: started again, a leaderboard goes on with the run that was interrupted, from its last
+checkpoint if it writes any, and finished runs are not run again. Epochs are selected on validation, and test is scored
+once for each run.
 """
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -22,45 +24,69 @@ from pathlib import Path
 import yaml
 
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation.leaderboard import leaderboard_page, leaderboard_table, plot_leaderboard, summarise
+from fer_hf.evaluation.leaderboard import (
+    leaderboard_page,
+    leaderboard_table,
+    plot_leaderboard,
+    read_record,
+    summarise,
+)
 from fer_hf.evaluation.record import write_json
 from fer_hf.models import describe
 from fer_hf.training import run
+from fer_hf.training.launch import public_words
 
 
 HERE = Path(__file__).parent
 BUDGETS = sorted(path.stem for path in (HERE / "leaderboard").glob("*.yaml"))
 # A backward pass costs about two forward ones.
 PASSES_PER_STEP = 3
+ACCELERATE = (sys.executable, "-m", "accelerate.commands.accelerate_cli")
 TRAINING_FACES = 28_709  # of FER-2013
+# Flags that leave a run's result as it is.
+NO_MATTER = ("--output_dir", "--data_dir", "--resume_from_checkpoint", "--disable_tqdm", "--cpu_threads")
 
 
 def main() -> None:
     args = parse()
     plan = yaml.safe_load((HERE / "leaderboard" / f"{args.budget}.yaml").read_text(encoding="utf-8"))
-    rows = plan["rows"]
     for name in args.only or []:
-        if name not in rows:
-            raise BadInputError(f"`only` must be rows of {args.budget}.yaml ({', '.join(rows)}), got {name!r}.")
-    rows = {name: planned(row, plan) for name, row in rows.items() if not args.only or name in args.only}
+        if name not in plan["rows"]:
+            raise BadInputError(
+                f"`only` must be rows of {args.budget}.yaml ({', '.join(plan['rows'])}), got {name!r}."
+            )
+    chosen = args.only or list(plan["rows"])
     if args.dry_run:
-        for name, row in rows.items():
-            print(f"{name}: {shlex.join(command(name, row, args, args.seeds[0]))}")
-            print(f"    {row['forecast']}")
+        for name in chosen:
+            row = planned(plan["rows"][name], plan, args.num_processes)
+            print(f"{name}: {shlex.join(command(name, row, args, args.seeds[0]))}\n    {row['forecast']}")
         return
     if args.data_dir is None:
         raise BadInputError("`data_dir` is missing: the folder of FER-2013.")
     folder, results, failed = Path(args.output_dir), [], []
-    for number, (name, row) in enumerate(rows.items(), start=1):
-        runs = [folder / name / f"seed-{seed}" for seed in args.seeds]
-        for seed, run_dir in zip(args.seeds, runs, strict=True):
-            print(f"[{number}/{len(rows)}] {name}, seed {seed}: {row['forecast']}", flush=True)
-            train(command(name, row, args, seed), run_dir)
-        if not all(map(finished, runs)):
-            failed.append(name)
+    for number, name in enumerate(plan["rows"], start=1):
+        if name not in chosen and not (folder / name).is_dir():
             continue
-        summary = summarise(name, row["published"], runs)
-        results.append({**summary, "multiply_adds": row["multiply_adds"], "faces_seen": row["faces_seen"]})
+        row = planned(plan["rows"][name], plan, args.num_processes)
+        runs = {folder / name / f"seed-{seed}": command(name, row, args, seed) for seed in args.seeds}
+        try:
+            for run_dir, words in runs.items():
+                if finished(run_dir, words):
+                    print(f"[{number}/{len(plan['rows'])}] {name}: finished before: {run_dir}", flush=True)
+                elif name in chosen:
+                    print(f"[{number}/{len(plan['rows'])}] {name}: {row['forecast']}; {run_dir}", flush=True)
+                    subprocess.run(
+                        [sys.executable, "-m", "accelerate.commands.accelerate_cli", *words[1:]], check=False
+                    )
+            if not all(finished(*run) for run in runs.items()):
+                if name in chosen:
+                    raise BadInputError("a run did not finish: see above what it said")
+                continue
+            summary = summarise(name, row["published"], list(runs))
+        except BadInputError as error:
+            failed.append(f"{name}: {error}")
+            continue
+        results.append({**summary, "multiply_adds": row["multiply_adds"]})
         # After each row: what is known so far can be looked at.
         write_json(folder / "leaderboard.json", {"budget": args.budget, "plan": plan, "rows": results})
         (folder / "leaderboard.md").write_text(leaderboard_page(plan["about"], results), encoding="utf-8")
@@ -68,7 +94,7 @@ def main() -> None:
     if results:
         print(f"\n{leaderboard_table(results)}\n\nTable, picture and all figures are in {folder}.")
     if failed:
-        raise BadInputError(f"Rows that did not finish (see above what they said): {', '.join(failed)}.")
+        raise BadInputError(f"Rows without a figure: {'; '.join(failed)}")
 
 
 def parse() -> Namespace:
@@ -82,11 +108,11 @@ def parse() -> Namespace:
     parser.add_argument("--num_processes", type=int, default=1, help="processes of each run (GPUs)")
     parser.add_argument("--dry_run", action="store_true", help="print the commands and what they cost")
     parser.add_argument("--disable_tqdm", action=BooleanOptionalAction, default=False, help="show no progress bars")
-    parser.add_argument("--flags", default="", help='further flags for every run, such as "--cpu_threads 2"')
+    parser.add_argument("--flags", default="", help="further flags for every run: --flags='--use_cpu'")
     return parser.parse_args()
 
 
-def planned(row: dict, plan: dict) -> dict:
+def planned(row: dict, plan: dict, processes: int = 1) -> dict:
     """A row with what its run is given, what it costs, and what was published."""
     row = dict(row)
     recipe, config = row.pop("recipe"), row.pop("config", None)
@@ -97,7 +123,7 @@ def planned(row: dict, plan: dict) -> dict:
     cost = None
     if "architecture" in merged:
         cost = describe(merged["architecture"], **(merged.get("config_overrides") or {}))["multiply_adds"]
-    batch = merged["per_device_train_batch_size"]
+    batch = merged["per_device_train_batch_size"] * processes
     if "multiply_adds" in plan:
         steps = max(1, round(plan["multiply_adds"] / (PASSES_PER_STEP * cost * batch)))
         length, faces = f"{steps:,} steps", steps * batch
@@ -114,15 +140,15 @@ def planned(row: dict, plan: dict) -> dict:
     if cost is not None and "progressive_resizing" not in merged:
         forecast += f" at {cost / 1e6:,.1f} M multiply-adds: {PASSES_PER_STEP * cost * faces:.1e} in all"
     return {
-        "recipe": recipe, "config": config, "flags": flags, "multiply_adds": cost, "faces_seen": faces,
-        "forecast": forecast, "published": _published(HERE / "configs" / source) if source else "",
+        "recipe": recipe, "config": config, "flags": flags, "multiply_adds": cost, "forecast": forecast,
+        "published": _published(HERE / "configs" / source) if source else "",
     }  # fmt: skip
 
 
 def _published(config: Path) -> str:
-    """What the file's header says was published, in one line."""
+    """The sentence of the file's header that says what was published."""
     words = " ".join(line.removeprefix("#").strip() for line in config.read_text().splitlines() if line[:1] == "#")
-    found = re.search(r"Published[^:]*: (.*?)(?:;|\.(?: [A-Z\"`]|$))", words)
+    found = re.search(r"Published:? (.*?)\.(?= [A-Z\"`]|$)", words)
     return found[1] if found else ""
 
 
@@ -130,8 +156,9 @@ def command(name: str, row: dict, args: Namespace, seed: int) -> list[str]:
     """What to run for one row and seed."""
     words = ["accelerate", "launch", "--num_processes", str(args.num_processes)]
     words += ["--multi_gpu"] if args.num_processes > 1 else []
-    words += [f"recipes/{row['recipe']}.py"]
-    words += ["--config", f"recipes/configs/{row['config']}"] if row["config"] else []
+    here = Path(os.path.relpath(HERE))
+    words += [str(here / f"{row['recipe']}.py")]
+    words += ["--config", str(here / "configs" / row["config"])] if row["config"] else []
     for flag, value in row["flags"].items():
         words += [f"--{flag}", json.dumps(value) if isinstance(value, dict) else str(value)]
     words += ["--seed", str(seed), "--output_dir", str(Path(args.output_dir, name, f"seed-{seed}"))]
@@ -140,17 +167,35 @@ def command(name: str, row: dict, args: Namespace, seed: int) -> list[str]:
     return [*words, *shlex.split(args.flags), *(["--disable_tqdm", "true"] if args.disable_tqdm else [])]
 
 
-def finished(run_dir: Path) -> bool:
-    """The record is the last that a run writes."""
-    return (run_dir / "run_record.json").is_file()
+def finished(run_dir: Path, words: list[str]) -> bool:
+    """
+    Whether the folder holds what these words lead to: the record is the last that a run writes.
+
+    Raises:
+        BadInputError: If it holds a run of another command, which must not pass for this one.
+    """
+    path = run_dir / "run_record.json"
+    if not path.is_file():
+        return False
+    there = read_record(run_dir)["command"]
+    if _essence(shlex.split(there)) != _essence(public_words(words)):
+        raise BadInputError(f"{run_dir} holds a run of another command ({there}); delete it or choose `output_dir`.")
+    return True
 
 
-def train(words: list[str], run_dir: Path) -> None:
-    """Run a row, unless it is finished; what it prints goes to the terminal."""
-    if finished(run_dir):
-        print(f"    finished before: {run_dir}", flush=True)
-    else:
-        subprocess.run([sys.executable, "-m", "accelerate.commands.accelerate_cli", *words[1:]], check=False)
+def _essence(words: list[str]) -> list[str]:
+    """The recipe and those of its flags that change a run's result; the last of equal flags counts."""
+    recipe = next(i for i, word in enumerate(words) if word.endswith(".py"))
+    flags: dict[str, list[str]] = {}
+    for word in words[recipe + 1 :]:
+        if word.startswith("--"):
+            name, _, value = word.partition("=")
+            flags.pop(name, None)
+            flags[name] = [value] if value else []
+        else:
+            flags[name].append(word)
+    kept = sorted((name, *values) for name, values in flags.items() if name not in NO_MATTER)
+    return [Path(words[recipe]).name, *kept]
 
 
 if __name__ == "__main__":

@@ -1,3 +1,5 @@
+import shlex
+
 import pytest
 import torch
 from PIL import Image
@@ -167,6 +169,18 @@ def test_the_recorded_command_holds_no_folder_of_the_machine(demo, monkeypatch, 
     assert command_line(args) == "python recipes/r.py --data_dir DIR --output_dir=runs/a --seed 1"
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     assert command_line(args).startswith("accelerate launch recipes/r.py")
+
+
+def test_the_recorded_command_can_be_pasted_into_a_shell(demo, monkeypatch):
+    _, _, args, _ = parse(demo)
+    words = ["recipes/r.py", "--config_overrides", '{"mode": "softmax"}', "--output_dir", "runs/two words"]
+    monkeypatch.setattr("sys.argv", words)
+    for variable, launcher in (("ACCELERATE_MIXED_PRECISION", "accelerate launch"), (None, "python")):
+        monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+        monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+        if variable:
+            monkeypatch.setenv(variable, "no")
+        assert shlex.split(command_line(args)) == [*launcher.split(), *words]
 
 
 def test_publishing_while_training_is_refused_with_the_way_that_leaves_pickles_at_home(demo):

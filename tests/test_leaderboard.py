@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import shlex
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ import yaml
 from fer_hf.errors import BadInputError
 from fer_hf.evaluation.leaderboard import leaderboard_table, summarise
 from fer_hf.models import ARCHITECTURES, describe
+from fer_hf.recipe import Flags
+from fer_hf.training import parse_arguments
 
 
 ROOT = Path(__file__).parent.parent
@@ -25,7 +29,8 @@ def record(seed, accuracy, **changes):
         "model": {"architecture": "Net", "parameters": 1234},
         "dataset": {"fingerprints": {"test": "f"}},
         "results": {"test": {**test, "without_copies": {"accuracy": accuracy / 2}}},
-        "runtime": {"train_seconds": 60 * seed},
+        "training": {"seed": seed, "global_batch_size": 16},
+        "runtime": {"train_seconds": 60 * seed, "steps": 10},
         "seed": seed,
         "hardware": {"device": "cpu"},
         "commit": f"c{seed}",
@@ -49,6 +54,7 @@ def test_a_row_is_the_mean_and_sample_deviation_over_seeds(tmp_path):
     assert row["accuracy_without_copies"]["mean"] == pytest.approx(0.3)
     assert row["interval"] == pytest.approx([0.57, 0.61])
     assert row["train_minutes"] == pytest.approx(2)
+    assert row["faces_seen"] == 160
     assert (row["seeds"], row["commits"]) == ([1, 2, 3], ["c1", "c2", "c3"])
     assert row["commands"][2] == "run --seed 3"
     assert summarise("net", "", folders[:1])["macro_f1"] == {"mean": pytest.approx(0.4), "sd": None}
@@ -57,22 +63,26 @@ def test_a_row_is_the_mean_and_sample_deviation_over_seeds(tmp_path):
 def test_the_table_is_ranked_and_says_what_was_published(tmp_path):
     low = summarise("low", "0.9 on its training images", [write(tmp_path / "low", record(1, 0.3))])
     high = summarise("high", "", [write(tmp_path / "a", record(1, 0.5)), write(tmp_path / "b", record(2, 0.7))])
-    lines = leaderboard_table([{**low, "multiply_adds": 12_300_000, "faces_seen": 4096}, high]).splitlines()
+    lines = leaderboard_table([{**low, "multiply_adds": 12_300_000}, high]).splitlines()
     assert lines[2].startswith(
-        "| high | 1,234 | - | - | 0.6000 ± 0.1414 | 0.5700 to 0.6100 | 0.3000 ± 0.0707 | 0.5000 ± 0.1414 |"
+        "| high | 1,234 | - | 160 | 0.6000 ± 0.1414 | 0.5700 to 0.6100 | 0.3000 ± 0.0707 | 0.5000 ± 0.1414 |"
     )
     assert lines[2].endswith("| 2 | 1.5 | - |")
-    assert lines[3].startswith("| low | 1,234 | 12.3 M | 4,096 | 0.3000 | 0.2700 to 0.3100 | 0.1500 | 0.2000 |")
+    assert lines[3].startswith("| low | 1,234 | 12.3 M | 160 | 0.3000 | 0.2700 to 0.3100 | 0.1500 | 0.2000 |")
     assert lines[3].endswith("| 1 | 1.0 | 0.9 on its training images |")
 
 
 @pytest.mark.parametrize(
     ("change", "what"),
-    [({"model": {"architecture": "Other", "parameters": 1}}, "models"), ({"dataset": {"fingerprints": {}}}, "data")],
+    [
+        ({"model": {"architecture": "Other", "parameters": 1}}, "models"),
+        ({"dataset": {"fingerprints": {}}}, "data"),
+        ({"training": {"seed": 2, "global_batch_size": 32}}, "flags"),
+    ],
 )
 def test_runs_that_do_not_belong_together_are_refused(tmp_path, change, what):
     folders = [write(tmp_path / "a", record(1, 0.5)), write(tmp_path / "b", record(2, 0.5, **change))]
-    with pytest.raises(BadInputError, match=f"The runs of row net are of different {what}"):
+    with pytest.raises(BadInputError, match=f"the runs of row net are of different {what}"):
         summarise("net", "", folders)
 
 
@@ -111,18 +121,32 @@ def test_every_row_of_a_budget_spends_it_within_half_a_step(recipe):
         cost = describe(row["architecture"], **row.get("config_overrides", {}))["multiply_adds"]
         step = 3 * 64 * cost  # forward, and twice that backward, of 64 faces
         assert abs(planned["flags"]["max_steps"] * step - plan["multiply_adds"]) <= step / 2, name
-        assert planned["faces_seen"] == 64 * planned["flags"]["max_steps"]
+    two = recipe.planned(plan["rows"]["cnn-v1"], plan, processes=2)["flags"]["max_steps"]
+    assert two == recipe.planned(plan["rows"]["cnn-v1"], plan)["flags"]["max_steps"] // 2
 
 
-def test_what_was_published_is_quoted_from_the_configurations(recipe):
+def test_what_was_published_is_quoted_whole_from_the_configurations(recipe):
     rows = {name: recipe.planned(row, PLANS["gpu"])["published"] for name, row in PLANS["gpu"]["rows"].items()}
-    assert (
-        rows["vgg_paper_fer2013"] == "accuracy 73.28 % on PublicTest (3,589 images, the mean over ten crops of each)"
+    assert rows["vgg_paper_fer2013"] == (
+        "accuracy 73.28 % on PublicTest (3,589 images, the mean over ten crops of each); PrivateTest scheduled and "
+        "selected"
     )
+    assert rows["fer2013_vit_in21k"].startswith("for V1.6 (5-layer head, google/vit-base-patch16-224): 0.625")
     assert rows["fer2013_compact_cnn"] == ""
     prelu = recipe.planned(PLANS["cpu"]["rows"]["prelu-cnn"], PLANS["cpu"])["published"]
     assert prelu.startswith("accuracy 0.6137 at epoch 23")
-    assert prelu.endswith("on the 5,742 images (20 %, stratified) that it holds out of Training")
+    assert prelu.endswith("a random mirror image also in testing")
+
+
+@pytest.mark.parametrize("budget", PLANS)
+def test_the_flags_of_every_row_are_flags_of_its_recipe(recipe, monkeypatch, budget, tmp_path):
+    args = Namespace(output_dir=str(tmp_path), num_processes=1, data_dir=None, flags="--use_cpu", disable_tqdm=True)
+    for name, row in PLANS[budget]["rows"].items():
+        words = recipe.command(name, recipe.planned(row, PLANS[budget]), args, seed=3)
+        start = next(i for i, word in enumerate(words) if word.endswith(".py"))
+        monkeypatch.setattr(sys, "argv", words[start:])
+        *flags, _ = parse_arguments(tuple(Flags.__annotations__.values()), name, ROOT / "no such demo.yaml")
+        assert Flags(*flags).training.seed == 3, name
 
 
 def test_a_dry_run_prints_the_commands_and_trains_nothing(leaderboard, capsys, tmp_path):
@@ -134,41 +158,59 @@ def test_a_dry_run_prints_the_commands_and_trains_nothing(leaderboard, capsys, t
     assert not (tmp_path / "out").exists()
 
 
-def test_a_row_is_trained_and_scored_by_its_recipe(leaderboard, tmp_path):
+def test_a_row_is_trained_and_scored_by_its_recipe_once(leaderboard, capsys, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (85, 48 * 48))
     usages = ["Training"] * 64 + ["PublicTest"] * 7 + ["PrivateTest"] * 14
     lines = [f"{i % 7},{' '.join(map(str, face))},{usages[i]}" for i, face in enumerate(pixels)]
     (tmp_path / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *lines]))
     words = ("--data_dir", tmp_path, "--only", "cnn-v1", "--output_dir", tmp_path / "out", "--disable_tqdm")
-    leaderboard(*words, "--flags", "--max_steps 2 --use_cpu --cpu_threads 1")
+    leaderboard(*words, "--flags=--max_steps 2 --use_cpu --cpu_threads 1")
     (row,) = json.loads((tmp_path / "out" / "leaderboard.json").read_text())["rows"]
     report = json.loads((tmp_path / "out" / "cnn-v1" / "seed-0" / "classification_report.json").read_text())
     assert row["accuracy"]["mean"] == report["test"]["accuracy"]
+    assert row["faces_seen"] == 2 * 64
     assert row["commands"][0] in (tmp_path / "out" / "leaderboard.md").read_text()
+    leaderboard(*words, "--flags=--max_steps 2 --use_cpu --cpu_threads 1")
+    assert "finished before" in capsys.readouterr().out
     assert (tmp_path / "out" / "leaderboard.png").stat().st_size > 5_000
 
 
-def test_finished_rows_stay_and_one_that_fails_stops_no_other(recipe, leaderboard, capsys, monkeypatch, tmp_path):
-    ran = []
+@pytest.fixture
+def ran(recipe, monkeypatch):
+    """Runs that take no time; those of cnn-v2 fail."""
+    names = []
 
     def run(words, check):
         folder = Path(words[words.index("--output_dir") + 1])
-        ran.append(folder.parent.name)
+        names.append(folder.parent.name)
         if folder.parent.name != "cnn-v2":
-            write(folder, record(0, 0.4))
+            write(folder, record(0, 0.4, command=shlex.join(["accelerate", "launch", *words[3:]])))
 
     monkeypatch.setattr(recipe.subprocess, "run", run)
-    words = ("--data_dir", tmp_path, "--output_dir", tmp_path / "out", "--only", "cnn-v1", "cnn-v2", "prelu-cnn")
-    with pytest.raises(BadInputError, match=r"did not finish .*: cnn-v2\.$"):
-        leaderboard(*words)
+    return names
+
+
+def test_finished_rows_stay_and_one_that_fails_stops_no_other(leaderboard, ran, capsys, tmp_path):
+    words = ("--data_dir", tmp_path, "--output_dir", tmp_path / "out", "--only")
+    with pytest.raises(BadInputError, match=r"cnn-v2: a run did not finish"):
+        leaderboard(*words, "cnn-v1", "cnn-v2", "prelu-cnn")
     assert sorted(ran) == ["cnn-v1", "cnn-v2", "prelu-cnn"]
-    rows = json.loads((tmp_path / "out" / "leaderboard.json").read_text())["rows"]
-    assert {row["name"] for row in rows} == {"cnn-v1", "prelu-cnn"}
-    ran.clear()
-    with pytest.raises(BadInputError, match=r": cnn-v2\.$"):
-        leaderboard(*words)
-    assert ran == ["cnn-v2"]
+    # What was not asked for is not trained, and what is finished stays in the table.
+    leaderboard(*words, "compact-cnn", "cnn-v1", "--flags=--cpu_threads=1")
+    assert ran[3:] == ["compact-cnn"]
     assert capsys.readouterr().out.count("finished before") == 2
+    rows = json.loads((tmp_path / "out" / "leaderboard.json").read_text())["rows"]
+    assert {row["name"] for row in rows} == {"cnn-v1", "prelu-cnn", "compact-cnn"}
+
+
+def test_a_run_of_another_command_does_not_pass_for_a_row(leaderboard, ran, tmp_path):
+    words = ("--data_dir", tmp_path, "--output_dir", tmp_path / "out", "--only", "cnn-v1")
+    leaderboard(*words, "--flags=--max_steps 2")
+    with pytest.raises(
+        BadInputError, match=r"cnn-v1: .* holds a run of another command \(.*--max_steps 2\); delete it"
+    ):
+        leaderboard(*words)
+    assert ran == ["cnn-v1"]
 
 
 def test_bad_words_are_refused(leaderboard, tmp_path):

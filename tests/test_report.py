@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
 from transformers import EvalPrediction
 
@@ -62,3 +63,19 @@ def test_pictures_are_written(tmp_path):
     plot_learning_curves(history, tmp_path / "curves.png", [{"epoch": 0, "trainable_parameters": 5}], 1.0)
     for name in ("matrix.png", "curves.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("every", [0.1, 1.0, 20.0])
+def test_the_minutes_above_the_curves_are_those_of_their_epochs(tmp_path, monkeypatch, every):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kwargs: figures.append(figure))
+    # Epochs of two minutes up to the 40th, of four from there on.
+    epochs = np.arange(every, 60 + every / 2, every).tolist()
+    history = [{"epoch": e, "loss": 1.0, "elapsed_seconds": 60 * (2 * e + 2 * max(0, e - 40))} for e in epochs]
+    plot_learning_curves(history, tmp_path / "curves.png")
+    (scale,) = figures[0].axes[0].child_axes
+    figures[0].draw_without_rendering()
+    left, right = figures[0].axes[0].get_xlim()
+    assert left < every
+    assert right > 60
+    assert scale.get_xlim() == pytest.approx((2 * left, 160 + 4 * (right - 60)))

@@ -26,18 +26,19 @@ def summarise(name: str, published: str, folders: list[Path]) -> dict:
         `dict`: `name`, `published`, `architecture`, `parameters`, `seeds`, `num_faces`; for `accuracy`, `macro_f1` and
         `mean_class_accuracy` of test, and `accuracy_without_copies` where the runs know it, the mean and the sample
         standard deviation over seeds (`None` for one); `interval`, the 95 % interval of accuracy, the mean over seeds;
-        mean `train_minutes`; `hardware`, `commits` and `commands`.
+        mean `train_minutes` and `faces_seen`; `hardware`, `commits` and `commands`.
 
     Raises:
-        BadInputError: If the runs are of different models or data, or a record cannot be read.
+        BadInputError: If the runs are of different models, data or flags, or a record cannot be read.
     """
-    records = [_record(folder) for folder in folders]
-    for key, values in {
-        "models": {json.dumps(record["model"], sort_keys=True) for record in records},
-        "data": {json.dumps(record["dataset"]["fingerprints"], sort_keys=True) for record in records},
+    records = [read_record(folder) for folder in folders]
+    for what, parts in {
+        "models": [record["model"] for record in records],
+        "data": [record["dataset"]["fingerprints"] for record in records],
+        "flags": [{**record["training"], "seed": None} for record in records],
     }.items():
-        if len(values) > 1:
-            raise BadInputError(f"The runs of row {name} are of different {key}: delete what does not belong there.")
+        if any(part != parts[0] for part in parts):
+            raise BadInputError(f"the runs of row {name} are of different {what}: delete what does not belong there")
     tests = [record["results"]["test"] for record in records]
     row = {
         "name": name,
@@ -54,18 +55,24 @@ def summarise(name: str, published: str, folders: list[Path]) -> dict:
     return {
         **row,
         "train_minutes": statistics.mean(record["runtime"]["train_seconds"] for record in records) / 60,
-        "hardware": records[0]["hardware"],
+        "faces_seen": round(statistics.mean(_faces_seen(record) for record in records)),
+        "hardware": list({json.dumps(record["hardware"]): record["hardware"] for record in records}.values()),
         "commits": sorted({record["commit"] or "unknown" for record in records}),
         "commands": [record["command"] for record in records],
     }
 
 
-def _record(folder: Path) -> dict:
+def read_record(folder: Path) -> dict:
+    """The `run_record.json` of a finished run; raises `BadInputError` if it cannot be read."""
     path = folder / "run_record.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadInputError(f"{path} cannot be read: {error}") from error
+
+
+def _faces_seen(record: dict) -> int:
+    return record["runtime"]["steps"] * record["training"]["global_batch_size"]
 
 
 def _intervals(tests: list[dict]) -> list[list[float]]:
@@ -91,11 +98,11 @@ def leaderboard_page(about: str, rows: list[dict]) -> str:
 
     Args:
         about (`str`): What all rows have in common.
-        rows (`list[dict]`): From [`summarise`], with `multiply_adds` and `faces_seen` where they are known.
+        rows (`list[dict]`): From [`summarise`], with `multiply_adds` where they are known.
     """
     made = []
     for row in _ranked(rows):
-        where = ", ".join(f"{key} {value}" for key, value in row["hardware"].items())
+        where = "; ".join(", ".join(f"{key} {value}" for key, value in machine.items()) for machine in row["hardware"])
         made += [f"**{row['name']}**: {where}; commit {', '.join(row['commits'])}", ""]
         made += ["```bash", *row["commands"], "```", ""]
     return "\n".join(["# Leaderboard", "", about.strip(), "", PROTOCOL, "", leaderboard_table(rows), "", *made])
@@ -113,7 +120,7 @@ def leaderboard_table(rows: list[dict]) -> str:
             row["name"],
             f"{row['parameters']:,}",
             _millions(row.get("multiply_adds")),
-            f"{row['faces_seen']:,}" if row.get("faces_seen") else "-",
+            f"{row['faces_seen']:,}",
             _score(row["accuracy"]),
             f"{row['interval'][0]:.4f} to {row['interval'][1]:.4f}",
             *(_score(row.get(score)) for score in ("accuracy_without_copies", *SCORES[1:])),

@@ -156,9 +156,10 @@ def _score(trainer: FerTrainer, split: Dataset, prefix: str) -> Predictions:
 
 
 def _runtime(trainer: FerTrainer) -> dict:
-    """How long the run has trained, over all the times it was resumed, and at which step it was resumed last."""
+    """How long and how many steps the run has trained, resumed or not, and at which step it was resumed last."""
     history = trainer.state.log_history
-    runtime = {"train_seconds": max((entry.get("elapsed_seconds", 0.0) for entry in history), default=0.0)}
+    seconds = max((entry.get("elapsed_seconds", 0.0) for entry in history), default=0.0)
+    runtime = {"train_seconds": seconds, "steps": trainer.state.global_step}
     if checkpoint := trainer.args.resume_from_checkpoint:
         runtime["resumed_at_step"] = int(Path(checkpoint).name.rpartition("-")[2])
     return runtime

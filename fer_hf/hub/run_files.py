@@ -13,7 +13,7 @@ from fer_hf.errors import BadInputError
 # Pictures without faces, by the section of the card that shows them: file -> (section, what it shows).
 PICTURES = {
     "confusion_matrix.png": ("results", "Confusion matrix"),
-    "reliability.png": ("calibration", "Reliability diagram"),
+    "reliability.png": ("calibration", "Reliability diagram, without a temperature"),
     "learning_curves.png": ("training", "Learning curves"),
     "phases.png": ("training", "Phases of unfreezing"),
     "class_balance.png": ("data", "Faces by expression and split"),

@@ -10,8 +10,7 @@ def time_to_accuracy(validations: list[dict], levels: tuple[float, ...] = LEVELS
     https://huggingface.co/papers/1806.01427): evaluations and checkpoints on the way are in the time.
 
     Args:
-        validations (`list[dict]`): In order, with `accuracy` in [0, 1] and `elapsed_seconds`; `validations` of a run
-            record.
+        validations (`list[dict]`): With `accuracy` in [0, 1] and `elapsed_seconds`; `validations` of a run record.
         levels (`tuple[float, ...]`): Accuracies to reach.
 
     Returns:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ class ExactTrainer(Trainer):
     - A checkpoint is written after everything else that happens at its step. The stock Trainer writes it before the
       logs and evaluations of an ending epoch, which a resumed run then never makes up for.
     - The sums behind the logged training loss are in the checkpoint; a mean over half the steps is another number.
+    - So is the time since training began: a resumed run counts on from it.
     - A checkpoint at which the run had stopped is not trained further.
     - Evaluation never drops faces, and the loss is the mean over each face once: the last batch is filled up with
       faces from the beginning where processes would have none, and those count for nothing.
@@ -107,6 +109,7 @@ class ExactTrainer(Trainer):
             "total_loss": self._total_loss_scalar,
             "last_logged": self._globalstep_last_logged,
             "sums": self.sums,
+            "elapsed_seconds": self.elapsed_seconds(),
         }
         Path(output_dir, self._progress_file()).write_text(json.dumps(progress) + "\n", encoding="utf-8")
         # All is written but for `trainer_state.json`, which follows at once.
@@ -114,11 +117,17 @@ class ExactTrainer(Trainer):
         if self.args.should_save:
             write_manifest(Path(output_dir), self.args)
 
+    def elapsed_seconds(self) -> float:
+        """Since training began, with evaluations and checkpoints; what was lost after a checkpoint is not in it."""
+        return self._seconds_before + time.perf_counter() - self._began
+
     def _progress_file(self) -> str:
         return f"progress_{self.args.process_index}.json"
 
     def _restore_progress(self) -> None:
+        self._seconds_before, self._began = 0.0, time.perf_counter()
         if self._progress is not None:
+            self._seconds_before = self._progress["elapsed_seconds"]
             self._tr_loss = torch.tensor(self._progress["loss"], device=self.args.device)
             self._total_loss_scalar = self._progress["total_loss"]
             self._globalstep_last_logged = self._progress["last_logged"]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -141,11 +142,11 @@ def command_line(args: TrainingArguments) -> str:
     """
     words = public_words(sys.argv)
     if "ACCELERATE_MIXED_PRECISION" in os.environ:
-        processes = [f"--num_processes {args.world_size}"] if args.world_size > 1 else []
-        return " ".join(["accelerate launch", *processes, *words])
+        processes = ["--num_processes", str(args.world_size)] if args.world_size > 1 else []
+        return shlex.join(["accelerate", "launch", *processes, *words])
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        return " ".join([f"torchrun --nproc_per_node {local_processes()}", *words])
-    return " ".join(["python", *words])
+        return shlex.join(["torchrun", "--nproc_per_node", str(local_processes()), *words])
+    return shlex.join(["python", *words])
 
 
 def public_words(words: list[str]) -> list[str]:

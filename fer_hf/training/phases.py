@@ -70,12 +70,6 @@ class PhaseCallback(TrainerCallback):
         self._processes, self._device = args.world_size, args.device
         self.memory = _way_to_measure(args.device)
         self._base = _status("VmRSS") if self.memory == "rss" else 0
-        self._seconds_before = max((entry.get("elapsed_seconds", 0.0) for entry in state.log_history), default=0.0)
-        self._began = time.perf_counter()
-
-    def elapsed_seconds(self) -> float:
-        """Since training began, evaluations and checkpoints too; after a resume, from the checkpoint's last log on."""
-        return self._seconds_before + time.perf_counter() - self._began
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         """Parameters thaw at the start of epochs; this callback comes after the one that thaws them."""

@@ -24,7 +24,7 @@ class ProgressiveResizing:
     def __init__(self, schedule: dict):
         self.sides = {}
         for epoch, side in schedule.items():
-            if not str(epoch).isdigit() or not isinstance(side, int) or side < 1:
+            if not str(epoch).isdecimal() or type(side) is not int or side < 1:
                 raise BadInputError(
                     '`progressive_resizing` must be a map from epochs >= 0 to pixels, such as {"0": 24, "10": 40}, '
                     f"got {epoch!r}: {side!r}."
@@ -44,6 +44,8 @@ class ProgressiveResizing:
         Raises:
             BadInputError: If the model cannot take faces of one of the sizes.
         """
+        if not self.sides:
+            return
         channels, device = getattr(model.config, "num_channels", 3), next(model.parameters()).device
         training = model.training
         model.eval()

@@ -89,9 +89,9 @@ def _minutes_above(axes, log_history: list[dict]) -> None:
     known = {entry["epoch"]: entry["elapsed_seconds"] / 60 for entry in log_history if "elapsed_seconds" in entry}
     if len(known) < 2:
         return
-    points = [(0.0, 0.0), *sorted(known.items())]
-    # Straight on beyond both ends, where the axis is a little longer than the run.
-    before, after = -np.array(points[1]), 2 * np.array(points[-1]) - points[-2]
+    points = np.array([(0.0, 0.0), *sorted(known.items())])
+    # Straight on beyond both ends, where the axis is somewhat longer than the run.
+    before, after = -1000 * points[1], points[-1] + 1000 * (points[-1] - points[-2])
     epochs, minutes = np.array([before, *points, after]).T
     forward, back = partial(np.interp, xp=epochs, fp=minutes), partial(np.interp, xp=minutes, fp=epochs)
     axes.secondary_xaxis("top", functions=(forward, back)).set_xlabel("minutes")
