@@ -248,7 +248,7 @@ class FerTrainer(ExactTrainer):
             trainable = count_parameters(self.model)[0]
             logs = {"loss": logs["loss"], **means, **logs, "trainable_parameters": trainable}
         if self.is_in_train:
-            logs = {**logs, "elapsed_seconds": self.elapsed_seconds()}
+            logs["elapsed_seconds"] = self.elapsed_seconds()  # in place: the last log becomes the metrics of training
         super().log(logs, start_time)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
