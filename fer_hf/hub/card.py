@@ -70,6 +70,7 @@ def render_model_card(
         raise RunDirectoryError(f"{run_dir} is a run without expressions (pretraining): there is nothing to report.")
     name = (repo_id or run_dir.resolve().name).split("/")[-1]
     try:
+        scored_later = [{**entry, "title": dataset_facts(entry["dataset"])["title"]} for entry in evaluations(run_dir)]
         facts = dataset_facts(record["dataset"]["name"])
         terms = {"license": license} if license else facts.get("license", _APACHE)
         # Not `ModelCard.from_template`, which renders a missing value as nothing instead of refusing it.
@@ -89,9 +90,12 @@ def render_model_card(
             test=record["results"].get("test"),
             last_split=_last_split(record),
             last=record["results"][_last_split(record)],
-            evaluations=[
-                {**entry, "title": dataset_facts(entry["dataset"])["title"]} for entry in evaluations(run_dir)
-            ],
+            evaluations=scored_later,
+            comparable={
+                (entry["title"], split): text
+                for entry in scored_later
+                for split, text in entry.get("comparable_with", {}).items()
+            },
             temperature=config.get(TEMPERATURE_KEY),
             pictures=[(section, alt, name) for name, (section, alt) in PICTURES.items() if (run_dir / name).is_file()],
             picture_folder=picture_folder,
