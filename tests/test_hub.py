@@ -294,7 +294,7 @@ def test_a_card_shows_what_was_scored_with_what_certainty_and_how_often(run_dir)
     assert "(RAF-DB, test): RAF-DB's test part.\n" in text
     assert "temperature 1.2345" in text
     assert "| RAF-DB | test | 1.3000 | 0.0811 | 0.0199 | 0.9001 | 0.8002 |\n" in text
-    assert "![Reliability diagram](reliability.png)" in text
+    assert "![Reliability diagram, without a temperature](reliability.png)" in text
     assert not re.search(r"\n{4,}| +\n|None", text)
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert [len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) for table in tables] == [1] * 12
