@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
@@ -91,6 +92,8 @@ def main() -> None:
         write_json(folder / "leaderboard.json", {"budget": args.budget, "plan": plan, "rows": results})
         (folder / "leaderboard.md").write_text(leaderboard_page(plan["about"], results), encoding="utf-8")
         plot_leaderboard(results, folder / "leaderboard.png", plan["title"])
+        if args.records_dir is not None:
+            keep(folder, Path(args.records_dir, args.budget), runs)
     if results:
         print(f"\n{leaderboard_table(results)}\n\nTable, picture and all figures are in {folder}.")
     if failed:
@@ -105,6 +108,7 @@ def parse() -> Namespace:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these rows only")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="one run of each row for every seed")
     parser.add_argument("--output_dir", default="runs/leaderboard", help="folder for the runs and the table")
+    parser.add_argument("--records_dir", help="also keep the table and the runs' records here, in a folder <budget>")
     parser.add_argument("--num_processes", type=int, default=1, help="processes of each run (GPUs)")
     parser.add_argument("--dry_run", action="store_true", help="print the commands and what they cost")
     parser.add_argument("--disable_tqdm", action=BooleanOptionalAction, default=False, help="show no progress bars")
@@ -165,6 +169,16 @@ def command(name: str, row: dict, args: Namespace, seed: int) -> list[str]:
     words += ["--data_dir", args.data_dir] if args.data_dir else []
     words += ["--resume_from_checkpoint", "true"]
     return [*words, *shlex.split(args.flags), *(["--disable_tqdm", "true"] if args.disable_tqdm else [])]
+
+
+def keep(folder: Path, records: Path, runs: dict[Path, list[str]]) -> None:
+    """Copy the table as it is, and the records of these runs: all that stays of those whose weights are not kept."""
+    for run_dir in runs:
+        place = records / run_dir.relative_to(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(run_dir / "run_record.json", place)
+    for kind in ("md", "json", "png"):
+        shutil.copy(folder / f"leaderboard.{kind}", records)
 
 
 def finished(run_dir: Path, words: list[str]) -> bool:

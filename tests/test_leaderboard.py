@@ -215,6 +215,17 @@ def test_finished_rows_stay_and_one_that_fails_stops_no_other(leaderboard, ran, 
     assert {row["name"] for row in rows} == {"cnn-v1", "prelu-cnn", "compact-cnn"}
 
 
+def test_records_are_kept_where_weights_are_not(leaderboard, ran, tmp_path):
+    words = ("--data_dir", tmp_path, "--output_dir", tmp_path / "out", "--records_dir", tmp_path / "kept")
+    leaderboard(*words, "--only", "cnn-v1", "--seeds", "0", "1")
+    kept, out = tmp_path / "kept" / "cpu", tmp_path / "out"
+    files = {path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file()}
+    records = {f"cnn-v1/seed-{seed}/run_record.json" for seed in (0, 1)}
+    assert files == {"leaderboard.md", "leaderboard.json", "leaderboard.png", *records}
+    for file in files:
+        assert (kept / file).read_bytes() == (out / file).read_bytes()
+
+
 def test_a_run_of_another_command_does_not_pass_for_a_row(leaderboard, ran, tmp_path):
     words = ("--data_dir", tmp_path, "--output_dir", tmp_path / "out", "--only", "cnn-v1")
     leaderboard(*words, "--flags=--max_steps 2")
