@@ -90,7 +90,9 @@ def main() -> None:
         results.append({**summary, "multiply_adds": row["multiply_adds"]})
         # After each row: what is known so far can be looked at.
         write_json(folder / "leaderboard.json", {"budget": args.budget, "plan": plan, "rows": results})
-        (folder / "leaderboard.md").write_text(leaderboard_page(plan["about"], results), encoding="utf-8")
+        (folder / "leaderboard.md").write_text(
+            leaderboard_page(plan["title"], plan["about"], results), encoding="utf-8"
+        )
         plot_leaderboard(results, folder / "leaderboard.png", plan["title"])
         if args.records_dir is not None:
             keep(folder, Path(args.records_dir, args.budget), runs)

@@ -87,16 +87,17 @@ PROTOCOL = (
     "Protocol: trained on the training split alone; whatever is selected is selected on validation; test is scored "
     "once for each run, on all faces and on those of which train holds no copy. Mean and sample standard deviation "
     "over seeds, or of one seed its figure. 95 % intervals by bootstrap over the test faces (their mean over seeds). "
-    "Mean recall is the mean of the classes' recalls. Published figures stand beside ours with what they were "
-    "measured on, and are not ours to compare where that differs."
+    "Mean recall is the mean of the classes' recalls; multiply-adds are of one face at the model's own size. Published "
+    "figures stand beside ours with what they were measured on, and are not ours to compare where that differs."
 )
 
 
-def leaderboard_page(about: str, rows: list[dict]) -> str:
+def leaderboard_page(title: str, about: str, rows: list[dict]) -> str:
     """
     The table as a Markdown page, with protocol and budget above it, and below it how each row came to be.
 
     Args:
+        title (`str`): The heading.
         about (`str`): What all rows have in common.
         rows (`list[dict]`): From [`summarise`], with `multiply_adds` where they are known.
     """
@@ -105,7 +106,7 @@ def leaderboard_page(about: str, rows: list[dict]) -> str:
         where = "; ".join(", ".join(f"{key} {value}" for key, value in machine.items()) for machine in row["hardware"])
         made += [f"**{row['name']}**: {where}; commit {', '.join(row['commits'])}", ""]
         made += ["```bash", *row["commands"], "```", ""]
-    return "\n".join(["# Leaderboard", "", about.strip(), "", PROTOCOL, "", leaderboard_table(rows), "", *made])
+    return "\n".join([f"# {title}", "", about.strip(), "", PROTOCOL, "", leaderboard_table(rows), "", *made])
 
 
 def leaderboard_table(rows: list[dict]) -> str:
