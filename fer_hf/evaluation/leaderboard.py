@@ -87,8 +87,9 @@ PROTOCOL = (
     "Protocol: trained on the training split alone; whatever is selected is selected on validation; test is scored "
     "once for each run, on all faces and on those of which train holds no copy. Mean and sample standard deviation "
     "over seeds, or of one seed its figure. 95 % intervals by bootstrap over the test faces (their mean over seeds). "
-    "Mean recall is the mean of the classes' recalls; multiply-adds are of one face at the model's own size. Published "
-    "figures stand beside ours with what they were measured on, and are not ours to compare where that differs."
+    "Mean recall is the mean of the classes' recalls; multiply-adds are of one face at the model's own size. "
+    "Published figures stand beside ours with what they were measured on, and are not ours to compare where that "
+    "differs."
 )
 
 
