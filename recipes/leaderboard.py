@@ -76,9 +76,7 @@ def main() -> None:
                     print(f"[{number}/{len(plan['rows'])}] {name}: finished before: {run_dir}", flush=True)
                 elif name in chosen:
                     print(f"[{number}/{len(plan['rows'])}] {name}: {row['forecast']}; {run_dir}", flush=True)
-                    subprocess.run(
-                        [sys.executable, "-m", "accelerate.commands.accelerate_cli", *words[1:]], check=False
-                    )
+                    subprocess.run([*ACCELERATE, *words[1:]], check=False)
             if not all(finished(*run) for run in runs.items()):
                 if name in chosen:
                     raise BadInputError("a run did not finish: see above what it said")

@@ -7,10 +7,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from fer_hf.errors import BadInputError
+from fer_hf.evaluation.plots.style import BLUE, GRAY
 
 
 SCORES = ("accuracy", "macro_f1", "mean_class_accuracy")
-_BLUE, _GRAY = "#0072B2", "#999999"
 
 
 def summarise(name: str, published: str, folders: list[Path]) -> dict:
@@ -163,7 +163,7 @@ def plot_leaderboard(rows: list[dict], path: str | Path, title: str) -> None:
     places = range(len(ranked))
     accuracies = [row["accuracy"]["mean"] for row in ranked]
     spreads = [row["accuracy"]["sd"] or 0.0 for row in ranked]
-    axes.barh(places, accuracies, xerr=spreads, color=_BLUE, height=0.7, label="accuracy", ecolor="black")
+    axes.barh(places, accuracies, xerr=spreads, color=BLUE, height=0.7, label="accuracy", ecolor="black")
     recalls = [row["mean_class_accuracy"]["mean"] for row in ranked]
     axes.plot(recalls, places, "o", color="white", markeredgecolor="black", label="mean recall")
     for place, accuracy, spread in zip(places, accuracies, spreads, strict=True):
@@ -172,6 +172,6 @@ def plot_leaderboard(rows: list[dict], path: str | Path, title: str) -> None:
     axes.set_xlim(0, max(accuracies) * 1.15)
     axes.set_xlabel(f"test, {ranked[0]['num_faces']:,} faces")
     axes.set_title(title, fontsize=11)
-    axes.grid(axis="x", color=_GRAY, alpha=0.3)
+    axes.grid(axis="x", color=GRAY, alpha=0.3)
     axes.legend(loc="lower right", fontsize=9)
     figure.savefig(path, dpi=150)
