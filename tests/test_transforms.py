@@ -223,7 +223,7 @@ def test_every_preset_holds_the_numbers_of_its_source():
     fast = {name: BatchAugmentation(name, 0)(torch.zeros(1, 1, 48, 48).byte(), 0, np.array([0])) for name in FAST}
     assert {name: face.shape[-1] for name, face in fast.items()} == {
         "none": 48, "flip": 48, "vit_rafdb": 48, "cnn_comparison": 47, "dacl": 42, "dacl_200": 38, "fer48": 40,
-        "compact": 40,
+        "compact": 40, "compact_vit": 48,
     }  # fmt: skip
 
 

@@ -339,6 +339,8 @@ AUGMENTATIONS: dict[str, tuple[Step, ...]] = {
         ResizedCrop((0.8, 1.2), of=48, to=40), Shift(0.2, p=0.5), Flip(), Rotation(10, p=0.5), FiveCrop(48, 40),
         Erasing(0.5, (0.02, 0.33)),
     ),
+    # Ours, for the compact ViT: most of a face.
+    "compact_vit": (ResizedCrop((0.7, 1.2)), Rotation(10), Flip(), ColorJitter(0.2, 0.2, 0.0)),
     # Ours, for the compact CNN: any 40 pixels of a 48-pixel face.
     "compact": (
         ResizedCrop((0.8, 1.2), of=48, to=40), Rotation(10), PaddedCrop(48, 40, padding=0), Flip(),

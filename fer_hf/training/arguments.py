@@ -365,6 +365,10 @@ class FerTrainingArguments(TrainingArguments):
             '\'{"0": 24, "10": 40}\'. For models that take any size.'
         },
     )
+    patch_dropout: float | None = field(
+        default=None,
+        metadata={"help": "Share of each face's patches that a ViT does not see in training, such as 0.5."},
+    )
     cpu_threads: int | None = field(
         default=None, metadata={"help": "Threads per process on a CPU. Default: cores / local processes."}
     )

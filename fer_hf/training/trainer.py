@@ -26,6 +26,7 @@ from fer_hf.training.optim import (
     normalisation_parameters,
     torch_optimizer,
 )
+from fer_hf.training.patch_dropout import PatchDropout
 from fer_hf.training.phases import PhaseCallback
 from fer_hf.training.resizing import ProgressiveResizing
 from fer_hf.training.unfreezing import count_parameters, frozen_to_eval, unfreeze_order
@@ -59,6 +60,8 @@ class FerTrainer(ExactTrainer):
       last log and `trainable_parameters`, and show as one short line each.
     - `channels_last` lays convolutions out as PyTorch runs them fastest; results differ by rounding only.
     - With `progressive_resizing`, early epochs see small faces ([`~fer_hf.training.resizing.ProgressiveResizing`]).
+    - With `patch_dropout`, a ViT trains on some of each face's patches
+      ([`~fer_hf.training.patch_dropout.PatchDropout`]).
     - Logs carry `elapsed_seconds`, since training began and over all the times it was resumed.
     - `phases` measures what each phase costs ([`PhaseCallback`]); `train()` gives its totals among its metrics.
 
@@ -70,7 +73,7 @@ class FerTrainer(ExactTrainer):
 
     Raises:
         BadInputError: If `label_smoothing_factor` is not what `compute_loss_func` does, or the model takes no faces of
-            a size in `progressive_resizing`.
+            a size in `progressive_resizing`, or has no patches that `patch_dropout` could hide.
     """
 
     def __init__(self, *args: Any, sampler: str = "none", **kwargs: Any):
@@ -82,6 +85,8 @@ class FerTrainer(ExactTrainer):
         self._set_loss()
         self.resizing = ProgressiveResizing(getattr(self.args, "progressive_resizing", None) or {})
         self.resizing.check(self.model)
+        if getattr(self.args, "patch_dropout", None):
+            PatchDropout(self.args.patch_dropout, self.model)
         decay = getattr(self.args, "ema_decay", None)
         self.ema = None if decay is None else WeightAverage(decay)
         if self.ema is not None:
