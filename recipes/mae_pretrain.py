@@ -138,7 +138,8 @@ tags: [fer_hf, vit, mae]
 [He et al., 2021](https://huggingface.co/papers/2111.06377) on the {train:,} training faces of {dataset}, of whose
 patches it saw {seen:.0%} at a time; no label was used, and no test face seen. A start for fine-tuning.
 
-Made by `{command}`. Loss on {validation:,} validation faces: {loss:.4f}, at epoch {epoch:g}.
+Made by `{command}` at commit {commit}, seed {seed}, in {minutes:.0f} minutes.
+Loss on {validation:,} validation faces: {loss:.4f}, at epoch {epoch:g}.
 
 ![faces, masked, reconstructed](reconstructions.png)
 """
@@ -150,6 +151,7 @@ def write_card(folder: Path, encoder: ViTConfig, masking: MaskingArguments, reco
     card = CARD.format(
         dataset=record["dataset"]["name"], layers=encoder.num_hidden_layers, width=encoder.hidden_size,
         size=encoder.image_size, patch=encoder.patch_size, seen=1 - masking.mask_ratio, command=record["command"],
+        commit=record["commit"][:7], seed=record["seed"], minutes=record["runtime"]["train_seconds"] / 60,
         loss=record["results"]["validation"]["loss"], epoch=record["results"]["validation"]["epoch"], **counts,
     )  # fmt: skip
     (folder / "README.md").write_text(card, encoding="utf-8")

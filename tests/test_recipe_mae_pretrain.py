@@ -2,12 +2,14 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import tiny_vit_config
+from safetensors.torch import load_file
 from test_recipe_vit_gradual_unfreeze import call_recipe
 from transformers import ViTMAEForPreTraining, ViTModel
 
@@ -159,19 +161,35 @@ def test_the_backbone_is_the_encoder_and_sees_every_patch():
     torch.testing.assert_close(vit(pixel_values).last_hidden_state, encoded)
 
 
+FLAGS = (
+    "--config_overrides",
+    '{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}',
+    "--dataset_options", '{"train": 112, "validation": 28, "test": 7}', "--num_train_epochs", 5,
+    "--decoder_num_hidden_layers", 1, "--decoder_hidden_size", 32, "--learning_rate", "3e-3",
+    "--per_device_train_batch_size", 16, "--norm_pix_loss", "False", "--cpu_threads", 1,
+)  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mae") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        call_recipe(
-            patch, RECIPE, "--config_overrides",
-            '{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}',
-            "--dataset_options", '{"train": 112, "validation": 28, "test": 7}', "--num_train_epochs", 5,
-            "--decoder_num_hidden_layers", 1, "--decoder_hidden_size", 32, "--learning_rate", "3e-3",
-            "--per_device_train_batch_size", 16, "--norm_pix_loss", "False", "--cpu_threads", 1,
-            "--output_dir", folder,
-        )  # fmt: skip
+        call_recipe(patch, RECIPE, *FLAGS, "--output_dir", folder)
     return folder
+
+
+def test_an_interrupted_recipe_goes_on_with_the_same_command(monkeypatch, tmp_path):
+    run, stopped = tmp_path / "whole", tmp_path / "stopped"
+    steps = ("--save_strategy", "steps", "--save_steps", 21, "--load_best_model_at_end", "False")
+    flags = (*FLAGS, *steps, "--save_total_limit", 9, "--resume_from_checkpoint", "true", "--output_dir")
+    call_recipe(monkeypatch, RECIPE, *flags, run)
+    shutil.copytree(run / "checkpoint-21", stopped / "checkpoint-21")
+    call_recipe(monkeypatch, RECIPE, *flags, stopped)
+    assert json.loads((stopped / "run_record.json").read_text())["runtime"]["resumed_at_step"] == 21
+    whole, again = (load_file(folder / "model.safetensors") for folder in (run, stopped))
+    assert again.keys() == whole.keys()
+    for name, value in whole.items():
+        assert torch.equal(again[name], value), name
 
 
 def test_the_loss_falls_and_the_record_says_what_was_seen(pretrained):

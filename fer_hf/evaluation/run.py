@@ -140,7 +140,9 @@ def finish_pretraining(trainer: FerTrainer, faces: DatasetDict, data_args: DataA
         "model": {**model, "parameters": count_parameters(trainer.model)[1]},
         "training": {**training_summary(args), "augmentation": data_args.augmentation},
         "phases": phases,
+        "validations": _validations(trainer),
         "best": best,
+        "runtime": _runtime(trainer),
         "results": {"validation": {"loss": metrics["eval_loss"], "epoch": epoch}},
     }
     write_json(folder / "run_record.json", record)
