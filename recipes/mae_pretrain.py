@@ -151,7 +151,7 @@ def write_card(folder: Path, encoder: ViTConfig, masking: MaskingArguments, reco
     card = CARD.format(
         dataset=record["dataset"]["name"], layers=encoder.num_hidden_layers, width=encoder.hidden_size,
         size=encoder.image_size, patch=encoder.patch_size, seen=1 - masking.mask_ratio, command=record["command"],
-        commit=record["commit"][:7], seed=record["seed"], minutes=record["runtime"]["train_seconds"] / 60,
+        commit=record["commit"] or "unknown", seed=record["seed"], minutes=record["runtime"]["train_seconds"] / 60,
         loss=record["results"]["validation"]["loss"], epoch=record["results"]["validation"]["epoch"], **counts,
     )  # fmt: skip
     (folder / "README.md").write_text(card, encoding="utf-8")
