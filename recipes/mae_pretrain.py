@@ -96,7 +96,8 @@ def main() -> None:
     trainer.save_metrics("train", result.metrics)
     folder = Path(args.output_dir)
     if trainer.is_world_process_zero():
-        backbone(model, encoder).save_pretrained(folder)
+        gray = all(row["image"].mode == "L" for row in faces["train"].select_columns(["image"]))
+        backbone(model, encoder, gray).save_pretrained(folder)
         processor.save_pretrained(folder)
         draw(trainer, folder / "reconstructions.png")
     record = finish_pretraining(trainer, faces, data_args, {**vars(masking), "encoder": encoder.to_diff_dict()})

@@ -161,6 +161,16 @@ def test_the_backbone_is_the_encoder_and_sees_every_patch():
     torch.testing.assert_close(vit(pixel_values).last_hidden_state, encoded)
 
 
+def test_the_backbone_of_gray_faces_sees_them_as_before_and_colour_as_its_mean():
+    model, photo = autoencoder().eval(), torch.rand(2, 3, 48, 48)
+    gray = photo.mean(dim=1, keepdim=True).expand_as(photo)
+    before, vit = backbone(model, bare_config()).eval(), backbone(model, bare_config(), gray=True).eval()
+    seen = vit(gray).last_hidden_state
+    torch.testing.assert_close(seen, before(gray).last_hidden_state, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(seen, vit(photo).last_hidden_state, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(seen, before(photo).last_hidden_state, atol=1e-3)
+
+
 FLAGS = (
     "--config_overrides",
     '{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}',
@@ -218,6 +228,8 @@ def test_fine_tuning_starts_from_the_encoder_with_only_the_head_new(pretrained, 
     record = json.loads((pretrained / "run_record.json").read_text())
     best = next(path for path in checkpoints if path.name == f"checkpoint-{record['best']['step']}")
     encoder = ViTMAEForPreTraining.from_pretrained(best).vit.state_dict()
+    projection = "embeddings.patch_embeddings.projection.weight"
+    encoder[projection] = encoder[projection].mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)  # drawn faces are gray
     fine_tuned = model.vit.state_dict()
     assert encoder.keys() == fine_tuned.keys()
     assert all(torch.equal(encoder[name], fine_tuned[name]) for name in encoder)

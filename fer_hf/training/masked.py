@@ -50,10 +50,21 @@ def build_masked_autoencoder(config: ViTConfig, mask_ratio: float, norm_pix_loss
     return model
 
 
-def backbone(model: ViTMAEForPreTraining, config: ViTConfig) -> ViTModel:
-    """The encoder alone, for fine-tuning: a ViT that sees every patch. `config` is the one it was built from."""
+def backbone(model: ViTMAEForPreTraining, config: ViTConfig, gray: bool = False) -> ViTModel:
+    """
+    The encoder alone, for fine-tuning: a ViT that sees every patch.
+
+    Args:
+        model (`ViTMAEForPreTraining`): After training.
+        config (`ViTConfig`): What it was built from.
+        gray (`bool`): Whether every face was gray. These leave open how a pixel's weight is shared out among its
+            channels: each gets the same, so that a colour photo is seen as its mean over channels.
+    """
     vit = ViTModel(config, add_pooling_layer=False)
     vit.load_state_dict(model.vit.state_dict())
+    if gray:
+        weight = vit.embeddings.patch_embeddings.projection.weight.data
+        weight.copy_(weight.mean(dim=1, keepdim=True))
     return vit
 
 
