@@ -51,12 +51,12 @@ NO_MATTER = ("--output_dir", "--data_dir", "--resume_from_checkpoint", "--disabl
 def main() -> None:
     args = parse()
     plan = yaml.safe_load((HERE / "leaderboard" / f"{args.budget}.yaml").read_text(encoding="utf-8"))
-    for name in args.only or []:
+    chosen = args.only or list(plan["rows"])
+    for name in chosen:
         if name not in plan["rows"]:
             raise BadInputError(
                 f"`only` must be rows of {args.budget}.yaml ({', '.join(plan['rows'])}), got {name!r}."
             )
-    chosen = args.only or list(plan["rows"])
     if args.dry_run:
         for name in chosen:
             row = planned(plan["rows"][name], plan, args.num_processes)
@@ -71,33 +71,46 @@ def main() -> None:
         row = planned(plan["rows"][name], plan, args.num_processes)
         runs = {folder / name / f"seed-{seed}": command(name, row, args, seed) for seed in args.seeds}
         try:
-            for run_dir, words in runs.items():
-                if finished(run_dir, words):
-                    print(f"[{number}/{len(plan['rows'])}] {name}: finished before: {run_dir}", flush=True)
-                elif name in chosen:
-                    print(f"[{number}/{len(plan['rows'])}] {name}: {row['forecast']}; {run_dir}", flush=True)
-                    subprocess.run([*ACCELERATE, *words[1:]], check=False)
-            if not all(finished(*run) for run in runs.items()):
-                if name in chosen:
-                    raise BadInputError("a run did not finish: see above what it said")
+            if name in chosen:
+                train(f"[{number}/{len(plan['rows'])}] {name}", row["forecast"], runs)
+            elif not all(finished(*run) for run in runs.items()):
                 continue
-            summary = summarise(name, row["published"], list(runs))
+            results.append({**summarise(name, row["published"], list(runs)), "multiply_adds": row["multiply_adds"]})
         except BadInputError as error:
             failed.append(f"{name}: {error}")
             continue
-        results.append({**summary, "multiply_adds": row["multiply_adds"]})
-        # After each row: what is known so far can be looked at.
-        write_json(folder / "leaderboard.json", {"budget": args.budget, "plan": plan, "rows": results})
-        (folder / "leaderboard.md").write_text(
-            leaderboard_page(plan["title"], plan["about"], results), encoding="utf-8"
-        )
-        plot_leaderboard(results, folder / "leaderboard.png", plan["title"])
+        write(folder, args.budget, plan, results)  # after each row: what is known so far can be looked at
         if args.records_dir is not None:
             keep(folder, Path(args.records_dir, args.budget), runs)
     if results:
         print(f"\n{leaderboard_table(results)}\n\nTable, picture and all figures are in {folder}.")
     if failed:
         raise BadInputError(f"Rows without a figure: {'; '.join(failed)}")
+
+
+def train(title: str, forecast: str, runs: dict[Path, list[str]]) -> None:
+    """
+    Run those of a row's runs that are not finished.
+
+    Raises:
+        BadInputError: If one of them leaves no record.
+    """
+    for run_dir, words in runs.items():
+        if finished(run_dir, words):
+            print(f"{title}: finished before: {run_dir}", flush=True)
+        else:
+            print(f"{title}: {forecast}; {run_dir}", flush=True)
+            subprocess.run([*ACCELERATE, *words[1:]], check=False)
+    if not all(finished(*run) for run in runs.items()):
+        raise BadInputError("a run did not finish: see above what it said")
+
+
+def write(folder: Path, budget: str, plan: dict, results: list[dict]) -> None:
+    """The rows known so far as `leaderboard.json`, `.md` and `.png`."""
+    write_json(folder / "leaderboard.json", {"budget": budget, "plan": plan, "rows": results})
+    page = leaderboard_page(plan["title"], plan["about"], results)
+    (folder / "leaderboard.md").write_text(page, encoding="utf-8")
+    plot_leaderboard(results, folder / "leaderboard.png", plan["title"])
 
 
 def parse() -> Namespace:
