@@ -1,5 +1,5 @@
 """
-What gradual unfreezing saves: time per step and peak memory as a ViT thaws from the top, layer by layer.
+What gradual unfreezing saves: time per step and peak memory as the compact ViT thaws from the top, layer by layer.
 
     python benchmarks/unfreezing.py --output unfreezing.png
 
@@ -20,54 +20,49 @@ import transformers
 from matplotlib.figure import Figure
 
 
-NAMES = ("vit-compact-drawn", "compact-vit")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, help="Networks to time.")
-    parser.add_argument("--output", type=Path, help="PNG file for the curves.")
+    parser.add_argument("--output", type=Path, help="PNG file for the curve.")
     parser.add_argument("--steps", type=int, default=10, help="Timed steps of a phase in a turn.")
     parser.add_argument("--repeats", type=int, default=3, help="Turns of each phase.")
     parser.add_argument("--batch", type=int, default=64, help="Faces in a batch.")
     parser.add_argument("--phase", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.phase is not None:
-        print(json.dumps(measure(args.only[0], args.phase, args.steps, args.batch)))
+        print(json.dumps(measure(args.phase, args.steps, args.batch)))
         return
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, batch {args.batch}, one thread\n")
-    curves = {name: curve(name, args) for name in args.only}
-    for name, phases in curves.items():
-        print_table(name, phases)
+    phases = curve(args)
+    print_table(phases)
     if args.output:
-        plot(curves, args.output)
+        plot(phases, args.output)
 
 
-def curve(name: str, args: argparse.Namespace) -> list[dict]:
+def curve(args: argparse.Namespace) -> list[dict]:
     """Medians over the turns, phase by phase: head alone, then one more group of layers at a time, then all."""
-    turns = [[in_own_process(name, 0, args)]]
+    turns = [[in_own_process(0, args)]]
     for phase in range(1, turns[0][0]["phases"]):
-        turns[0].append(in_own_process(name, phase, args))
+        turns[0].append(in_own_process(phase, args))
     for _ in range(args.repeats - 1):
-        turns.append([in_own_process(name, phase, args) for phase in range(len(turns[0]))])
+        turns.append([in_own_process(phase, args) for phase in range(len(turns[0]))])
     return [
         {key: statistics.median(turn[phase][key] for turn in turns) for key in turns[0][0]}
         for phase in range(len(turns[0]))
     ]
 
 
-def in_own_process(name: str, phase: int, args: argparse.Namespace) -> dict:
-    flags = ["--only", name, "--phase", phase, "--steps", args.steps, "--batch", args.batch]
+def in_own_process(phase: int, args: argparse.Namespace) -> dict:
+    flags = ["--phase", phase, "--steps", args.steps, "--batch", args.batch]
     words = [sys.executable, __file__, *map(str, flags)]
     return json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
-def measure(name: str, phase: int, steps: int, batch: int) -> dict:
+def measure(phase: int, steps: int, batch: int) -> dict:
     """
     Time one phase.
 
     Returns:
-        `dict`: `phases` of this network, `trainable_parameters`, `seconds` of CPU time per step (median), and
+        `dict`: `phases` of the network, `trainable_parameters`, `seconds` of CPU time per step (median), and
         `peak_memory_mb`: how far resident memory rises above that before the first step.
     """
     import time
@@ -79,8 +74,7 @@ def measure(name: str, phase: int, steps: int, batch: int) -> dict:
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    where = {"architecture": name} if name == "compact-vit" else {"model_name_or_path": name}
-    model, _ = ModelArguments(**where).load(EXPRESSIONS)
+    model, _ = ModelArguments(architecture="compact-vit").load(EXPRESSIONS)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     groups = unfreeze_order(model)
     thawed = [f"{module}." for group in groups[:phase] for module in group]
@@ -111,10 +105,10 @@ def measure(name: str, phase: int, steps: int, batch: int) -> dict:
     }
 
 
-def print_table(name: str, phases: list[dict]) -> None:
+def print_table(phases: list[dict]) -> None:
     """Print the phases as markdown, and how much faster the head alone is than all."""
     whole = phases[-1]
-    print(f"{name}: head alone {whole['seconds'] / phases[0]['seconds']:.2f}x as fast as all (wanted: 2.5x)\n")
+    print(f"head alone {whole['seconds'] / phases[0]['seconds']:.2f}x as fast as all (wanted: 2.5x)\n")
     print("| trainable parameters | ms per step | as fast as all | peak memory, MB |")
     print("| --- | --- | --- | --- |")
     for phase in phases:
@@ -125,20 +119,18 @@ def print_table(name: str, phases: list[dict]) -> None:
     print()
 
 
-def plot(curves: dict[str, list[dict]], path: Path) -> None:
+def plot(phases: list[dict], path: Path) -> None:
     """Milliseconds per step and peak memory over the phases."""
     figure = Figure(figsize=(8, 6), layout="constrained")
     speed, memory = figure.subplots(2, 1, sharex=True)
-    for name, phases in curves.items():
-        speed.plot([1e3 * phase["seconds"] for phase in phases], marker="o", label=name)
-        memory.plot([phase["peak_memory_mb"] for phase in phases], marker="o", label=name)
+    speed.plot([1e3 * phase["seconds"] for phase in phases], marker="o")
+    memory.plot([phase["peak_memory_mb"] for phase in phases], marker="o")
     speed.set_ylabel("CPU ms per step (median)")
     memory.set_ylabel("peak memory above start, MB")
     memory.set_xlabel("groups thawed: 0 is the head alone, the last is the whole network")
     for axes in (speed, memory):
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-        axes.legend()
     figure.savefig(path, dpi=120)
 
 

@@ -128,7 +128,7 @@ def test_the_command_fits_on_validation_and_keeps_it(tiny_vit, processor, drawn_
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--model", "vit-compact-drawn", "--calibrate"], "keeps the temperature in the model's folder"),
+        (["--model", "fer-compact-vit-mae", "--calibrate"], "keeps the temperature in the model's folder"),
         (["--model", "MODEL", "--calibrate", "--tta", "flip"], "fits one forward pass"),
     ],
 )

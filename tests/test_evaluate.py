@@ -424,7 +424,7 @@ def test_damaged_faces_are_scored_in_every_severity(tmp_path, processor, drawn_f
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(words, message, capsys):
-    assert main(["evaluate", "--model", "vit-compact-drawn", *OPTIONS, *words]) == 2
+    assert main(["evaluate", "--model", "fer-compact-vit-mae", *OPTIONS, *words]) == 2
     complaint = capsys.readouterr().err
     assert message in complaint
     assert complaint.count("\n") == 1

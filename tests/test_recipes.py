@@ -144,7 +144,7 @@ def test_a_published_row_says_what_was_published_on_which_images(name):
 def test_every_fine_tuning_recipe_has_a_demo_that_needs_no_download(recipe):
     values = yaml.safe_load(CONFIGS[f"demo_{recipe}"].read_text())
     assert values["dataset_name"] == "synthetic"
-    assert values.get("model_name_or_path", "vit-compact-drawn") == "vit-compact-drawn"
+    assert values.get("model_name_or_path", "fer-compact-vit-mae") == "fer-compact-vit-mae"
     example = re.search(r'example="(\w+\.yaml)"', FINE_TUNING[recipe].read_text())[1]
     assert recipe_of(RECIPES / "configs" / example).stem == recipe
 
