@@ -14,6 +14,7 @@ faces are seen without their labels, validation faces select the epoch, test fac
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
 from datasets import Dataset
 from transformers import PreTrainedConfig, ViTConfig, set_seed
 
@@ -21,6 +22,7 @@ from fer_hf.data.fast import training_faces
 from fer_hf.errors import BadInputError
 from fer_hf.evaluation import finish_pretraining
 from fer_hf.evaluation.plots import plot_reconstructions
+from fer_hf.hub.facts import dataset_facts
 from fer_hf.models.zoo import architecture_config, image_processor
 from fer_hf.training import (
     DataArguments,
@@ -129,18 +131,32 @@ def draw(trainer: FerTrainer, path: Path, count: int = 8) -> None:
 
 CARD = """---
 library_name: transformers
-license: apache-2.0
-tags: [fer_hf, vit, mae]
+{license}tags: [fer_hf, vit, mae]
 ---
 
-# A ViT backbone pretrained as a masked autoencoder on {dataset}
+# A ViT backbone pretrained on {title}, without labels
 
-{layers} layers, {width} wide, {size}-pixel faces in {patch}-pixel patches. Pretrained by fer_hf as in
-[He et al., 2021](https://huggingface.co/papers/2111.06377) on the {train:,} training faces of {dataset}, of whose
-patches it saw {seen:.0%} at a time; no label was used, and no test face seen. A start for fine-tuning.
+{layers} layers, {width} wide, {size}-pixel faces in {patch}-pixel patches: the encoder of a masked autoencoder
+([He et al., 2021](https://huggingface.co/papers/2111.06377)) that saw {seen:.0%} of the patches of {train:,} training
+faces at a time, no label, and no test face. It tells no expression: it is a start for fine-tuning.
 
-Made by `{command}` at commit {commit}, seed {seed}, in {minutes:.0f} minutes.
-Loss on {validation:,} validation faces: {loss:.4f}, at epoch {epoch:g}.
+```bash
+accelerate launch recipes/vit_gradual_unfreeze.py --model_name_or_path {name} --dataset_name NAME --data_dir DIR
+```
+
+## Data
+
+{about} {terms}
+
+## Training
+
+```bash
+{command}
+```
+
+Commit {commit}, seed {seed}, {minutes:.0f} minutes of training{resumed}.
+Loss on {validation:,} validation faces, the mean square error of masked pixels{standardised}: {loss:.4f}, at epoch
+{epoch:g}.
 
 ![faces, masked, reconstructed](reconstructions.png)
 """
@@ -148,12 +164,17 @@ Loss on {validation:,} validation faces: {loss:.4f}, at epoch {epoch:g}.
 
 def write_card(folder: Path, encoder: ViTConfig, masking: MaskingArguments, record: dict) -> None:
     """Write the backbone's `README.md`, with the figures of the record."""
+    facts, runtime = dataset_facts(record["dataset"]["name"]), record["runtime"]
     counts = {split: sum(by_class.values()) for split, by_class in record["dataset"]["counts"].items()}
+    resumed = f" (last resumed at step {runtime['resumed_at_step']:,})" if "resumed_at_step" in runtime else ""
     card = CARD.format(
-        dataset=record["dataset"]["name"], layers=encoder.num_hidden_layers, width=encoder.hidden_size,
-        size=encoder.image_size, patch=encoder.patch_size, seen=1 - masking.mask_ratio, command=record["command"],
-        commit=record["commit"] or "unknown", seed=record["seed"], minutes=record["runtime"]["train_seconds"] / 60,
-        loss=record["results"]["validation"]["loss"], epoch=record["results"]["validation"]["epoch"], **counts,
+        license=yaml.safe_dump(facts.get("license", {"license": "apache-2.0"})), **counts,
+        title=facts["title"], about=facts["about"], terms=facts["terms"], name=folder.resolve().name,
+        layers=encoder.num_hidden_layers, width=encoder.hidden_size, size=encoder.image_size,
+        patch=encoder.patch_size, seen=1 - masking.mask_ratio, command=record["command"],
+        commit=record["commit"] or "unknown", seed=record["seed"], minutes=runtime["train_seconds"] / 60,
+        resumed=resumed, standardised=", each patch standardised" if masking.norm_pix_loss else "",
+        **record["results"]["validation"],
     )  # fmt: skip
     (folder / "README.md").write_text(card, encoding="utf-8")
 
