@@ -153,8 +153,8 @@ def planned(row: dict, plan: dict, processes: int = 1) -> dict:
             epochs * min(TRAINING_FACES, merged.get("max_train_samples", TRAINING_FACES)),
         )
     forecast = f"{length}, {faces:,} faces"
-    # Small faces in the early epochs cost less than what one face of the model's own size does.
-    if cost is not None and "progressive_resizing" not in merged:
+    # Small faces, or some of the patches, cost less than what a whole face of the model's own size does.
+    if cost is not None and not merged.keys() & {"progressive_resizing", "patch_dropout"}:
         forecast += f" at {cost / 1e6:,.1f} M multiply-adds: {PASSES_PER_STEP * cost * faces:.1e} in all"
     return {
         "recipe": recipe, "config": config, "flags": flags, "multiply_adds": cost, "forecast": forecast,

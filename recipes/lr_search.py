@@ -3,11 +3,11 @@ Find a learning rate for any fine-tuning config: a sweep, or optuna's trials, wh
 
     # The demo: faces that the package draws, a few minutes on a CPU
     accelerate launch recipes/lr_search.py
-    # Rates for the compact ViT on FER-2013, three epochs each
-    accelerate launch recipes/lr_search.py --config recipes/configs/fer2013_vit_mae.yaml --data_dir DIR \
+    # Rates for the PReLU CNN on FER-2013, three epochs each
+    accelerate launch recipes/lr_search.py --config recipes/configs/prelu_report_prelu_cnn.yaml --data_dir DIR \
         --num_train_epochs 3 --learning_rates 1e-4,2e-4,5e-4,1e-3,2e-3
     # Trials of optuna (pip install fer_hf[search])
-    accelerate launch recipes/lr_search.py --config recipes/configs/fer2013_vit_mae.yaml --data_dir DIR \
+    accelerate launch recipes/lr_search.py --config recipes/configs/prelu_report_prelu_cnn.yaml --data_dir DIR \
         --search optuna --trials 30
 
 After the learning-rate search of the report on a PReLU CNN for FER-2013, which never reset the weights: each of its

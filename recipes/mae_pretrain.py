@@ -74,6 +74,7 @@ def main() -> None:
     )
     if data_args.sampler != "none" or data_args.oversample is not None:
         raise BadInputError("`sampler` and `oversample` go by labels, and mae_pretrain reads none; leave them out.")
+    args.label_names = ["pixel_values"]  # or the Trainer would look for labels, and evaluate without a loss
     start(args, what(masking, data_args, config))
     set_seed(args.seed)
 
@@ -83,7 +84,6 @@ def main() -> None:
     processor = image_processor(masking.architecture, encoder)
     model = build_masked_autoencoder(encoder, masking.mask_ratio, masking.norm_pix_loss, **masking.decoder())
     collator = MaskingCollator(processor, model.vit.embeddings.patch_embeddings.num_patches, args.seed)
-    args.label_names = ["pixel_values"]  # or the Trainer would look for labels, and evaluate without a loss
     trainer = FerTrainer(
         model=model,
         args=args,

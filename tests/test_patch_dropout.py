@@ -9,12 +9,11 @@ from fer_hf import build
 from fer_hf.errors import BadInputError
 from fer_hf.training import FerTrainer, FerTrainingArguments
 from fer_hf.training.patch_dropout import PatchDropout
-from fer_hf.training.unfreezing import frozen_to_eval
 
 
 SMALL = {
     "image_size": 48, "patch_size": 8, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1,
-    "intermediate_size": 8, "num_labels": 7,
+    "intermediate_size": 8, "num_labels": 7, "hidden_dropout_prob": 0.0,
 }  # fmt: skip
 
 
@@ -29,18 +28,22 @@ def tokens_seen(model):
     return seen
 
 
-def test_training_sees_the_class_token_and_so_many_whole_patches():
-    model = small_vit()
+@pytest.mark.parametrize(("kind", "config", "prefix"), [
+    (ViTForImageClassification, ViTConfig, 1), (DeiTForImageClassification, DeiTConfig, 2),
+])  # fmt: skip
+def test_the_encoder_sees_every_special_token_and_so_many_whole_patches(kind, config, prefix):
+    torch.manual_seed(0)
+    model = kind(config(**SMALL))
     faces = torch.rand(5, 3, 48, 48)
     every = model.base_model.embeddings(faces)
-    PatchDropout(0.75, model)
     seen = tokens_seen(model)
-    model.train()(pixel_values=faces)
+    with PatchDropout(0.75).applied(model):
+        assert model(pixel_values=faces).logits.shape == (5, 7)
     (tokens,) = seen
-    assert tokens.shape == (5, 1 + 9, 8)
-    assert torch.equal(tokens[:, 0], every[:, 0])
+    assert tokens.shape == (5, prefix + 9, 8)
+    assert torch.equal(tokens[:, :prefix], every[:, :prefix])
     which = []
-    for face, whole in zip(tokens[:, 1:], every[:, 1:], strict=True):
+    for face, whole in zip(tokens[:, prefix:], every[:, prefix:], strict=True):
         same = (face[:, None] == whole[None]).all(-1)
         assert same.sum(1).tolist() == [1] * 9
         which.append(frozenset(same.nonzero()[:, 1].tolist()))
@@ -49,47 +52,29 @@ def test_training_sees_the_class_token_and_so_many_whole_patches():
 
 
 def test_each_patch_is_kept_as_often_as_the_others():
-    model = small_vit().train()
-    dropout = PatchDropout(0.5, model)
-    marked = torch.arange(37.0).repeat(4000, 1).unsqueeze(-1)
-    kept = dropout(None, (), marked)[:, 1:, 0].long()
+    model = small_vit()
+    model.base_model.embeddings.forward = lambda faces: torch.arange(37.0).repeat(len(faces), 1).unsqueeze(-1)
+    with PatchDropout(0.5).applied(model):
+        kept = model.base_model.embeddings(torch.empty(4000))[:, 1:, 0].long()
     shares = torch.bincount(kept.flatten(), minlength=37)[1:] / 4000
     assert shares.tolist() == pytest.approx([0.5] * 36, abs=5 * (0.25 / 4000) ** 0.5)
 
 
-def test_eval_mode_sees_every_patch_and_nothing_is_saved(tmp_path):
-    model, plain = small_vit().eval(), small_vit().eval()
-    PatchDropout(0.5, model)
-    faces = torch.rand(2, 3, 48, 48)
-    assert torch.equal(model(pixel_values=faces).logits, plain(pixel_values=faces).logits)
-    model.save_pretrained(tmp_path)
-    again = ViTForImageClassification.from_pretrained(tmp_path).train()
-    seen = tokens_seen(again)
-    again(pixel_values=faces)
-    assert seen[0].shape[1] == 37
-
-
-def test_frozen_embeddings_drop_patches_too():
-    model = small_vit()
-    PatchDropout(0.5, model)
+def test_nothing_is_left_behind_even_by_a_step_that_fails():
+    model, faces = small_vit(), torch.rand(2, 3, 48, 48)
     seen = tokens_seen(model)
-    model.base_model.requires_grad_(False)
-    model.train()
-    frozen_to_eval(model)
-    model(pixel_values=torch.rand(2, 3, 48, 48))
-    assert not model.base_model.training
-    assert seen[0].shape[1] == 19
+    with pytest.raises(ValueError, match="17"), PatchDropout(0.5).applied(model):
+        model(pixel_values=torch.rand(2, 3, 17, 17))
+    model(pixel_values=faces)
+    assert [tokens.shape[1] for tokens in seen] == [37]
 
 
-def test_both_tokens_of_deit_stay():
-    model = DeiTForImageClassification(DeiTConfig(**SMALL)).train()
-    faces = torch.rand(2, 3, 48, 48)
-    model.base_model.embeddings.dropout.p = 0.0
-    every = model.base_model.embeddings(faces)
-    PatchDropout(0.5, model)
-    kept = model.base_model.embeddings(faces)
-    assert kept.shape == (2, 2 + 18, 8)
-    assert torch.equal(kept[:, :2], every[:, :2])
+def test_faces_of_another_size_lose_the_same_share():
+    model = small_vit()
+    seen = tokens_seen(model)
+    with PatchDropout(0.5).applied(model):
+        model(pixel_values=torch.rand(2, 3, 64, 64), interpolate_pos_encoding=True)
+    assert seen[0].shape[1] == 1 + 32
 
 
 def trainer_of(model, folder, rate, **flags):
@@ -100,14 +85,51 @@ def trainer_of(model, folder, rate, **flags):
     return FerTrainer(model, args, train_dataset=tensors(42), eval_dataset=tensors(14))
 
 
-def test_a_trainer_drops_in_training_and_not_in_validation(tmp_path):
-    trainer = trainer_of(small_vit(), tmp_path, 0.5)
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize(("rate", "length"), [(0.5, 19), (0.0, 37), (None, 37)])
+def test_a_trainer_drops_in_training_and_not_in_validation(tmp_path, rate, length, frozen):
+    model = small_vit()
+    model.base_model.requires_grad_(not frozen)  # the embeddings are in eval mode then, in training too
+    trainer = trainer_of(model, tmp_path, rate)
     seen = tokens_seen(trainer.model)
     trainer.train()
     lengths = [tokens.shape[1] for tokens in seen]
     validation = [37] * (len(lengths) // 2 - 3)
     assert validation
-    assert lengths == ([19] * 3 + validation) * 2
+    assert lengths == ([length] * 3 + validation) * 2
+
+
+def test_a_model_that_replaces_the_first_one_trains_alike(tmp_path):
+    seen = []
+
+    def fresh(trial=None):
+        model = small_vit()
+        seen.append(tokens_seen(model))
+        return model
+
+    trainer = trainer_of(fresh(), tmp_path, 0.5, eval_strategy="no", save_strategy="no", load_best_model_at_end=False)
+    trainer.model_init = fresh  # as a search does
+    trainer.train()
+    assert [tokens.shape[1] for tokens in seen[-1]] == [19] * 6
+
+
+def test_a_compiled_model_trains_alike(tmp_path):
+    torch.compiler.reset()
+    trainer = trainer_of(small_vit(), tmp_path, 0.5, torch_compile=True, torch_compile_backend="eager")
+    lengths = []
+    embeddings = trainer.model.base_model.embeddings
+    plain = trainer.model.base_model.layers[0].forward
+
+    def forward(tokens, *args, **kwargs):
+        lengths.append(tokens.shape[1])
+        return plain(tokens, *args, **kwargs)
+
+    trainer.model.base_model.layers[0].forward = torch.compiler.disable(forward)
+    trainer.train()
+    assert not embeddings._forward_hooks
+    assert set(lengths[:3]) == {19}
+    assert lengths[3] == 37
+    assert lengths == lengths[: len(lengths) // 2] * 2
 
 
 def test_a_resumed_run_hides_the_same_patches(tmp_path):
@@ -121,12 +143,14 @@ def test_a_resumed_run_hides_the_same_patches(tmp_path):
         assert torch.equal(value, again.model.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("rate", [-0.5, 0.001, 0.999, 1.0, 2.0])
-def test_rates_that_hide_none_or_all_are_refused(rate):
-    with pytest.raises(BadInputError, match="must hide some of the 36 patches and leave some, got"):
-        PatchDropout(rate, small_vit())
+@pytest.mark.parametrize("rate", [-0.5, 1.0, 2.0])
+def test_rates_that_are_none_are_refused(rate):
+    with pytest.raises(BadInputError, match=r"`patch_dropout` must be in \[0, 1\), got"):
+        PatchDropout(rate)
 
 
-def test_models_without_patches_are_refused(tmp_path):
+def test_models_without_patches_to_spare_are_refused(tmp_path):
     with pytest.raises(BadInputError, match="`patch_dropout` is for ViT and DeiT, got CompactCNN"):
         trainer_of(build("compact-cnn", num_channels=3, widths=(4, 4, 4, 4)), tmp_path, 0.5)
+    with pytest.raises(BadInputError, match=r"`patch_dropout` 0\.99 hides all of the 36 patches of a face"):
+        trainer_of(small_vit(), tmp_path, 0.99)

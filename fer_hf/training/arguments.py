@@ -367,7 +367,7 @@ class FerTrainingArguments(TrainingArguments):
     )
     patch_dropout: float | None = field(
         default=None,
-        metadata={"help": "Share of each face's patches that a ViT does not see in training, such as 0.5."},
+        metadata={"help": "Share of each face's patches that a ViT does not see in training, in [0, 1)."},
     )
     cpu_threads: int | None = field(
         default=None, metadata={"help": "Threads per process on a CPU. Default: cores / local processes."}

@@ -22,7 +22,7 @@ _FREE = (
     "output_dir", "resume_from_checkpoint", "num_processes", "cpu_threads", "data_dir", "cache_dir", "disable_tqdm",
     "log_", "report_to", "run_name", "project", "trackio", "hub_", "push_to_hub", "save_total_limit", "ddp_",
     "dataloader_num_workers", "dataloader_pin", "dataloader_persistent", "dataloader_prefetch", "local_rank",
-    "dataloader_multiprocessing", "skip_memory", "do_", "label_names",  # a recipe's own choice, made after this check
+    "dataloader_multiprocessing", "skip_memory", "do_",
 )  # fmt: skip
 
 

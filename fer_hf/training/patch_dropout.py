@@ -1,5 +1,8 @@
 """Patch dropout: a ViT trains on a random part of each face's patches, at a fraction of the cost."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from transformers import DeiTModel, PreTrainedModel, ViTModel
 
@@ -9,47 +12,59 @@ from fer_hf.errors import BadInputError
 class PatchDropout:
     """
     Hides a share of each face's patches from the encoder in training (Liu et al., 2022,
-    https://huggingface.co/papers/2208.07220). Position embeddings are added before, and the class token stays. In eval
-    mode the model sees every patch.
-
-    A forward hook on the embeddings, so that it goes with frozen layers and stock models, and nothing of it is saved.
+    https://huggingface.co/papers/2208.07220). Position embeddings are added before, and the class token stays.
 
     Args:
-        rate (`float`): Share of the patches to hide, in (0, 1).
-        model (`PreTrainedModel`): A [`~transformers.ViTModel`] or [`~transformers.DeiTModel`], with or without a head.
+        rate (`float`): Share of the patches to hide, in [0, 1); 0 hides none.
 
     Raises:
-        BadInputError: If `rate` leaves every patch or none, or the model is none of these.
+        BadInputError: If the rate is none.
     """
 
-    def __init__(self, rate: float, model: PreTrainedModel):
-        if not isinstance(model.base_model, (ViTModel, DeiTModel)):
-            raise BadInputError(f"`patch_dropout` is for ViT and DeiT, got {type(model).__name__}.")
-        embeddings = model.base_model.embeddings
-        self.model = model
-        self.num_patches = embeddings.patch_embeddings.num_patches
-        self.num_kept = round(self.num_patches * (1 - rate))
-        if not 0 < self.num_kept < self.num_patches:
-            raise BadInputError(
-                f"`patch_dropout` must hide some of the {self.num_patches} patches and leave some, got {rate}."
-            )
-        embeddings.register_forward_hook(self)
+    def __init__(self, rate: float):
+        if not 0 <= rate < 1:
+            raise BadInputError(f"`patch_dropout` must be in [0, 1), got {rate}.")
+        self.rate = rate
 
-    def __call__(self, module: torch.nn.Module, args: tuple, tokens: torch.Tensor) -> torch.Tensor:
+    def check(self, model: PreTrainedModel) -> None:
         """
         Args:
-            module (`torch.nn.Module`), args (`tuple`): Not read.
-            tokens (`torch.FloatTensor` of shape `(batch_size, 1 or 2 + num_patches, hidden_size)`): The embeddings.
+            model (`PreTrainedModel`): The model to train.
 
-        Returns:
-            `torch.FloatTensor` of shape `(batch_size, 1 or 2 + num_kept, hidden_size)`: In training, without the
-            hidden patches.
+        Raises:
+            BadInputError: If it is no [`~transformers.ViTModel`] or [`~transformers.DeiTModel`], with or without a
+                head, or would see no patch.
         """
-        # The whole model's mode: embeddings that are frozen are in eval mode in training, too.
-        if not self.model.training:
-            return tokens
-        batch_size, length, hidden_size = tokens.shape
-        first = length - self.num_patches
-        kept = torch.rand(batch_size, self.num_patches, device=tokens.device).argsort(dim=1)[:, : self.num_kept]
-        patches = tokens[:, first:].gather(1, kept.unsqueeze(-1).expand(-1, -1, hidden_size))
-        return torch.cat([tokens[:, :first], patches], dim=1)
+        if not self.rate:
+            return
+        if not isinstance(model.base_model, (ViTModel, DeiTModel)):
+            raise BadInputError(f"`patch_dropout` is for ViT and DeiT, got {type(model).__name__}.")
+        count = model.base_model.embeddings.patch_embeddings.num_patches
+        if self.num_kept(count) == 0:
+            raise BadInputError(f"`patch_dropout` {self.rate} hides all of the {count} patches of a face.")
+
+    def num_kept(self, num_patches: int) -> int:
+        """Of so many patches, how many an encoder sees in training."""
+        return round(num_patches * (1 - self.rate))
+
+    @contextmanager
+    def applied(self, model: PreTrainedModel) -> Iterator[None]:
+        """Within it, forward passes of a model that `check` lets through see a part of the patches."""
+        if not self.rate:
+            yield
+            return
+        embeddings = model.base_model.embeddings
+        num_prefix_tokens = 2 if isinstance(model.base_model, DeiTModel) else 1
+
+        def hide(module: torch.nn.Module, args: tuple, tokens: torch.Tensor) -> torch.Tensor:
+            batch_size, length, hidden_size = tokens.shape
+            order = torch.rand(batch_size, length - num_prefix_tokens, device=tokens.device).argsort(dim=1)
+            kept = num_prefix_tokens + order[:, : self.num_kept(order.shape[1])]
+            patches = tokens.gather(1, kept.unsqueeze(-1).expand(-1, -1, hidden_size))
+            return torch.cat([tokens[:, :num_prefix_tokens], patches], dim=1)
+
+        hook = embeddings.register_forward_hook(hide)
+        try:
+            yield
+        finally:
+            hook.remove()

@@ -45,7 +45,8 @@ class FerTrainer(ExactTrainer):
     - With `ema_decay`, a moving average of the weights ([`~fer_hf.training.ema.WeightAverage`]) is what every
       evaluation scores and what training ends with. A checkpoint's `model.safetensors` holds the raw weights, from
       which a run resumes, and `ema.safetensors` the average, from which the best checkpoint is restored.
-    - Frozen parts are in eval mode during training steps: no dropout, no moving BatchNorm statistics.
+    - Frozen parts are in eval mode during training steps: no dropout (but `patch_dropout`, which is of their input),
+      no moving BatchNorm statistics.
     - Resuming and `load_best_model_at_end` read checkpoints with `from_pretrained`. The stock Trainer reads the file
       under names that differ from those in memory for ViT and others, and so keeps the encoder it has
       (https://github.com/huggingface/transformers/issues/43701; delete when that is fixed in our floor).
@@ -85,8 +86,8 @@ class FerTrainer(ExactTrainer):
         self._set_loss()
         self.resizing = ProgressiveResizing(getattr(self.args, "progressive_resizing", None) or {})
         self.resizing.check(self.model)
-        if getattr(self.args, "patch_dropout", None):
-            PatchDropout(self.args.patch_dropout, self.model)
+        self.patch_dropout = PatchDropout(getattr(self.args, "patch_dropout", None) or 0)
+        self.patch_dropout.check(self.model)
         decay = getattr(self.args, "ema_decay", None)
         self.ema = None if decay is None else WeightAverage(decay)
         if self.ema is not None:
@@ -205,10 +206,11 @@ class FerTrainer(ExactTrainer):
         if model.training:
             frozen_to_eval(model)  # `training_step` has just set the whole model to train mode
         labels = inputs.get("labels")
-        if isinstance(self.compute_loss_func, ExpressionLoss) and labels is not None:
-            loss, outputs = self._expression_loss(model, inputs, num_items_in_batch)
-        else:
-            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        with self.patch_dropout.applied(self._plain_model()) if model.training else nullcontext():
+            if isinstance(self.compute_loss_func, ExpressionLoss) and labels is not None:
+                loss, outputs = self._expression_loss(model, inputs, num_items_in_batch)
+            else:
+                loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training and labels is not None and isinstance(outputs, dict) and "logits" in outputs:
             scale = self._share_of_step(num_items_in_batch)
             parts = {name: value.sum() * scale for name, value in outputs.items() if name.endswith("_loss")}
