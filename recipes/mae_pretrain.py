@@ -11,6 +11,7 @@ its image processor: the ViT recipes start from it with `--model_name_or_path`, 
 faces are seen without their labels, validation faces select the epoch, test faces are never touched.
 """
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import yaml
 from datasets import Dataset
 from transformers import PreTrainedConfig, ViTConfig, set_seed
 
+from fer_hf.assets import asset_names
 from fer_hf.data.fast import training_faces
 from fer_hf.errors import BadInputError
 from fer_hf.evaluation import finish_pretraining
@@ -102,9 +104,9 @@ def main() -> None:
         backbone(model, encoder, gray).save_pretrained(folder)
         processor.save_pretrained(folder)
         draw(trainer, folder / "reconstructions.png")
-    record = finish_pretraining(trainer, faces, data_args, {**vars(masking), "encoder": encoder.to_diff_dict()})
+    finish_pretraining(trainer, faces, data_args, {**vars(masking), "encoder": encoder.to_diff_dict()})
     if trainer.is_world_process_zero():
-        write_card(folder, encoder, masking, record)
+        write_card(folder)
         print(f"\nThe backbone is in {folder}. Fine-tune it: --model_name_or_path {folder}")
 
 
@@ -138,16 +140,19 @@ library_name: transformers
 
 {layers} layers, {width} wide, {size}-pixel faces in {patch}-pixel patches: the encoder of a masked autoencoder
 ([He et al., 2021](https://huggingface.co/papers/2111.06377)) that saw {seen:.0%} of the patches of {train:,} training
-faces at a time, no label, and no test face. It tells no expression: it is a start for fine-tuning.
+faces at a time, no label, and nothing of the test split. It tells no expression: it is a start for fine-tuning.
 
 ```bash
 accelerate launch recipes/vit_gradual_unfreeze.py --model_name_or_path {name} --dataset_name NAME --data_dir DIR
 ```
 
+Do not score what starts from it on faces that it has seen: a split of one's own must not come out of that training
+split.
+
 ## Data
 
 {about} {terms}
-
+{defects}
 ## Training
 
 ```bash
@@ -156,24 +161,30 @@ accelerate launch recipes/vit_gradual_unfreeze.py --model_name_or_path {name} --
 
 Commit {commit}, seed {seed}, {minutes:.0f} minutes of training{resumed}.
 Loss on {validation:,} validation faces, the mean square error of masked pixels{standardised}: {loss:.4f}, at epoch
-{epoch:g}.
+{epoch:g}. Versions: {versions}.
+{picture}"""
+PICTURE = "\n![faces, masked, reconstructed](reconstructions.png)\n"
 
-![faces, masked, reconstructed](reconstructions.png)
-"""
 
-
-def write_card(folder: Path, encoder: ViTConfig, masking: MaskingArguments, record: dict) -> None:
+def write_card(folder: Path) -> None:
     """Write the backbone's `README.md`, with the figures of the record."""
-    facts, runtime = dataset_facts(record["dataset"]["name"]), record["runtime"]
-    counts = {split: sum(by_class.values()) for split, by_class in record["dataset"]["counts"].items()}
-    resumed = f" (last resumed at step {runtime['resumed_at_step']:,})" if "resumed_at_step" in runtime else ""
+    record = json.loads((folder / "run_record.json").read_text(encoding="utf-8"))
+    dataset, model, runtime = record["dataset"], record["model"], record["runtime"]
+    facts, encoder = dataset_facts(dataset["name"]), ViTConfig(**model["encoder"])
+    step = f"{runtime.get('resumed_at_step', 0):,}"
     card = CARD.format(
-        license=yaml.safe_dump(facts.get("license", {"license": "apache-2.0"})), **counts,
-        title=facts["title"], about=facts["about"], terms=facts["terms"], name=folder.resolve().name,
+        license=yaml.safe_dump(facts.get("license", {"license": "apache-2.0"})),
+        title=facts["title"], about=facts["about"], terms=facts["terms"],
+        defects="".join(f"\n- {defect}" for defect in facts.get("defects", ())) + "\n",
+        name=folder.name if folder.name in asset_names() else "DIR",
         layers=encoder.num_hidden_layers, width=encoder.hidden_size, size=encoder.image_size,
-        patch=encoder.patch_size, seen=1 - masking.mask_ratio, command=record["command"],
+        patch=encoder.patch_size, seen=1 - model["mask_ratio"], command=record["command"],
         commit=record["commit"] or "unknown", seed=record["seed"], minutes=runtime["train_seconds"] / 60,
-        resumed=resumed, standardised=", each patch standardised" if masking.norm_pix_loss else "",
+        resumed=f"; last resumed at step {step}, and at that commit from there on" if step != "0" else "",
+        standardised=", each patch standardised" if model["norm_pix_loss"] else "",
+        versions=", ".join(f"{name} {version}" for name, version in record["versions"].items()),
+        picture=PICTURE if (folder / "reconstructions.png").is_file() else "",
+        **{split: sum(by_class.values()) for split, by_class in dataset["counts"].items()},
         **record["results"]["validation"],
     )  # fmt: skip
     (folder / "README.md").write_text(card, encoding="utf-8")

@@ -1,8 +1,10 @@
 """Masked-autoencoder pretraining: positions, masks, what the backbone takes along, and the recipe at work."""
 
+import importlib.util
 import json
 import math
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from safetensors.torch import load_file
 from test_recipe_vit_gradual_unfreeze import call_recipe
 from transformers import ViTMAEForPreTraining, ViTModel
 
+from fer_hf.assets import asset
 from fer_hf.data.fast import training_faces
 from fer_hf.models import load_image_classifier
 from fer_hf.training import FerTrainer, FerTrainingArguments
@@ -218,6 +221,17 @@ def test_the_loss_falls_and_the_record_says_what_was_seen(pretrained):
     assert "saw 25% of the patches of 112 training\nfaces at a time" in card
     assert f"Loss on 28 validation faces, the mean square error of masked pixels: {min(losses):.4f}, at" in card
     assert record["runtime"]["train_seconds"] > 0
+
+
+def test_the_card_of_the_backbone_that_ships_is_its_records(tmp_path):
+    spec = importlib.util.spec_from_file_location("mae_pretrain_recipe", RECIPE)
+    recipe = sys.modules["mae_pretrain_recipe"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+    shipped, copy = Path(asset("fer-compact-vit-mae")), tmp_path / "fer-compact-vit-mae"
+    copy.mkdir()
+    shutil.copy(shipped / "run_record.json", copy)
+    recipe.write_card(copy)
+    assert (copy / "README.md").read_text() == (shipped / "README.md").read_text()
 
 
 def test_fine_tuning_starts_from_the_encoder_with_only_the_head_new(pretrained, names, caplog):
