@@ -290,9 +290,9 @@ class DataArguments:
         },
     )
 
-    def load(self, **kwargs: Any) -> DatasetDict:
+    def load(self) -> DatasetDict:
         """
-        The `DatasetDict` these flags describe; keyword arguments are passed on to the loader.
+        The `DatasetDict` these flags describe.
 
         Raises:
             BadInputError: As [`~fer_hf.data.load_dataset`], if `dataset_options` is no map, and if no training face
@@ -300,7 +300,7 @@ class DataArguments:
         """
         options = _json_map("dataset_options", self.dataset_options)
         columns = {"image_column_name": self.image_column_name, "label_column_name": self.label_column_name}
-        options = {**options, **{name: column for name, column in columns.items() if column is not None}, **kwargs}
+        options = {**options, **{name: column for name, column in columns.items() if column is not None}}
         faces = load_dataset(self.dataset_name, data_dir=self.data_dir, **options)
         limits = {"train": self.max_train_samples, "validation": self.max_eval_samples, "test": self.max_eval_samples}
         for split, limit in limits.items():
