@@ -598,6 +598,7 @@ def test_cards_are_gathered_with_pictures_and_an_index(run_dir, tmp_path, capsys
     folder = tmp_path / "model_cards"
     folder.mkdir()
     shutil.copy(ROOT / "model_cards" / "README.md", folder)  # its rows are of cards that are not here
+    shutil.copy(ROOT / "model_cards" / "fer-compact-vit-mae.md", folder)  # has no scores, and so no row
     (run_dir / "wrong_faces.png").write_bytes(b"faces")
     arguments = [str(run_dir), "--repo_id", "owner/tiny-vit", "--card_dir", str(folder)]
     assert push_to_hub(arguments) == 0

@@ -58,7 +58,8 @@ def _write_index(folder: Path) -> None:
     text = index.read_text(encoding="utf-8") if index.is_file() else "# Model cards\n"
     if _BEGIN not in text:
         text = f"{text.rstrip()}\n\n{_BEGIN}\n{_END}\n"
-    rows = [_index_row(path) for path in sorted(folder.glob("*.md")) if path.name not in _NOT_CARDS]
+    cards = [path for path in folder.glob("*.md") if path.name not in _NOT_CARDS]
+    rows = [_index_row(path) for path in cards if ModelCard.load(path).data.eval_results]  # a backbone's has none
     head = ["| model | data | faces of | accuracy | macro F1 | mean per-class accuracy |"]
     head += ["|---|---|---|---:|---:|---:|"]
     table = "\n".join(["", *head, *sorted(rows), ""])
