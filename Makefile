@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -e ".[dev]"
 	@touch $@
 
-demo: $(INSTALLED) ## Fine-tune a small ViT on drawn faces with gradual unfreezing, about two minutes on a CPU
+demo: $(INSTALLED) ## Fine-tune a small ViT on drawn faces with gradual unfreezing, two to three minutes on a CPU
 	$(BIN)/accelerate launch recipes/vit_gradual_unfreeze.py
 
 test: $(INSTALLED) ## Run the tests

@@ -1,7 +1,7 @@
 """
 Fine-tune a pre-trained ViT, or any image classifier of Transformers, with gradual unfreezing.
 
-    # The demo: faces that the package draws, about two minutes on a CPU
+    # The demo: faces that the package draws, two to three minutes on a CPU
     accelerate launch recipes/vit_gradual_unfreeze.py
     # ViT-B/16 on FER-2013
     accelerate launch recipes/vit_gradual_unfreeze.py \

@@ -36,10 +36,11 @@ def test_the_shipped_weights_stay_small():
     assert sum(sizes) <= 16_000_000
 
 
-def test_the_shipped_classifier_scores_on_privatetest_what_its_record_says(tmp_path):
+@pytest.mark.parametrize("name", ["fer-compact-cnn", "fer-compact-vit"])
+def test_a_shipped_classifier_scores_on_privatetest_what_its_record_says(name, tmp_path):
     if "FER2013_DIR" not in os.environ:
         pytest.skip("FER2013_DIR is not set to a folder with FER-2013 as fer2013.csv")
-    folder = asset("fer-compact-cnn")
+    folder = asset(name)
     faces = load_dataset("fer2013", os.environ["FER2013_DIR"], cache_dir=tmp_path, layout="csv")["test"]
     classifier = pipeline("image-classification", model=folder, top_k=1)
     answers = [EXPRESSIONS.index(answer[0]["label"]) for answer in classifier(list(faces["image"]), batch_size=64)]
