@@ -174,11 +174,11 @@ def test_oversampling_gives_the_counts_of_the_report(drawn_faces):
 
 
 def test_oversampling_is_a_flag(tmp_path):
-    options = {"train": 28, "validation": 7, "test": 7}
+    options = {"train": 28, "validation": 7, "test": 7, "cache_dir": str(tmp_path)}
     arguments = DataArguments("synthetic", dataset_options=options, oversample="disgust")
-    faces = arguments.load(cache_dir=tmp_path)
+    faces = arguments.load()
     assert faces["train"]["label"][:].count(1) == 16
     assert (len(faces["train"]), len(faces["test"])) == (40, 7)
     arguments.oversample = "disgusted"
     with pytest.raises(BadInputError, match="`oversample` needs an expression of the training faces, got 'disgusted'"):
-        arguments.load(cache_dir=tmp_path)
+        arguments.load()
