@@ -172,6 +172,8 @@ def write_card(folder: Path) -> None:
     dataset, model, runtime = record["dataset"], record["model"], record["runtime"]
     facts, encoder = dataset_facts(dataset["name"]), ViTConfig(**model["encoder"])
     step = f"{runtime.get('resumed_at_step', 0):,}"
+    earlier = [f"{part['commit']} from step {part['from_step']:,}" for part in runtime.get("commits", ())[:-1]]
+    before = f" (before: {', '.join(earlier)})" if earlier else ""
     card = CARD.format(
         license=yaml.safe_dump(facts.get("license", {"license": "apache-2.0"})),
         title=facts["title"], about=facts["about"], terms=facts["terms"],
@@ -180,7 +182,7 @@ def write_card(folder: Path) -> None:
         layers=encoder.num_hidden_layers, width=encoder.hidden_size, size=encoder.image_size,
         patch=encoder.patch_size, seen=1 - model["mask_ratio"], command=record["command"],
         commit=record["commit"] or "unknown", seed=record["seed"], minutes=runtime["train_seconds"] / 60,
-        resumed=f"; last resumed at step {step}, and at that commit from there on" if step != "0" else "",
+        resumed=f"; last resumed at step {step}, and at that commit from there on{before}" if step != "0" else "",
         standardised=", each patch standardised" if model["norm_pix_loss"] else "",
         versions=", ".join(f"{name} {version}" for name, version in record["versions"].items()),
         picture=PICTURE if (folder / "reconstructions.png").is_file() else "",

@@ -195,10 +195,14 @@ def test_an_interrupted_recipe_goes_on_with_the_same_command(monkeypatch, tmp_pa
     run, stopped = tmp_path / "whole", tmp_path / "stopped"
     steps = ("--save_strategy", "steps", "--save_steps", 21, "--load_best_model_at_end", "False")
     flags = (*FLAGS, *steps, "--save_total_limit", 9, "--resume_from_checkpoint", "true", "--output_dir")
+    monkeypatch.setattr("fer_hf.training.exact.commit", lambda: "earlier")
     call_recipe(monkeypatch, RECIPE, *flags, run)
     shutil.copytree(run / "checkpoint-21", stopped / "checkpoint-21")
+    monkeypatch.setattr("fer_hf.training.exact.commit", lambda: "later")
     call_recipe(monkeypatch, RECIPE, *flags, stopped)
-    assert json.loads((stopped / "run_record.json").read_text())["runtime"]["resumed_at_step"] == 21
+    runtime = json.loads((stopped / "run_record.json").read_text())["runtime"]
+    assert (runtime["resumed_at_step"], runtime["commits"][1]) == (21, {"from_step": 21, "commit": "later"})
+    assert "at that commit from there on (before: earlier from step 0)." in (stopped / "README.md").read_text()
     whole, again = (load_file(folder / "model.safetensors") for folder in (run, stopped))
     assert again.keys() == whole.keys()
     for name, value in whole.items():

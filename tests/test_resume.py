@@ -272,8 +272,12 @@ def test_the_uninterrupted_runs_are_what_the_kills_are_meant_for(runs):
 
 def test_the_record_counts_the_time_of_a_resumed_run_from_its_beginning(runs):
     whole, resumed = (json.loads((runs / case / "run_record.json").read_text()) for case in ("whole", "killed"))
-    assert "resumed_at_step" not in whole["runtime"]
-    assert 0 < resumed["runtime"]["resumed_at_step"] <= 9
+    assert not {"resumed_at_step", "commits"} & whole["runtime"].keys()
+    step = resumed["runtime"]["resumed_at_step"]
+    assert 0 < step <= 9
+    assert resumed["runtime"]["commits"] == [
+        {"from_step": 0, "commit": whole["commit"]}, {"from_step": step, "commit": resumed["commit"]}
+    ]  # fmt: skip
     for record in (whole, resumed):
         seconds = [entry["elapsed_seconds"] for entry in record["validations"]]
         assert seconds == sorted(set(seconds))

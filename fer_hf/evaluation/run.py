@@ -158,12 +158,12 @@ def _score(trainer: FerTrainer, split: Dataset, prefix: str) -> Predictions:
 
 
 def _runtime(trainer: FerTrainer) -> dict:
-    """How long and how many steps the run has trained, resumed or not, and at which step it was resumed last."""
+    """How long and how many steps the run has trained; if resumed, where it last was, and the commits of its parts."""
     history = trainer.state.log_history
     seconds = max((entry.get("elapsed_seconds", 0.0) for entry in history), default=0.0)
     runtime = {"train_seconds": seconds, "steps": trainer.state.global_step}
-    if checkpoint := trainer.args.resume_from_checkpoint:
-        runtime["resumed_at_step"] = int(Path(checkpoint).name.rpartition("-")[2])
+    if len(trainer.commits) > 1:
+        runtime |= {"resumed_at_step": trainer.commits[-1]["from_step"], "commits": trainer.commits}
     return runtime
 
 

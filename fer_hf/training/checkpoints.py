@@ -56,7 +56,7 @@ def flaw(folder: Path) -> str | None:
 def checkpoints(run: str | Path) -> list[Path]:
     """The folders `checkpoint-<step>` of a run, whole or not, by step."""
     found = [path for path in Path(run).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
-    return sorted((path for path in found if path.is_dir()), key=_step)
+    return sorted((path for path in found if path.is_dir()), key=step_of)
 
 
 def resume_run(resume: str | bool | None, output_dir: str | Path) -> Path | None:
@@ -97,7 +97,7 @@ def resume_point(args: TrainingArguments, resume: str | bool | None) -> Path | N
         if asked.name not in [path.name for path in there]:
             names = ", ".join(path.name for path in there) or "no checkpoint"
             raise BadInputError(f"`resume_from_checkpoint` {resume}: there is none; {run} holds {names}.")
-        there = [path for path in there if _step(path) <= _step(asked)]
+        there = [path for path in there if step_of(path) <= step_of(asked)]
     point = _last_whole(there)
     if point is None and there == checkpoints(run) and run == Path(args.output_dir):
         logger.warning(f"{run} holds no whole checkpoint: training starts from the beginning")
@@ -106,7 +106,7 @@ def resume_point(args: TrainingArguments, resume: str | bool | None) -> Path | N
         raise BadInputError(f"`resume_from_checkpoint` {resume}: {run} holds no whole checkpoint to go on from.")
     in_the_way = [path for path in checkpoints(args.output_dir) if flaw(path) is None]
     if run == Path(args.output_dir):
-        in_the_way = [path for path in in_the_way if _step(path) > _step(point)]
+        in_the_way = [path for path in in_the_way if step_of(path) > step_of(point)]
     if in_the_way:
         raise BadInputError(
             f"Resuming {point} into {args.output_dir}, which holds {in_the_way[-1].name}, would mix two runs: "
@@ -124,7 +124,8 @@ def _last_whole(folders: list[Path]) -> Path | None:
     return None
 
 
-def _step(folder: Path) -> int:
+def step_of(folder: Path) -> int:
+    """The step of a folder `checkpoint-<step>`."""
     return int(folder.name.rpartition("-")[2])
 
 

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
-from fer_hf.training.checkpoints import resume_point, write_manifest
+from fer_hf.provenance import commit
+from fer_hf.training.checkpoints import resume_point, step_of, write_manifest
 
 
 class ExactTrainer(Trainer):
@@ -26,7 +27,7 @@ class ExactTrainer(Trainer):
     - A checkpoint is written after everything else that happens at its step. The stock Trainer writes it before the
       logs and evaluations of an ending epoch, which a resumed run then never makes up for.
     - The sums behind the logged training loss are in the checkpoint; a mean over half the steps is another number.
-    - So is the time since training began: a resumed run counts on from it.
+    - So are the time since training began, from which a resumed run counts on, and the commits that trained so far.
     - A checkpoint at which the run had stopped is not trained further.
     - Evaluation never drops faces, and the loss is the mean over each face once: the last batch is filled up with
       faces from the beginning where processes would have none, and those count for nothing.
@@ -37,11 +38,14 @@ class ExactTrainer(Trainer):
         sums (`dict[str, float]`):
             Running sums of this process that a log will divide, for subclasses that log means of their own, which
             make it a property: they are in the checkpoint too. Empty at the start of training.
+        commits (`list[dict]`):
+            `from_step` and `commit` of each start of the last training: one, and one more for each resume.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.sums: dict[str, float] = {}
+        self.commits: list[dict] = []
         self._progress: dict | None = None
         self._was_over = self._epoch_goes_on = self._postponed = self._evaluating = False
         self.add_callback(_Moments(self))
@@ -60,8 +64,11 @@ class ExactTrainer(Trainer):
         """
         point = resume_point(self.args, resume_from_checkpoint)
         self.sums, self._progress, self._was_over, self._postponed = {}, None, False, False
+        self.commits = [{"from_step": 0, "commit": commit()}]
         if point is not None:
             self._progress = json.loads((point / self._progress_file()).read_text(encoding="utf-8"))
+            self.commits[0]["from_step"] = step_of(point)
+            self.commits = [*self._progress.get("commits", []), *self.commits]
         return super().train(None if point is None else str(point), *args, **kwargs)
 
     def _init_training_state(
@@ -110,6 +117,7 @@ class ExactTrainer(Trainer):
             "last_logged": self._globalstep_last_logged,
             "sums": self.sums,
             "elapsed_seconds": self.elapsed_seconds(),
+            "commits": self.commits,
         }
         Path(output_dir, self._progress_file()).write_text(json.dumps(progress) + "\n", encoding="utf-8")
         # All is written but for `trainer_state.json`, which follows at once.
