@@ -11,20 +11,17 @@ its image processor: the ViT recipes start from it with `--model_name_or_path`, 
 faces are seen without their labels, validation faces select the epoch, test faces are never touched.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
 from datasets import Dataset
 from transformers import PreTrainedConfig, ViTConfig, set_seed
 
-from fer_hf.assets import asset_names
 from fer_hf.data.fast import training_faces
 from fer_hf.errors import BadInputError
 from fer_hf.evaluation import finish_pretraining
 from fer_hf.evaluation.plots import plot_reconstructions
-from fer_hf.hub.facts import dataset_facts
+from fer_hf.hub import write_model_card
 from fer_hf.models.zoo import architecture_config, image_processor
 from fer_hf.training import (
     DataArguments,
@@ -103,10 +100,10 @@ def main() -> None:
         gray = all(row["image"].mode == "L" for row in faces["train"].select_columns(["image"]))
         backbone(model, encoder, gray).save_pretrained(folder)
         processor.save_pretrained(folder)
-        draw(trainer, folder / "reconstructions.png")
+        draw(trainer, folder / "reconstructed_faces.png")
     finish_pretraining(trainer, faces, data_args, {**vars(masking), "encoder": encoder.to_diff_dict()})
     if trainer.is_world_process_zero():
-        write_card(folder)
+        write_model_card(folder)
         print(f"\nThe backbone is in {folder}. Fine-tune it: --model_name_or_path {folder}")
 
 
@@ -129,67 +126,6 @@ def draw(trainer: FerTrainer, path: Path, count: int = 8) -> None:
     batch = trainer._prepare_inputs(trainer.data_collator(dataset.__getitems__(rows)))
     masked, drawn = reconstruct(trainer.model.eval(), **batch)
     plot_reconstructions(batch["pixel_values"], masked, drawn, path)
-
-
-CARD = """---
-library_name: transformers
-{license}tags: [fer_hf, vit, mae]
----
-
-# A ViT backbone pretrained on {title}, without labels
-
-{layers} layers, {width} wide, {size}-pixel faces in {patch}-pixel patches: the encoder of a masked autoencoder
-([He et al., 2021](https://huggingface.co/papers/2111.06377)) that saw {seen:.0%} of the patches of {train:,} training
-faces at a time, no label, and nothing of the test split. It tells no expression: it is a start for fine-tuning.
-
-```bash
-accelerate launch recipes/vit_gradual_unfreeze.py --model_name_or_path {name} --dataset_name NAME --data_dir DIR
-```
-
-Do not score what starts from it on faces that it has seen: a split of one's own must not come out of that training
-split.
-
-## Data
-
-{about} {terms}
-{defects}
-## Training
-
-```bash
-{command}
-```
-
-Commit {commit}, seed {seed}, {minutes:.0f} minutes of training{resumed}.
-Loss on {validation:,} validation faces, the mean square error of masked pixels{standardised}: {loss:.4f}, at epoch
-{epoch:g}. Versions: {versions}.
-{picture}"""
-PICTURE = "\n![faces, masked, reconstructed](reconstructions.png)\n"
-
-
-def write_card(folder: Path) -> None:
-    """Write the backbone's `README.md`, with the figures of the record."""
-    record = json.loads((folder / "run_record.json").read_text(encoding="utf-8"))
-    dataset, model, runtime = record["dataset"], record["model"], record["runtime"]
-    facts, encoder = dataset_facts(dataset["name"]), ViTConfig(**model["encoder"])
-    step = f"{runtime.get('resumed_at_step', 0):,}"
-    earlier = [f"{part['commit']} from step {part['from_step']:,}" for part in runtime.get("commits", ())[:-1]]
-    before = f" (before: {', '.join(earlier)})" if earlier else ""
-    card = CARD.format(
-        license=yaml.safe_dump(facts.get("license", {"license": "apache-2.0"})),
-        title=facts["title"], about=facts["about"], terms=facts["terms"],
-        defects="".join(f"\n- {defect}" for defect in facts.get("defects", ())) + "\n",
-        name=folder.name if folder.name in asset_names() else "DIR",
-        layers=encoder.num_hidden_layers, width=encoder.hidden_size, size=encoder.image_size,
-        patch=encoder.patch_size, seen=1 - model["mask_ratio"], command=record["command"],
-        commit=record["commit"] or "unknown", seed=record["seed"], minutes=runtime["train_seconds"] / 60,
-        resumed=f"; last resumed at step {step}, and at that commit from there on{before}" if step != "0" else "",
-        standardised=", each patch standardised" if model["norm_pix_loss"] else "",
-        versions=", ".join(f"{name} {version}" for name, version in record["versions"].items()),
-        picture=PICTURE if (folder / "reconstructions.png").is_file() else "",
-        **{split: sum(by_class.values()) for split, by_class in dataset["counts"].items()},
-        **record["results"]["validation"],
-    )  # fmt: skip
-    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 if __name__ == "__main__":

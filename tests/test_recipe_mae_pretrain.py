@@ -1,9 +1,11 @@
 """Masked-autoencoder pretraining: positions, masks, what the backbone takes along, and the recipe at work."""
 
-import importlib.util
 import json
 import math
+import os
+import runpy
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,18 +13,23 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_vit_config
+from hub_server import running_hub
+from huggingface_hub import ModelCard, constants
 from safetensors.torch import load_file
 from test_recipe_vit_gradual_unfreeze import call_recipe
 from transformers import ViTMAEForPreTraining, ViTModel
 
 from fer_hf.assets import asset
 from fer_hf.data.fast import training_faces
+from fer_hf.hub import files_to_upload, render_model_card
 from fer_hf.models import load_image_classifier
 from fer_hf.training import FerTrainer, FerTrainingArguments
 from fer_hf.training.masked import MaskingCollator, backbone, build_masked_autoencoder, reconstruct
 
 
-RECIPE = Path(__file__).parent.parent / "recipes" / "mae_pretrain.py"
+ROOT = Path(__file__).parent.parent
+RECIPE = ROOT / "recipes" / "mae_pretrain.py"
+push_to_hub = runpy.run_path(str(ROOT / "push_to_hub.py"))["main"]
 DECODER = {
     "decoder_hidden_size": 16,
     "decoder_num_hidden_layers": 1,
@@ -202,7 +209,8 @@ def test_an_interrupted_recipe_goes_on_with_the_same_command(monkeypatch, tmp_pa
     call_recipe(monkeypatch, RECIPE, *flags, stopped)
     runtime = json.loads((stopped / "run_record.json").read_text())["runtime"]
     assert (runtime["resumed_at_step"], runtime["commits"][1]) == (21, {"from_step": 21, "commit": "later"})
-    assert "at that commit from there on (before: earlier from step 0)." in (stopped / "README.md").read_text()
+    told = "(last resumed at step 21; its commits: `earlier` from step 0, `later` from step 21)"
+    assert told in (stopped / "README.md").read_text()
     whole, again = (load_file(folder / "model.safetensors") for folder in (run, stopped))
     assert again.keys() == whole.keys()
     for name, value in whole.items():
@@ -220,22 +228,53 @@ def test_the_loss_falls_and_the_record_says_what_was_seen(pretrained):
     assert [phase["steps"] for phase in record["phases"]] == [5 * 7]
     results = json.loads((pretrained / "all_results.json").read_text())
     assert {"train_loss", "train_images_per_second", "train_data_wait_share"} <= results.keys()
-    assert (pretrained / "reconstructions.png").stat().st_size > 10_000
+    assert (pretrained / "reconstructed_faces.png").stat().st_size > 10_000
     card = (pretrained / "README.md").read_text()
-    assert "saw 25% of the patches of 112 training\nfaces at a time" in card
-    assert f"Loss on 28 validation faces, the mean square error of masked pixels: {min(losses):.4f}, at" in card
+    assert "saw 25 % of the patches of 112 training faces\nat a time" in card
+    assert f"Loss on 28 validation faces, the mean square error of masked pixels: **{min(losses):.4f}**,\nat" in card
     assert record["runtime"]["train_seconds"] > 0
 
 
-def test_the_card_of_the_backbone_that_ships_is_its_records(tmp_path):
-    spec = importlib.util.spec_from_file_location("mae_pretrain_recipe", RECIPE)
-    recipe = sys.modules["mae_pretrain_recipe"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
-    shipped, copy = Path(asset("fer-compact-vit-mae")), tmp_path / "fer-compact-vit-mae"
-    copy.mkdir()
-    shutil.copy(shipped / "run_record.json", copy)
-    recipe.write_card(copy)
-    assert (copy / "README.md").read_text() == (shipped / "README.md").read_text()
+def test_the_card_of_the_backbone_that_ships_is_its_records():
+    card = render_model_card(asset("fer-compact-vit-mae"), picture_folder="fer-compact-vit-mae/")
+    assert str(card) == (ROOT / "model_cards" / "fer-compact-vit-mae.md").read_text()
+
+
+def test_a_backbone_is_published_and_fine_tuned_from_the_hub(pretrained, names, tmp_path, monkeypatch, capsys):
+    run = shutil.copytree(pretrained, tmp_path / "run")
+    assert push_to_hub([str(run), "--repo_id", "owner/drawn-mae", "--dry_run"]) == 0
+    shown, stays = capsys.readouterr().out.split("not uploaded: ")
+    assert "reconstructed_faces.png" in shown  # of drawings
+    assert "checkpoint-" in stays
+    with running_hub() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_TOKEN", "x")
+        assert push_to_hub([str(run), "--repo_id", "owner/drawn-mae", "--disable_tqdm"]) == 0
+        # A process of its own: the client reads the address of the Hub when it is imported.
+        load = f"load_image_classifier('owner/drawn-mae', {tuple(names)})"
+        code = f"import logging; logging.basicConfig(level='INFO'); from fer_hf.models import *; {load}"
+        there = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        process = {**os.environ, **there, "HF_HOME": str(tmp_path)}
+        done = subprocess.run([sys.executable, "-c", code], env=process, capture_output=True, text=True)
+    card = ModelCard.load(run / "README.md")
+    assert card.data.pipeline_tag == "image-feature-extraction"
+    assert 'AutoModel.from_pretrained("owner/drawn-mae")' in card.text
+    assert "![faces, masked, reconstructed](reconstructed_faces.png)" in card.text
+    assert "new weights: classifier.bias, classifier.weight" in done.stderr, done.stderr
+
+
+def test_reconstructions_of_peoples_faces_stay(pretrained, tmp_path):
+    run = shutil.copytree(pretrained, tmp_path / "run")
+    record = json.loads((run / "run_record.json").read_text())
+    record["dataset"]["name"] = "fer2013"
+    (run / "run_record.json").write_text(json.dumps(record))
+    picture = run / "reconstructed_faces.png"
+    assert picture not in files_to_upload(run)
+    assert picture.name not in render_model_card(run).text
+    assert picture in files_to_upload(run, include_faces=True)
+    assert f"]({picture.name})" in render_model_card(run, include_faces=True).text
 
 
 def test_fine_tuning_starts_from_the_encoder_with_only_the_head_new(pretrained, names, caplog):

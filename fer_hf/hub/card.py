@@ -7,9 +7,11 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from fer_hf.assets import asset_names
 from fer_hf.hub.facts import MODEL_PAPERS, dataset_facts, hub_dataset_id
 from fer_hf.hub.run_files import (
     PICTURES,
+    RECONSTRUCTIONS,
     RunDirectoryError,
     evaluations,
     face_pictures,
@@ -21,7 +23,8 @@ from fer_hf.metrics import time_to_accuracy
 from fer_hf.models.loading import TEMPERATURE_KEY
 
 
-TEMPLATE = Path(__file__).parent.parent / "assets" / "model_card_template.md"
+_ASSETS = Path(__file__).parent.parent / "assets"
+TEMPLATE, BACKBONE_TEMPLATE = _ASSETS / "model_card_template.md", _ASSETS / "backbone_card_template.md"
 
 # Metric of a report -> its id, arguments and name in the model-index.
 _METRICS = {
@@ -40,8 +43,8 @@ def render_model_card(
     picture_folder: str = "",
 ) -> ModelCard:
     """
-    The model card of a run. Every number in it comes from the run's files: `run_record.json`, `config.json`,
-    `preprocessor_config.json` and `evaluation/*.json`.
+    The model card of a run, which made a classifier or pretrained a backbone. Every number in it comes from the run's
+    files: `run_record.json`, `config.json`, `preprocessor_config.json` and `evaluation/*.json`.
 
     Args:
         run_dir (`str` or `Path`):
@@ -66,53 +69,82 @@ def render_model_card(
     record, config = read_json(run_dir / "run_record.json"), read_json(run_dir / "config.json")
     if not record.get("results"):
         raise RunDirectoryError(f"{run_dir / 'run_record.json'} holds no results: evaluate the run before publishing.")
-    if not any("per_class" in report for report in record["results"].values()):
-        raise RunDirectoryError(f"{run_dir} is a run without expressions (pretraining): there is nothing to report.")
     name = (repo_id or run_dir.resolve().name).split("/")[-1]
     try:
-        scored_later = [{**entry, "title": dataset_facts(entry["dataset"])["title"]} for entry in evaluations(run_dir)]
         facts = dataset_facts(record["dataset"]["name"])
         terms = {"license": license} if license else facts.get("license", _APACHE)
-        # Not `ModelCard.from_template`, which renders a missing value as nothing instead of refusing it.
-        template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined)
-        content = template.render(
-            card_data=_card_data(record, facts, terms, name, config["model_type"]).to_yaml(),
-            record=record,
-            facts=facts,
-            license=terms.get("license_name", terms["license"]),
-            name=name,
-            repo_id=repo_id,
-            labels=[label for _, label in sorted((int(key), label) for key, label in config["id2label"].items())],
-            has_code=uses_remote_code(run_dir),
-            processor=_preprocessing(read_json(run_dir / "preprocessor_config.json")),
-            counts=record["dataset"]["counts"],
-            rows=_rows(record["results"]),
-            test=record["results"].get("test"),
-            last_split=_last_split(record),
-            last=record["results"][_last_split(record)],
-            evaluations=scored_later,
-            comparable={
-                (entry["title"], split): text
-                for entry in scored_later
-                for split, text in entry.get("comparable_with", {}).items()
-            },
-            temperature=config.get(TEMPERATURE_KEY),
-            pictures=[(section, alt, name) for name, (section, alt) in PICTURES.items() if (run_dir / name).is_file()],
-            picture_folder=picture_folder,
-            faces=[path.name for path in face_pictures(run_dir)] if include_faces else [],
-            reached=time_to_accuracy(record.get("validations", [])),
-            duration=_duration(record["runtime"]["train_seconds"]),
-            hyperparameters={
+        faces = face_pictures(run_dir)
+        shared = {
+            "record": record,
+            "config": config,
+            "facts": facts,
+            "license": terms.get("license_name", terms["license"]),
+            "name": name,
+            "repo_id": repo_id,
+            "picture_folder": picture_folder,
+            "faces": [path.name for path in faces] if include_faces else [],
+            "counts": record["dataset"]["counts"],
+            "made": _made(record),
+            "hyperparameters": {
                 key: str(value).replace("|", "\\|")
                 for key, value in record["training"].items()
                 if value not in (None, [], {})
             },
-            citations=[*facts["citations"], *_model_papers(config)],
-        )
+        }
+        if any("per_class" in report for report in record["results"].values()):
+            template, values = TEMPLATE, _classifier_values(run_dir, record, config, facts, terms, name)
+        else:
+            shown = not picture_folder and (include_faces or run_dir / RECONSTRUCTIONS not in faces)
+            template, values = BACKBONE_TEMPLATE, _backbone_values(run_dir, record, terms, name, shown)
+        # Not `ModelCard.from_template`, which renders a missing value as nothing instead of refusing it.
+        text = template.read_text(encoding="utf-8")
+        content = jinja2.Template(text, undefined=jinja2.StrictUndefined).render(**shared, **values)
     except (AttributeError, KeyError, TypeError, jinja2.UndefinedError) as error:
         message = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise RunDirectoryError(f"{run_dir}: the run's record and config cannot fill a card: {message}.") from error
     return ModelCard(content)
+
+
+def _classifier_values(run_dir: Path, record: dict, config: dict, facts: dict, terms: dict, name: str) -> dict:
+    """What the card of a classifier needs beside what all cards do."""
+    scored_later = [{**entry, "title": dataset_facts(entry["dataset"])["title"]} for entry in evaluations(run_dir)]
+    return {
+        "card_data": _card_data(record, facts, terms, name, config["model_type"]).to_yaml(),
+        "labels": [label for _, label in sorted((int(key), label) for key, label in config["id2label"].items())],
+        "has_code": uses_remote_code(run_dir),
+        "processor": _preprocessing(read_json(run_dir / "preprocessor_config.json")),
+        "rows": _rows(record["results"]),
+        "test": record["results"].get("test"),
+        "last_split": _last_split(record),
+        "last": record["results"][_last_split(record)],
+        "evaluations": scored_later,
+        "comparable": {
+            (entry["title"], split): text
+            for entry in scored_later
+            for split, text in entry.get("comparable_with", {}).items()
+        },
+        "temperature": config.get(TEMPERATURE_KEY),
+        "pictures": [(section, alt, name) for name, (section, alt) in PICTURES.items() if (run_dir / name).is_file()],
+        "reached": time_to_accuracy(record.get("validations", [])),
+        "citations": [*facts["citations"], *_model_papers(config)],
+    }
+
+
+def _backbone_values(run_dir: Path, record: dict, terms: dict, name: str, shown: bool) -> dict:
+    """What the card of a pretrained backbone, which tells no expression, needs beside what all cards do."""
+    data = ModelCardData(
+        **terms,
+        library_name="transformers",
+        pipeline_tag="image-feature-extraction",
+        datasets=_dataset_ids(record),
+        tags=["fer_hf", "vit", "mae"],
+        model_name=name,
+    )
+    return {
+        "card_data": data.to_yaml(),
+        "shipped": name in asset_names(),
+        "picture": RECONSTRUCTIONS if shown and (run_dir / RECONSTRUCTIONS).is_file() else None,
+    }
 
 
 def write_model_card(
@@ -153,12 +185,17 @@ def _card_data(record: dict, facts: dict, terms: dict, name: str, model_type: st
         library_name="transformers",
         pipeline_tag="image-classification",
         base_model=base_model,
-        datasets=None if dataset == "imagefolder" else [dataset_id],
+        datasets=_dataset_ids(record),
         tags=["facial-expression-recognition", "emotion-recognition", "fer_hf", model_type],
         metrics=["accuracy", "f1", "recall"],
         model_name=name,
         eval_results=results,
     )
+
+
+def _dataset_ids(record: dict) -> list[str] | None:
+    dataset = record["dataset"]["name"]
+    return None if dataset == "imagefolder" else [hub_dataset_id(dataset) or dataset]
 
 
 def _eval_result(dataset_id: str, title: str, split: str, metric: str, value: float, which: str = "") -> EvalResult:
@@ -195,6 +232,23 @@ def _preprocessing(processor: dict) -> dict[str, Any]:
     steps = {"size": "resize", "crop_size": "center_crop", "image_mean": "normalize", "image_std": "normalize"}
     kept = {name: processor[name] for name, step in steps.items() if processor.get(f"do_{step}") and name in processor}
     return kept | {name: processor[name] for name in ("face_margin",) if name in processor}
+
+
+def _made(record: dict) -> str:
+    """With what, when and on what a run was made."""
+    runtime, resumed = record["runtime"], ""
+    if "resumed_at_step" in runtime:
+        parts = [
+            f"`{part['commit'] or 'none'}` from step {part['from_step']:,}" for part in runtime.get("commits", ())
+        ]
+        resumed = f"last resumed at step {runtime['resumed_at_step']:,}"
+        resumed = f" ({resumed}; its commits: {', '.join(parts)})" if parts else f" ({resumed})"
+    commit = f"commit `{record['commit']}`" if record["commit"] else "no commit was recorded"
+    hardware = ", ".join(f"{key} {value}" for key, value in record["hardware"].items())
+    return (
+        f"Seed {record['seed']}; {commit};\nfer_hf {record['fer_hf_version']}; finished {record['date']}; "
+        f"{_duration(runtime['train_seconds'])} of training{resumed} on\n{hardware}."
+    )
 
 
 def _duration(seconds: float) -> str:

@@ -20,6 +20,7 @@ PICTURES = {
 }
 # Pictures in which faces can be seen say so in their names, and an HTML report in its head.
 _FACE_SHEETS = "*_faces.png"
+RECONSTRUCTIONS = "reconstructed_faces.png"
 _REPORT = "report.html"
 _FACE_MARK = re.compile(r'<meta\s+name="fer_hf:faces"\s+content="([^"]*)"')
 # Beside weights and code, what an upload consists of. Not the predictions: they hold the data set's labels in its
