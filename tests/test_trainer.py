@@ -266,3 +266,16 @@ def test_channels_last_trains_the_same_network_and_saves_it_as_ever(drawn_faces,
     assert all(value.is_contiguous() for value in saved.values())
     resumed = run("resumed", str(checkpoint), channels_last=True)
     assert not moved(weights(fast.model), weights(resumed.model))
+
+
+def test_channels_last_also_lays_out_a_model_that_replaces_the_first_one(drawn_faces, tmp_path):
+    def fresh():
+        return build("compact-cnn", image_size=24, widths=(8, 8, 16), depths=(1, 1))
+
+    model = fresh()
+    trainer = make_trainer(drawn_faces, processor_for(model), tmp_path, model, num_train_epochs=1, channels_last=True)
+    trainer.model_init = fresh  # as a search does
+    trainer.train()
+    assert trainer.model is not model
+    weight = trainer.model.backbone.stages[0][0].layers[0][0].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)

@@ -81,8 +81,7 @@ class FerTrainer(ExactTrainer):
         self.sampler = sampler
         self.running_loss = RunningLoss()
         super().__init__(*args, **kwargs)
-        if getattr(self.args, "channels_last", False):
-            self.model.to(memory_format=torch.channels_last)  # inputs follow the weights
+        self._lay_out(self.model)
         self._set_loss()
         self.resizing = ProgressiveResizing(getattr(self.args, "progressive_resizing", None) or {})
         self.resizing.check(self.model)
@@ -100,6 +99,16 @@ class FerTrainer(ExactTrainer):
                     self.add_callback(callback)
         self.phases = PhaseCallback()
         self.add_callback(self.phases)
+
+    def call_model_init(self, *args: Any, **kwargs: Any) -> torch.nn.Module:
+        """The stock method: a model that replaces the first one, in a search, is laid out as it was."""
+        model = super().call_model_init(*args, **kwargs)
+        self._lay_out(model)
+        return model
+
+    def _lay_out(self, model: torch.nn.Module) -> None:
+        if getattr(self.args, "channels_last", False):
+            model.to(memory_format=torch.channels_last)  # inputs follow the weights
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """The stock method, with time and memory among the metrics."""
