@@ -19,18 +19,20 @@ EMA_FILE = "ema.safetensors"
 
 class WeightAverage(TrainerCallback):
     """
-    `average = decay * average + (1 - decay) * weights` after every optimizer step, from the weights at the start.
+    `average = d * average + (1 - d) * weights` after optimizer step `t`, with `d = min(decay, (1 + t) / (10 + t))`.
 
-    It looks back over about `1 / (1 - decay)` steps. All parameters are averaged, frozen ones too (which changes
-    nothing until they thaw), and so are the running means and variances of BatchNorm, which belong to the weights
-    they were measured with. Other buffers, such as DACL's centers, have their own rules: the model's are used.
+    It looks back over about `1 / (1 - decay)` steps, and over fewer at first (as TensorFlow's
+    `ExponentialMovingAverage` with `num_updates`), or early validations would score the weights from before training.
+    All parameters are averaged, frozen ones too (which changes nothing until they thaw), and so are the running means
+    and variances of BatchNorm, which belong to the weights they were measured with. Other buffers, such as DACL's
+    centers, have their own rules: the model's are used.
 
     Args:
         decay (`float`): In (0, 1).
     """
 
     def __init__(self, decay: float):
-        self.update = get_ema_multi_avg_fn(decay)
+        self.decay = decay
         self.average: dict[str, torch.Tensor] | None = None  # only while the model trains
         self._model: nn.Module | None = None
         self._resumed = False
@@ -49,7 +51,8 @@ class WeightAverage(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         """Takes the optimizer step that has just been made into the average."""
         now = averaged_tensors(self._model)
-        self.update(list(self.average.values()), [now[name].float() for name in self.average], None)
+        update = get_ema_multi_avg_fn(min(self.decay, (1 + state.global_step) / (10 + state.global_step)))
+        update(list(self.average.values()), [now[name].float() for name in self.average], None)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
