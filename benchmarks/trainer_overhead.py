@@ -61,7 +61,7 @@ def compare(name: str, table: datasets.Dataset, augmentation: str, args: argpars
     start = {key: value.clone() for key, value in model.state_dict().items()}
     faces = training_faces(table, processor, "none", "fast")
     pixel_values = faces.to_pixel_values(faces.faces)
-    trainer = our_trainer(model, table, processor, augmentation, args, folder)
+    trainer = our_trainer(model, table, processor, augmentation, args.batch, folder)
     clock = StepClock()
     trainer.add_callback(clock)
     times = {"bare": [], "ours": []}
@@ -105,11 +105,11 @@ def bare_epoch(model: torch.nn.Module, pixel_values: torch.Tensor, labels: torch
     return steps
 
 
-def our_trainer(model, table, processor, augmentation: str, args: argparse.Namespace, folder: Path) -> FerTrainer:
+def our_trainer(model, table, processor, augmentation: str, batch: int, folder: Path, **flags) -> FerTrainer:
     """The trainer of a recipe with the recipe's data path, without evaluation and checkpoints."""
     options = FerTrainingArguments(
-        str(folder / "run"), num_train_epochs=1, per_device_train_batch_size=args.batch, learning_rate=1e-4,
-        use_cpu=True, eval_strategy="no", save_strategy="no", load_best_model_at_end=False, disable_tqdm=True,
+        str(folder / "run"), num_train_epochs=1, per_device_train_batch_size=batch, learning_rate=1e-4, use_cpu=True,
+        eval_strategy="no", save_strategy="no", load_best_model_at_end=False, disable_tqdm=True, **flags,
     )  # fmt: skip
     train = training_faces(table, processor, augmentation, "fast")
     return FerTrainer(model, options, FaceCollator(processor), train)
