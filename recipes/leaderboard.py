@@ -1,15 +1,15 @@
 """
 Train many models under one protocol and put them in one table: `leaderboard.md`, `.json` and `.png`.
 
-    # Every architecture at 48 to 64 pixels, under one equal budget of multiply-adds
+    # Every architecture at 40 to 64 pixels, under one equal budget of multiply-adds
     python recipes/leaderboard.py --data_dir DIR
     # The sources' own settings; what it would take first
     python recipes/leaderboard.py --data_dir DIR --budget gpu --dry_run
 
 The rows and their flags stand in `recipes/leaderboard/<budget>.yaml`. Each row is a run of its own recipe, in a folder
 of its own under `--output_dir`: started again, a leaderboard goes on with the run that was interrupted, from its last
-checkpoint if it writes any, and finished runs are not run again. Epochs are selected on validation, and test is scored
-once for each run.
+checkpoint if it writes any, and finished runs are not run again. Whatever is selected is selected on validation, and
+test is scored once for each run.
 """
 
 import json
@@ -66,18 +66,21 @@ def main() -> None:
         raise BadInputError("`data_dir` is missing: the folder of FER-2013.")
     folder, results, failed = Path(args.output_dir), [], []
     for number, name in enumerate(plan["rows"], start=1):
-        if name not in chosen and not (folder / name).is_dir():
-            continue
         row = planned(plan["rows"][name], plan, args.num_processes)
-        runs = {folder / name / f"seed-{seed}": command(name, row, args, seed) for seed in args.seeds}
+        # Of rows that were not asked for, what is finished stays in the table.
+        seeds = args.seeds if name in chosen else seeds_in(folder / name)
+        runs = {folder / name / f"seed-{seed}": command(name, row, args, seed) for seed in seeds}
         try:
             if name in chosen:
                 train(f"[{number}/{len(plan['rows'])}] {name}", row["forecast"], runs)
-            elif not all(finished(*run) for run in runs.items()):
+            elif not runs or not all(finished(*run) for run in runs.items()):
                 continue
             results.append({**summarise(name, row["published"], list(runs)), "multiply_adds": row["multiply_adds"]})
         except BadInputError as error:
-            failed.append(f"{name}: {error}")
+            if name in chosen:
+                failed.append(f"{name}: {error}")
+            else:
+                print(f"{name} is left out of the table: {error}", flush=True)
             continue
         write(folder, args.budget, plan, results)  # after each row: what is known so far can be looked at
         if args.records_dir is not None:
@@ -103,6 +106,11 @@ def train(title: str, forecast: str, runs: dict[Path, list[str]]) -> None:
             subprocess.run([*ACCELERATE, *words[1:]], check=False)
     if not all(finished(*run) for run in runs.items()):
         raise BadInputError("a run did not finish: see above what it said")
+
+
+def seeds_in(folder: Path) -> list[int]:
+    """The seeds of a row's runs in its folder, finished or not."""
+    return sorted(int(path.name.removeprefix("seed-")) for path in folder.glob("seed-*"))
 
 
 def write(folder: Path, budget: str, plan: dict, results: list[dict]) -> None:
@@ -204,9 +212,12 @@ def finished(run_dir: Path, words: list[str]) -> bool:
     path = run_dir / "run_record.json"
     if not path.is_file():
         return False
-    there = read_record(run_dir)["command"]
+    record, asked = read_record(run_dir), int(words[words.index("--num_processes") + 1])
+    there, processes = record["command"], record["hardware"]["processes"]
     if _essence(shlex.split(there)) != _essence(public_words(words)):
         raise BadInputError(f"{run_dir} holds a run of another command ({there}); delete it or choose `output_dir`.")
+    if processes != asked:
+        raise BadInputError(f"{run_dir} holds a run on {processes} process(es), not {asked}; choose `output_dir`.")
     return True
 
 

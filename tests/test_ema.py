@@ -19,7 +19,7 @@ from fer_hf.errors import BadInputError
 from fer_hf.training import FerTrainer, FerTrainingArguments, GradualUnfreezing
 
 
-DECAY = 0.3  # between what the formula has for step 2 and for step 3
+DECAY = 0.75
 
 
 class NoteSteps(TrainerCallback):
@@ -58,11 +58,15 @@ def is_averaged(name):
 
 
 def average(seen):
-    """By the definition, step after step."""
-    mean = seen[0]
-    for now, d in zip(seen[1:], (2 / 11, 3 / 12, *[DECAY] * 4), strict=False):
-        mean = {n: d * mean[n] + (1 - d) * value if is_averaged(n) else value for n, value in now.items()}
-    return mean
+    """By the definition, all steps at once."""
+    shares = [DECAY**age for age in reversed(range(len(seen) - 1))]
+    total = sum(shares)
+    return {
+        name: sum(share * now[name] for share, now in zip(shares, seen[1:], strict=True)) / total
+        if is_averaged(name)
+        else last
+        for name, last in seen[-1].items()
+    }
 
 
 @pytest.mark.parametrize("model", [vit, mlp_head_on_vit, dacl])

@@ -160,10 +160,11 @@ def test_a_card_says_that_a_run_was_resumed(run_dir):
     assert "12.5 minutes of training on" in render_model_card(run_dir).text
     record = {**RECORD, "runtime": {"train_seconds": 750.0, "resumed_at_step": 6496}}
     (run_dir / "run_record.json").write_text(json.dumps(record))
-    assert "12.5 minutes of training (last resumed at step 6,496) on" in render_model_card(run_dir).text
+    told = "12.5 minutes of training (last resumed at step 6,496, at this commit from there on) on"
+    assert told in render_model_card(run_dir).text
     record["runtime"]["commits"] = [{"from_step": 0, "commit": "abc"}, {"from_step": 6496, "commit": None}]
     (run_dir / "run_record.json").write_text(json.dumps(record))
-    told = "(last resumed at step 6,496; its commits: `abc` from step 0, `none` from step 6,496) on"
+    told = "(last resumed at step 6,496; its commits: `abc` from step 0, `unknown` from step 6,496) on"
     assert told in render_model_card(run_dir).text
 
 

@@ -32,7 +32,7 @@ def record(seed, accuracy, **changes):
         "training": {"seed": seed, "global_batch_size": 16},
         "runtime": {"train_seconds": 60 * seed, "steps": 10},
         "seed": seed,
-        "hardware": {"device": "cpu"},
+        "hardware": {"device": "cpu", "processes": 1},
         "commit": f"c{seed}",
         "command": f"run --seed {seed}",
         **changes,
@@ -56,6 +56,9 @@ def test_a_row_is_the_mean_and_sample_deviation_over_seeds(tmp_path):
     assert row["train_minutes"] == pytest.approx(2)
     assert row["faces_seen"] == 160
     assert (row["seeds"], row["commits"]) == ([1, 2, 3], ["c1", "c2", "c3"])
+    parts = [{"from_step": 0, "commit": None}, {"from_step": 5, "commit": "c1"}]
+    write(tmp_path / "resumed", record(1, 0.5, runtime={"train_seconds": 1, "steps": 10, "commits": parts}))
+    assert summarise("net", "", [tmp_path / "resumed"])["commits"] == ["c1", "unknown"]
     assert row["commands"][2] == "run --seed 3"
     assert summarise("net", "", folders[:1])["macro_f1"] == {"mean": pytest.approx(0.4), "sd": None}
 
@@ -215,6 +218,16 @@ def test_finished_rows_stay_and_one_that_fails_stops_no_other(leaderboard, ran, 
     assert {row["name"] for row in rows} == {"cnn-v1", "prelu-cnn", "compact-cnn"}
 
 
+def test_rows_that_were_not_asked_for_stay_with_their_own_seeds_and_flags(leaderboard, ran, capsys, tmp_path):
+    words = ("--data_dir", tmp_path, "--output_dir", tmp_path / "out", "--only")
+    leaderboard(*words, "prelu-cnn", "--seeds", "2")
+    leaderboard(*words, "compact-cnn", "--flags=--max_grad_norm 3")
+    leaderboard(*words, "cnn-v1", "--seeds", "0", "1")
+    assert f"compact-cnn is left out of the table: {tmp_path / 'out' / 'compact-cnn'}" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "out" / "leaderboard.json").read_text())["rows"]
+    assert {row["name"]: len(row["seeds"]) for row in rows} == {"prelu-cnn": 1, "cnn-v1": 2}
+
+
 def test_records_are_kept_where_weights_are_not(leaderboard, ran, tmp_path):
     words = ("--data_dir", tmp_path, "--output_dir", tmp_path / "out", "--records_dir", tmp_path / "kept")
     leaderboard(*words, "--only", "cnn-v1", "--seeds", "0", "1")
@@ -233,6 +246,8 @@ def test_a_run_of_another_command_does_not_pass_for_a_row(leaderboard, ran, tmp_
         BadInputError, match=r"cnn-v1: .* holds a run of another command \(.*--max_steps 2\); delete it"
     ):
         leaderboard(*words)
+    with pytest.raises(BadInputError, match=r"holds a run on 1 process\(es\), not 2; choose `output_dir`"):
+        leaderboard(*words, "--flags=--max_steps 2", "--num_processes", "2")
     assert ran == ["cnn-v1"]
 
 

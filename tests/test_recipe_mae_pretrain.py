@@ -21,7 +21,7 @@ from transformers import ViTMAEForPreTraining, ViTModel
 
 from fer_hf.assets import asset
 from fer_hf.data.fast import training_faces
-from fer_hf.hub import files_to_upload, render_model_card
+from fer_hf.hub import add_to_gallery, files_to_upload, render_model_card
 from fer_hf.models import load_image_classifier
 from fer_hf.training import FerTrainer, FerTrainingArguments
 from fer_hf.training.masked import MaskingCollator, backbone, build_masked_autoencoder, reconstruct
@@ -211,6 +211,15 @@ def test_an_interrupted_recipe_goes_on_with_the_same_command(monkeypatch, tmp_pa
     assert (runtime["resumed_at_step"], runtime["commits"][1]) == (21, {"from_step": 21, "commit": "later"})
     told = "(last resumed at step 21; its commits: `earlier` from step 0, `later` from step 21)"
     assert told in (stopped / "README.md").read_text()
+    # A checkpoint from before commits were noted.
+    older = shutil.copytree(run / "checkpoint-21", tmp_path / "older" / "checkpoint-21")
+    progress = {k: v for k, v in json.loads((older / "progress_0.json").read_text()).items() if k != "commits"}
+    (older / "progress_0.json").write_text(json.dumps(progress))
+    manifest = json.loads((older / "manifest.json").read_text())
+    manifest["files"]["progress_0.json"] = (older / "progress_0.json").stat().st_size
+    (older / "manifest.json").write_text(json.dumps(manifest))
+    call_recipe(monkeypatch, RECIPE, *flags, older.parent)
+    assert "its commits: `unknown` from step 0, `later` from step 21" in (older.parent / "README.md").read_text()
     whole, again = (load_file(folder / "model.safetensors") for folder in (run, stopped))
     assert again.keys() == whole.keys()
     for name, value in whole.items():
@@ -273,6 +282,9 @@ def test_reconstructions_of_peoples_faces_stay(pretrained, tmp_path):
     picture = run / "reconstructed_faces.png"
     assert picture not in files_to_upload(run)
     assert picture.name not in render_model_card(run).text
+    gallery = add_to_gallery(run, tmp_path / "cards")
+    assert picture.name not in gallery.read_text()
+    assert not list(gallery.parent.glob("*/"))
     assert picture in files_to_upload(run, include_faces=True)
     assert f"]({picture.name})" in render_model_card(run, include_faces=True).text
 

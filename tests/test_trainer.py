@@ -268,6 +268,19 @@ def test_channels_last_trains_the_same_network_and_saves_it_as_ever(drawn_faces,
     assert not moved(weights(fast.model), weights(resumed.model))
 
 
+def test_batch_norm_is_also_synchronised_in_a_model_that_replaces_the_first_one(drawn_faces, tmp_path, monkeypatch):
+    def fresh():
+        return build("compact-cnn", image_size=24, widths=(8, 8, 16), depths=(1, 1))
+
+    model = fresh()
+    trainer = make_trainer(drawn_faces, processor_for(model), tmp_path, model)
+    trainer.model_init = fresh  # as a search does
+    monkeypatch.setattr(FerTrainingArguments, "world_size", 2)
+    trainer.args.sync_batch_norm = True
+    layers = [module for module in trainer.call_model_init().modules() if "BatchNorm" in type(module).__name__]
+    assert {type(layer) for layer in layers} == {torch.nn.SyncBatchNorm}
+
+
 def test_channels_last_also_lays_out_a_model_that_replaces_the_first_one(drawn_faces, tmp_path):
     def fresh():
         return build("compact-cnn", image_size=24, widths=(8, 8, 16), depths=(1, 1))

@@ -57,7 +57,7 @@ def summarise(name: str, published: str, folders: list[Path]) -> dict:
         "train_minutes": statistics.mean(record["runtime"]["train_seconds"] for record in records) / 60,
         "faces_seen": round(statistics.mean(_faces_seen(record) for record in records)),
         "hardware": list({json.dumps(record["hardware"]): record["hardware"] for record in records}.values()),
-        "commits": sorted({record["commit"] or "unknown" for record in records}),
+        "commits": sorted({commit or "unknown" for record in records for commit in _commits(record)}),
         "commands": [record["command"] for record in records],
     }
 
@@ -73,6 +73,11 @@ def read_record(folder: Path) -> dict:
 
 def _faces_seen(record: dict) -> int:
     return record["runtime"]["steps"] * record["training"]["global_batch_size"]
+
+
+def _commits(record: dict) -> list[str | None]:
+    """Of the run, and of its parts if it was resumed."""
+    return [record["commit"], *(part["commit"] for part in record["runtime"].get("commits", ()))]
 
 
 def _intervals(tests: list[dict]) -> list[list[float]]:

@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from fer_hf.assets import asset_names
+from fer_hf.assets import asset, asset_names
 from fer_hf.hub.facts import MODEL_PAPERS, dataset_facts, hub_dataset_id
 from fer_hf.hub.run_files import (
     PICTURES,
@@ -44,7 +44,7 @@ def render_model_card(
 ) -> ModelCard:
     """
     The model card of a run, which made a classifier or pretrained a backbone. Every number in it comes from the run's
-    files: `run_record.json`, `config.json`, `preprocessor_config.json` and `evaluation/*.json`.
+    files: `run_record.json`, `config.json` and, for a classifier, `preprocessor_config.json` and `evaluation/*.json`.
 
     Args:
         run_dir (`str` or `Path`):
@@ -55,12 +55,12 @@ def render_model_card(
             The Hub's id of a licence, such as `mit`. If `None`, what the data set's terms allow: Apache-2.0, or for
             RAF-DB its own.
         include_faces (`bool`, *optional*, defaults to `False`):
-            Whether pictures of the data's faces lie beside the card: it says so.
+            Whether pictures of the data's faces lie beside the card: it says so, and a backbone's shows its own.
         picture_folder (`str`, *optional*, defaults to `""`):
-            Where the pictures lie, seen from the card; with a slash at its end.
+            Where the pictures lie, seen from the card; with a slash at its end. None of them shows faces.
 
     Returns:
-        `huggingface_hub.ModelCard`: The card, with a `model-index` in its metadata.
+        `huggingface_hub.ModelCard`: The card; a classifier's with a `model-index` in its metadata.
 
     Raises:
         `RunDirectoryError`: `run_dir` lacks one of the files, or a value that the card needs.
@@ -76,12 +76,10 @@ def render_model_card(
         faces = face_pictures(run_dir)
         shared = {
             "record": record,
-            "config": config,
             "facts": facts,
             "license": terms.get("license_name", terms["license"]),
             "name": name,
             "repo_id": repo_id,
-            "picture_folder": picture_folder,
             "faces": [path.name for path in faces] if include_faces else [],
             "counts": record["dataset"]["counts"],
             "made": _made(record),
@@ -91,11 +89,12 @@ def render_model_card(
                 if value not in (None, [], {})
             },
         }
-        if any("per_class" in report for report in record["results"].values()):
-            template, values = TEMPLATE, _classifier_values(run_dir, record, config, facts, terms, name)
-        else:
+        if "mask_ratio" in record["model"]:
             shown = not picture_folder and (include_faces or run_dir / RECONSTRUCTIONS not in faces)
-            template, values = BACKBONE_TEMPLATE, _backbone_values(run_dir, record, terms, name, shown)
+            template, values = BACKBONE_TEMPLATE, _backbone_values(run_dir, record, config, terms, name, shown)
+        else:
+            template, values = TEMPLATE, _classifier_values(run_dir, record, config, facts, terms, name)
+            values["picture_folder"] = picture_folder
         # Not `ModelCard.from_template`, which renders a missing value as nothing instead of refusing it.
         text = template.read_text(encoding="utf-8")
         content = jinja2.Template(text, undefined=jinja2.StrictUndefined).render(**shared, **values)
@@ -130,7 +129,7 @@ def _classifier_values(run_dir: Path, record: dict, config: dict, facts: dict, t
     }
 
 
-def _backbone_values(run_dir: Path, record: dict, terms: dict, name: str, shown: bool) -> dict:
+def _backbone_values(run_dir: Path, record: dict, config: dict, terms: dict, name: str, shown: bool) -> dict:
     """What the card of a pretrained backbone, which tells no expression, needs beside what all cards do."""
     data = ModelCardData(
         **terms,
@@ -142,7 +141,8 @@ def _backbone_values(run_dir: Path, record: dict, terms: dict, name: str, shown:
     )
     return {
         "card_data": data.to_yaml(),
-        "shipped": name in asset_names(),
+        "config": config,
+        "shipped": run_dir.resolve() in [Path(asset(shipped)).resolve() for shipped in asset_names()],
         "picture": RECONSTRUCTIONS if shown and (run_dir / RECONSTRUCTIONS).is_file() else None,
     }
 
@@ -238,11 +238,10 @@ def _made(record: dict) -> str:
     """With what, when and on what a run was made."""
     runtime, resumed = record["runtime"], ""
     if "resumed_at_step" in runtime:
-        parts = [
-            f"`{part['commit'] or 'none'}` from step {part['from_step']:,}" for part in runtime.get("commits", ())
-        ]
-        resumed = f"last resumed at step {runtime['resumed_at_step']:,}"
-        resumed = f" ({resumed}; its commits: {', '.join(parts)})" if parts else f" ({resumed})"
+        commits = runtime.get("commits", ())  # older records have the last one only
+        parts = ", ".join(f"`{part['commit'] or 'unknown'}` from step {part['from_step']:,}" for part in commits)
+        which = f"; its commits: {parts}" if parts else ", at this commit from there on"
+        resumed = f" (last resumed at step {runtime['resumed_at_step']:,}{which})"
     commit = f"commit `{record['commit']}`" if record["commit"] else "no commit was recorded"
     hardware = ", ".join(f"{key} {value}" for key, value in record["hardware"].items())
     return (

@@ -1,4 +1,4 @@
-"""A folder of model cards: one for each published checkpoint, with its pictures, and an index of them all."""
+"""A folder of model cards: one for each published checkpoint, with its pictures, and an index of the classifiers."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ def add_to_gallery(
 ) -> Path:
     """
     Writes the card of a run to `folder/<name>.md`, its pictures (none with faces) to `folder/<name>/`, and the table
-    of all cards into `folder/README.md`.
+    of all classifiers into `folder/README.md`.
 
     Args:
         run_dir (`str` or `Path`):
@@ -42,11 +42,12 @@ def add_to_gallery(
         raise RunDirectoryError(f"{path} is no card's place: name the run or the repository otherwise.")
     card = render_model_card(run_dir, repo_id, license, picture_folder=f"{name}/")
     check_text(path, str(card))
-    (folder / name).mkdir(parents=True, exist_ok=True)
     for picture in PICTURES:
         (folder / name / picture).unlink(missing_ok=True)
         if (run_dir / picture).is_file():
+            (folder / name).mkdir(parents=True, exist_ok=True)
             shutil.copy(run_dir / picture, folder / name / picture)
+    folder.mkdir(parents=True, exist_ok=True)
     save_card(card, path)
     _write_index(folder)
     return path

@@ -19,13 +19,13 @@ EMA_FILE = "ema.safetensors"
 
 class WeightAverage(TrainerCallback):
     """
-    `average = d * average + (1 - d) * weights` after optimizer step `t`, with `d = min(decay, (1 + t) / (10 + t))`.
+    The mean of the weights after each optimizer step so far, those of `k` steps ago at `decay ** k` of the latest.
 
-    It looks back over about `1 / (1 - decay)` steps, and over fewer at first (as TensorFlow's
-    `ExponentialMovingAverage` with `num_updates`), or early validations would score the weights from before training.
-    All parameters are averaged, frozen ones too (which changes nothing until they thaw), and so are the running means
-    and variances of BatchNorm, which belong to the weights they were measured with. Other buffers, such as DACL's
-    centers, have their own rules: the model's are used.
+    It looks back over about `1 / (1 - decay)` steps. The weights from before training are not in it, or early
+    validations would score little else (the bias correction of Adam, https://huggingface.co/papers/1412.6980, section
+    3). All parameters are averaged, frozen ones too (which changes nothing until they thaw), and so are the running
+    means and variances of BatchNorm, which belong to the weights they were measured with. Other buffers, such as
+    DACL's centers, have their own rules: the model's are used.
 
     Args:
         decay (`float`): In (0, 1).
@@ -51,8 +51,10 @@ class WeightAverage(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         """Takes the optimizer step that has just been made into the average."""
         now = averaged_tensors(self._model)
-        update = get_ema_multi_avg_fn(min(self.decay, (1 + state.global_step) / (10 + state.global_step)))
-        update(list(self.average.values()), [now[name].float() for name in self.average], None)
+        # What remains of the average up to now: `decay`, but for the missing past at the start.
+        step = state.global_step
+        kept = self.decay * (1 - self.decay ** (step - 1)) / (1 - self.decay**step)
+        get_ema_multi_avg_fn(kept)(list(self.average.values()), [now[name].float() for name in self.average], None)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

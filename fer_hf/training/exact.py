@@ -18,6 +18,9 @@ from fer_hf.provenance import commit
 from fer_hf.training.checkpoints import resume_point, step_of, write_manifest
 
 
+UNKNOWN_COMMIT = [{"from_step": 0, "commit": None}]  # of checkpoints that do not say
+
+
 class ExactTrainer(Trainer):
     """
     What the stock [`~transformers.Trainer`] forgets in a checkpoint, and counts twice on several processes.
@@ -27,7 +30,7 @@ class ExactTrainer(Trainer):
     - A checkpoint is written after everything else that happens at its step. The stock Trainer writes it before the
       logs and evaluations of an ending epoch, which a resumed run then never makes up for.
     - The sums behind the logged training loss are in the checkpoint; a mean over half the steps is another number.
-    - So are the time since training began, from which a resumed run counts on, and the commits that trained so far.
+    - So are the time since training began, from which a resumed run counts on, and the commits it was started at.
     - A checkpoint at which the run had stopped is not trained further.
     - Evaluation never drops faces, and the loss is the mean over each face once: the last batch is filled up with
       faces from the beginning where processes would have none, and those count for nothing.
@@ -49,9 +52,18 @@ class ExactTrainer(Trainer):
         self._progress: dict | None = None
         self._was_over = self._epoch_goes_on = self._postponed = self._evaluating = False
         self.add_callback(_Moments(self))
+        self._prepare_model(self.model)
+
+    def call_model_init(self, *args: Any, **kwargs: Any) -> nn.Module:
+        """The stock method: a model that replaces the first one, in a search, is prepared as that was."""
+        model = super().call_model_init(*args, **kwargs)
+        self._prepare_model(model)
+        return model
+
+    def _prepare_model(self, model: nn.Module) -> None:
         if getattr(self.args, "sync_batch_norm", False) and self.args.world_size > 1:
             # Replaces the layers inside; names and parameters stay.
-            nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+            nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
     # Resuming
 
@@ -68,7 +80,7 @@ class ExactTrainer(Trainer):
         if point is not None:
             self._progress = json.loads((point / self._progress_file()).read_text(encoding="utf-8"))
             self.commits[0]["from_step"] = step_of(point)
-            self.commits = [*self._progress.get("commits", []), *self.commits]
+            self.commits = [*self._progress.get("commits", UNKNOWN_COMMIT), *self.commits]
         return super().train(None if point is None else str(point), *args, **kwargs)
 
     def _init_training_state(

@@ -81,7 +81,6 @@ class FerTrainer(ExactTrainer):
         self.sampler = sampler
         self.running_loss = RunningLoss()
         super().__init__(*args, **kwargs)
-        self._lay_out(self.model)
         self._set_loss()
         self.resizing = ProgressiveResizing(getattr(self.args, "progressive_resizing", None) or {})
         self.resizing.check(self.model)
@@ -100,13 +99,8 @@ class FerTrainer(ExactTrainer):
         self.phases = PhaseCallback()
         self.add_callback(self.phases)
 
-    def call_model_init(self, *args: Any, **kwargs: Any) -> torch.nn.Module:
-        """The stock method: a model that replaces the first one, in a search, is laid out as it was."""
-        model = super().call_model_init(*args, **kwargs)
-        self._lay_out(model)
-        return model
-
-    def _lay_out(self, model: torch.nn.Module) -> None:
+    def _prepare_model(self, model: torch.nn.Module) -> None:
+        super()._prepare_model(model)
         if getattr(self.args, "channels_last", False):
             model.to(memory_format=torch.channels_last)  # inputs follow the weights
 
