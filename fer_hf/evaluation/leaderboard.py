@@ -178,5 +178,5 @@ def plot_leaderboard(rows: list[dict], path: str | Path, title: str) -> None:
     axes.set_xlabel(f"test, {ranked[0]['num_faces']:,} faces")
     axes.set_title(title, fontsize=11)
     axes.grid(axis="x", color=GRAY, alpha=0.3)
-    axes.legend(loc="lower right", fontsize=9)
+    figure.legend(loc="outside lower right", ncols=2, fontsize=9)  # inside it would cover the figures of few rows
     figure.savefig(path, dpi=150)
