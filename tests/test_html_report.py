@@ -121,6 +121,14 @@ def no_pictures(monkeypatch):
     return asked
 
 
+def test_a_page_names_the_commits_of_a_resumed_run(tmp_path, drawn_faces, names, no_pictures):
+    parts = [{"from_step": 0, "commit": None}, {"from_step": 6, "commit": "abc1234"}]
+    runtime = {"train_seconds": 90.0, "resumed_at_step": 6, "commits": parts}
+    page = page_of(write_report(make_run(tmp_path / "run", drawn_faces, names, runtime=runtime)))
+    told = "1.5 minutes (last resumed at step 6, unknown commit from step 0, abc1234 from step 6)."
+    assert told in " ".join(page.text.split())
+
+
 def test_a_page_with_faces_of_people_needs_nothing_else_and_says_what_it_shows(tmp_path, drawn_faces, names):
     run = give_vit(make_run(tmp_path / "run", drawn_faces, names, dataset="rafdb"))
     written = write_report(run, drawn_faces, show_faces=True, disable_tqdm=True)

@@ -276,6 +276,7 @@ def test_a_backbone_is_published_and_fine_tuned_from_the_hub(pretrained, names, 
 
 def test_reconstructions_of_peoples_faces_stay(pretrained, tmp_path):
     run = shutil.copytree(pretrained, tmp_path / "run")
+    assert "reconstructed_faces.png" not in add_to_gallery(run, tmp_path / "drawn").read_text()  # not copied there
     record = json.loads((run / "run_record.json").read_text())
     record["dataset"]["name"] = "fer2013"
     (run / "run_record.json").write_text(json.dumps(record))
