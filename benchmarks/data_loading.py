@@ -28,7 +28,7 @@ from transformers import TrainingArguments, ViTImageProcessor
 
 from fer_hf.data import load_dataset
 from fer_hf.data.collator import FaceCollator
-from fer_hf.data.fast import decode_faces, training_faces
+from fer_hf.data.training_set import decode_faces, training_faces
 from fer_hf.training import FerTrainer
 
 

@@ -25,7 +25,7 @@ from transformers import TrainerCallback
 
 from fer_hf.data import load_dataset
 from fer_hf.data.collator import FaceCollator
-from fer_hf.data.fast import training_faces
+from fer_hf.data.training_set import training_faces
 from fer_hf.models.zoo import build, image_processor
 from fer_hf.training import FerTrainer, FerTrainingArguments
 

@@ -67,8 +67,8 @@ def measure(phase: int, steps: int, batch: int) -> dict:
     """
     import time
 
+    from fer_hf.cli.arguments import ModelArguments
     from fer_hf.labels import EXPRESSIONS
-    from fer_hf.training.arguments import ModelArguments
     from fer_hf.training.phases import _peak, _reset_peak
     from fer_hf.training.unfreezing import count_parameters, frozen_to_eval, unfreeze_order
 

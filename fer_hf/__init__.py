@@ -4,9 +4,8 @@ Facial expression recognition on the Hugging Face stack.
 Importing the package registers its models with Transformers' Auto classes, and its pipeline "facial-expression".
 """
 
-__version__ = "0.1.0"
+from importlib.metadata import version
 
-from fer_hf.assets import asset
 from fer_hf.inference.pipeline import register as _register_pipeline
 from fer_hf.labels import EXPRESSIONS
 from fer_hf.models import (
@@ -17,10 +16,13 @@ from fer_hf.models import (
     build,
     load_image_classifier,
 )
+from fer_hf.models.loading import asset
 
 
 _register_pipeline()
 
+
+__version__ = version("fer_hf")
 
 __all__ = [
     "ARCHITECTURES",

@@ -1,5 +1,7 @@
 """Losses in the form in which `Trainer(compute_loss_func=...)` calls them."""
 
+import json
+
 import torch
 from torch.nn.functional import cross_entropy, one_hot
 from transformers.utils import ModelOutput
@@ -94,3 +96,44 @@ class ExpressionLoss:
 # The cross-entropy scheme of Barsoum et al., 2016 (https://huggingface.co/papers/1608.01041), for annotators' votes
 # divided by their sum; and the loss for the labels of `fer_hf.data.mixing.MixingCollator`.
 soft_cross_entropy = ExpressionLoss()
+
+
+def class_weights(weights: str | dict[str, float], labels: torch.Tensor, names: list[str]) -> torch.Tensor | None:
+    """
+    The weight of each class in a loss.
+
+    Args:
+        weights (`str` or `dict`): `"none"`; `"auto"`, for n / (num_labels * n_k), so that the mean over all faces is
+            1; or a map from expressions to weights (or its JSON), in which what is not named weighs 1.
+        labels (`torch.LongTensor` of shape `(num_faces,)`): Class ids of the training faces.
+        names (`list[str]`): The expressions, in label order.
+
+    Returns:
+        `torch.FloatTensor` of shape `(num_labels,)`, or `None` for `"none"`.
+
+    Raises:
+        BadInputError: If `weights` is none of these, a name is unknown, a weight is negative or no number, or a class
+            has no face to be weighed by.
+    """
+    if weights == "none":
+        return None
+    if weights == "auto":
+        counts = torch.bincount(labels, minlength=len(names))
+        if (counts == 0).any():
+            missing = ", ".join(name for name, count in zip(names, counts, strict=True) if count == 0)
+            raise BadInputError(f"`class_weights` auto: the training faces have none of {missing}.")
+        return (len(labels) / (len(names) * counts.double())).float()
+    try:
+        given = json.loads(weights) if isinstance(weights, str) else weights
+    except json.JSONDecodeError:
+        given = None
+    if not isinstance(given, dict):
+        raise BadInputError(
+            f"`class_weights` must be auto, none or a map from expressions to weights, got {weights!r}."
+        )
+    for name, weight in given.items():
+        if name not in names:
+            raise BadInputError(f"`class_weights` names {name!r}; the expressions are {', '.join(names)}.")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+            raise BadInputError(f"`class_weights` of {name} must be a number of at least 0, got {weight!r}.")
+    return torch.tensor([float(given.get(name, 1.0)) for name in names])

@@ -1,12 +1,14 @@
-"""Which code is running: versions and commit. Imports nothing of the project but its version."""
+"""What runs, and how it was started: versions, commit, hardware, command. Imports nothing of the project."""
 
+import os
 import platform
+import shlex
 import subprocess
+import sys
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-import fer_hf
 
 
 _PACKAGES = (
@@ -21,7 +23,7 @@ def versions() -> dict[str, str]:
     """Versions of Python, fer_hf and the packages that can move a number."""
     return {
         "python": platform.python_version(),
-        "fer_hf": fer_hf.__version__,
+        "fer_hf": version("fer_hf"),
         **{package: version(package) for package in _PACKAGES},
     }
 
@@ -55,7 +57,7 @@ def commit() -> str | None:
 
     Looked up once: a recipe asks at its start, and what is committed while it runs is not what it runs.
     """
-    package = Path(fer_hf.__file__).parent
+    package = Path(__file__).parent
 
     def git(*words: str) -> str:
         return subprocess.run(
@@ -68,3 +70,55 @@ def commit() -> str | None:
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def environment(processes: int, device: str) -> dict:
+    """What a run needs to be repeated beside its flags: versions, commit, date and hardware."""
+    import torch
+
+    hardware = {"device": device, "processes": processes, "cpu_threads": torch.get_num_threads()}
+    if device == "cuda":
+        hardware["gpu"] = torch.cuda.get_device_name()
+    return {
+        "fer_hf_version": version("fer_hf"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "versions": versions(),
+        "hardware": hardware,
+    }
+
+
+def own_name(name_or_path: str) -> str:
+    """What is told of a checkpoint: of a folder elsewhere only its own name."""
+    path = Path(name_or_path).expanduser()
+    return path.name if path.is_absolute() else name_or_path
+
+
+def local_processes() -> int:
+    """Training processes on this machine, as the launcher says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def command_line(processes: int) -> str:
+    """
+    The command that started this run, fit for publication: `DIR` stands for folders outside the working directory.
+    """
+    words = public_words(sys.argv)
+    if "ACCELERATE_MIXED_PRECISION" in os.environ:
+        processes = ["--num_processes", str(processes)] if processes > 1 else []
+        return shlex.join(["accelerate", "launch", *processes, *words])
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return shlex.join(["torchrun", "--nproc_per_node", str(local_processes()), *words])
+    return shlex.join(["python", *words])
+
+
+def public_words(words: list[str]) -> list[str]:
+    """The words of a command, fit for publication: `DIR` stands for folders outside the working directory."""
+    public = []
+    for word in words:
+        flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if os.path.isabs(os.path.expanduser(value)):
+            inside = os.path.relpath(os.path.expanduser(value))
+            value = "DIR" if inside.startswith("..") else inside
+        public.append(f"{flag}{equals}{value}" if value or equals else flag)
+    return public

@@ -13,8 +13,8 @@ VGG of Khaireddin and Chen, 2021 (https://huggingface.co/papers/2105.03588). `fe
 
 from pathlib import Path
 
-from fer_hf.recipe import fine_tune
-from fer_hf.training import run
+from fer_hf.cli.course import fine_tune
+from fer_hf.cli.launch import run
 
 
 def main() -> None:

@@ -24,18 +24,12 @@ from pathlib import Path
 
 import yaml
 
+from fer_hf.cli.launch import run
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation.leaderboard import (
-    leaderboard_page,
-    leaderboard_table,
-    plot_leaderboard,
-    read_record,
-    summarise,
-)
-from fer_hf.evaluation.record import write_json
+from fer_hf.files import write_json
 from fer_hf.models import describe
-from fer_hf.training import run
-from fer_hf.training.launch import public_words
+from fer_hf.provenance import public_words
+from fer_hf.runs.leaderboard import leaderboard_page, leaderboard_table, plot_leaderboard, read_record, summarise
 
 
 HERE = Path(__file__).parent

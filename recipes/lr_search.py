@@ -20,21 +20,18 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, set_seed
 
+from fer_hf.cli.arguments import DataArguments
+from fer_hf.cli.course import Flags, make_trainer
+from fer_hf.cli.launch import run, start
+from fer_hf.cli.parsing import parse_arguments
+from fer_hf.cli.search import SearchArguments, best_result, check_settings, optuna_search, search_table, sweep
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation.plots import plot_search
-from fer_hf.evaluation.record import describe_dataset, environment, write_json
-from fer_hf.recipe import Flags, make_trainer
-from fer_hf.training import DataArguments, FerTrainer, FerTrainingArguments, parse_arguments, run, start
+from fer_hf.files import write_json
+from fer_hf.plots import plot_search
+from fer_hf.provenance import command_line, environment
+from fer_hf.runs.record import describe_dataset
+from fer_hf.training import FerTrainer, FerTrainingArguments
 from fer_hf.training.arguments import training_summary
-from fer_hf.training.launch import command_line
-from fer_hf.training.search import (
-    SearchArguments,
-    best_result,
-    check_settings,
-    optuna_search,
-    search_table,
-    sweep,
-)
 
 
 RECIPE = Path(__file__).stem
@@ -82,7 +79,7 @@ def write_results(args: FerTrainingArguments, data_args: DataArguments, results:
     table, best = search_table(results, metric), best_result(results, metric)
     record = {
         **environment(args.world_size, args.device.type),
-        "command": command_line(args),
+        "command": command_line(args.world_size),
         "seed": args.seed,
         "dataset": describe_dataset(data_args.dataset_name, faces),
         "training": training_summary(args),

@@ -17,22 +17,17 @@ from pathlib import Path
 from datasets import Dataset
 from transformers import PreTrainedConfig, ViTConfig, set_seed
 
-from fer_hf.data.fast import training_faces
+from fer_hf.cli.arguments import DataArguments, ModelArguments
+from fer_hf.cli.launch import run, start
+from fer_hf.cli.parsing import parse_arguments
+from fer_hf.data.training_set import training_faces
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation import finish_pretraining
-from fer_hf.evaluation.plots import plot_reconstructions
-from fer_hf.hub import write_model_card
 from fer_hf.models.zoo import architecture_config, image_processor
-from fer_hf.training import (
-    DataArguments,
-    FerTrainer,
-    FerTrainingArguments,
-    ModelArguments,
-    parse_arguments,
-    run,
-    start,
-)
-from fer_hf.training.masked import MaskingCollator, backbone, build_masked_autoencoder, reconstruct
+from fer_hf.plots import plot_reconstructions
+from fer_hf.runs.card import write_model_card
+from fer_hf.runs.finish import finish_pretraining
+from fer_hf.training import FerTrainer, FerTrainingArguments
+from fer_hf.training.masked_autoencoder import MaskingCollator, backbone, build_masked_autoencoder, reconstruct
 
 
 RECIPE = Path(__file__).stem
@@ -101,7 +96,8 @@ def main() -> None:
         backbone(model, encoder, gray).save_pretrained(folder)
         processor.save_pretrained(folder)
         draw(trainer, folder / "reconstructed_faces.png")
-    finish_pretraining(trainer, faces, data_args, {**vars(masking), "encoder": encoder.to_diff_dict()})
+    model = {**vars(masking), "encoder": encoder.to_diff_dict()}
+    finish_pretraining(trainer, faces, data_args.dataset_name, model, {"augmentation": data_args.augmentation})
     if trainer.is_world_process_zero():
         write_model_card(folder)
         print(f"\nThe backbone is in {folder}. Fine-tune it: --model_name_or_path {folder}")

@@ -12,8 +12,8 @@ rate that falls when validation stands still, and an end after five epochs witho
 
 from pathlib import Path
 
-from fer_hf.recipe import fine_tune
-from fer_hf.training import run
+from fer_hf.cli.course import fine_tune
+from fer_hf.cli.launch import run
 
 
 def main() -> None:

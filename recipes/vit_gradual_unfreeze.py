@@ -14,8 +14,8 @@ sampling and BatchNorm in the head.
 
 from pathlib import Path
 
-from fer_hf.recipe import fine_tune
-from fer_hf.training import run
+from fer_hf.cli.course import fine_tune
+from fer_hf.cli.launch import run
 
 
 def main() -> None:

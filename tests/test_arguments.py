@@ -6,10 +6,12 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from fer_hf import build
+from fer_hf.cli.arguments import DataArguments, ModelArguments
+from fer_hf.cli.parsing import parse_arguments
 from fer_hf.errors import BadInputError
-from fer_hf.training import DataArguments, FerTrainingArguments, ModelArguments, parse_arguments
+from fer_hf.provenance import command_line
+from fer_hf.training import FerTrainingArguments
 from fer_hf.training.arguments import training_summary
-from fer_hf.training.launch import command_line
 
 
 FLAGS = (ModelArguments, DataArguments, FerTrainingArguments)

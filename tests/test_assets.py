@@ -10,8 +10,8 @@ from sklearn.metrics import accuracy_score
 from transformers import AutoModelForImageClassification, pipeline
 
 from fer_hf import EXPRESSIONS, asset, load_image_classifier
-from fer_hf.assets import asset_names
 from fer_hf.data import load_dataset
+from fer_hf.models.loading import asset_names
 
 
 def test_every_shipped_checkpoint_loads_offline_with_only_a_head_new(names):

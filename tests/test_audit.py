@@ -9,14 +9,15 @@ import pytest
 from datasets import Dataset, DatasetDict
 from PIL import Image, ImageFilter, ImageOps
 
-from fer_hf import cli
+from fer_hf.cli import main as cli
 from fer_hf.data import load_dataset
-from fer_hf.data.audit import audit, leaked_rows, pixel_hashes
+from fer_hf.data.audit import audit
+from fer_hf.data.audit_report import audit_text, write_audit
+from fer_hf.data.copies import leaked_rows, pixel_hashes
 from fer_hf.data.correlation import best_correlations
-from fer_hf.data.mirrors import PUBLISHED
+from fer_hf.data.published import PUBLISHED
 from fer_hf.data.source import face_features
 from fer_hf.errors import DataError
-from fer_hf.evaluation.audit_report import audit_text, write_audit
 
 
 def encoded(image, kind="PNG"):

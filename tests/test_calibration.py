@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForImageClassification
 
-from fer_hf.cli import main
+from fer_hf.cli.main import main
 from fer_hf.evaluation.calibration import calibration, calibration_text, store_temperature
 from fer_hf.evaluation.evaluate import evaluate
 from fer_hf.evaluation.predictions import Predictions

@@ -1,6 +1,6 @@
 import pytest
 
-from fer_hf.cli import main
+from fer_hf.cli.main import main
 
 
 def test_env_prints_the_versions_that_bug_reports_need(capsys):

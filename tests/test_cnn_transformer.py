@@ -12,8 +12,9 @@ from transformers import ViTForImageClassification, set_seed
 
 from fer_hf.labels import EXPRESSIONS
 from fer_hf.models import CNNTransformerConfig, CNNTransformerForImageClassification
+from fer_hf.models.heads import head_modules
 from fer_hf.models.zoo import build
-from fer_hf.training.unfreezing import head_modules, unfreeze_order
+from fer_hf.training.unfreezing import unfreeze_order
 
 
 def tiny(**changes) -> CNNTransformerForImageClassification:

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from fer_hf.cli import main
+from fer_hf.cli.main import main
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation.compare import compare, compare_runs
 from fer_hf.evaluation.predictions import Predictions, save_predictions
-from fer_hf.evaluation.record import write_json
 from fer_hf.evaluation.report import expression_report
+from fer_hf.files import write_json
+from fer_hf.runs.compare import compare, compare_runs
 
 
 NAMES = ["angry", "happy", "sad"]

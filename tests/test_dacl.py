@@ -18,7 +18,8 @@ from fer_hf.data.collator import FaceCollator
 from fer_hf.labels import EXPRESSIONS, id2label, label2id
 from fer_hf.metrics import classification_metrics
 from fer_hf.models import build
-from fer_hf.models.dacl import DACLConfig, DACLForImageClassification, DACLModel, SparseCenterLoss
+from fer_hf.models.networks.configuration_dacl import DACLConfig
+from fer_hf.models.networks.modeling_dacl import DACLForImageClassification, DACLModel, SparseCenterLoss
 from fer_hf.models.zoo import ARCHITECTURES, architecture_config, image_processor
 from fer_hf.training import FerTrainer, FerTrainingArguments
 

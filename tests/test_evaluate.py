@@ -14,20 +14,21 @@ from torchvision.transforms.v2 import functional as tvF
 from transformers import ViTForImageClassification, ViTImageProcessor, ViTModel, pipeline
 from transformers.utils import ModelOutput
 
-from fer_hf.cli import main
+from fer_hf.cli.arguments import DataArguments, ModelArguments
+from fer_hf.cli.main import main
 from fer_hf.data import content_fingerprint, load_dataset
 from fer_hf.data.collator import FaceCollator
-from fer_hf.data.mirrors import PUBLISHED
+from fer_hf.data.published import PUBLISHED, comparable_with
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation import finish_run
-from fer_hf.evaluation.evaluate import evaluate, evaluation_text, save_evaluation
+from fer_hf.evaluation.evaluate import evaluate, evaluation_text
 from fer_hf.evaluation.predictions import Predictions, load_predictions
-from fer_hf.evaluation.published import comparable_with
 from fer_hf.evaluation.report import expression_report, headline, report_text
 from fer_hf.evaluation.scoring import match_labels, score_faces
 from fer_hf.labels import EXPRESSIONS, EXPRESSIONS_WITH_CONTEMPT, id2label, label2id
 from fer_hf.metrics import classification_metrics
-from fer_hf.training import DataArguments, FerTrainer, FerTrainingArguments, ModelArguments
+from fer_hf.runs.evaluations import save_evaluation
+from fer_hf.runs.finish import finish_run
+from fer_hf.training import FerTrainer, FerTrainingArguments
 
 
 OPTIONS = ["--dataset_options", '{"train": 56, "validation": 28, "test": 28}', "--disable_tqdm"]

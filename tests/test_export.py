@@ -14,11 +14,11 @@ from sklearn.metrics import accuracy_score
 from torch.optim.swa_utils import update_bn
 from transformers import ResNetConfig, ResNetForImageClassification, ViTImageProcessor
 
-from fer_hf.cli import main
+from fer_hf.cli.main import main
 from fer_hf.data.collator import FaceCollator
 from fer_hf.errors import BadInputError
 from fer_hf.inference import ExportError, ExportMismatchError, export_onnx
-from fer_hf.inference.scored_export import export_scored, quantize
+from fer_hf.inference.quantize import export_scored, quantize
 from fer_hf.models import build, image_processor
 
 
@@ -171,7 +171,7 @@ def test_a_file_that_loses_more_than_allowed_is_not_kept(sure, tmp_path, monkeyp
                 tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
         onnx.save(network, path)
 
-    monkeypatch.setattr("fer_hf.inference.scored_export.quantize", spoil)
+    monkeypatch.setattr("fer_hf.inference.quantize.quantize", spoil)
     path = tmp_path / "model.onnx"
     path.write_bytes(b"older")
     with pytest.raises(

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from transformers import ConvNextImageProcessor, ViTImageProcessor, ViTImageProcessorPil
 
 from fer_hf.data.collator import FaceCollator
-from fer_hf.data.fast import FastFaces, PlainFaces, ToPixelValues, decode_faces, model_size, training_faces
+from fer_hf.data.training_set import FastFaces, PlainFaces, ToPixelValues, decode_faces, model_size, training_faces
 from fer_hf.data.transforms import AUGMENTATIONS, runs_on_batches
 from fer_hf.errors import BadInputError
 

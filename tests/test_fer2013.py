@@ -8,15 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_hf.data import (
-    DataError,
-    content_fingerprint,
-    fer2013,
-    fer2013_csv,
-    fer2013_folders,
-    load_dataset,
-    source,
-)
+from fer_hf.data import DataError, content_fingerprint, fer2013, fer2013_csv, fer2013_folders, load_dataset, source
 from fer_hf.data.fer2013_faces import encode_png
 from fer_hf.labels import EXPRESSIONS
 

@@ -9,13 +9,16 @@ from conftest import tiny_vit_config
 from PIL import Image
 from transformers import ViTForImageClassification, ViTImageProcessor
 
-from fer_hf.cli import main
+from fer_hf.cli.main import main
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation import expression_report, html_report
-from fer_hf.evaluation.html_report import write_report
 from fer_hf.evaluation.predictions import Predictions, save_predictions
-from fer_hf.evaluation.record import describe_dataset, environment, write_json
+from fer_hf.evaluation.report import expression_report
+from fer_hf.files import write_json
 from fer_hf.models.zoo import build, image_processor
+from fer_hf.provenance import environment
+from fer_hf.runs import page
+from fer_hf.runs.page import write_report
+from fer_hf.runs.record import describe_dataset
 
 
 OPTIONS = {"train": 56, "validation": 28, "test": 28}
@@ -117,7 +120,7 @@ def no_pictures(monkeypatch):
         asked.setdefault(plot.__name__, []).append((args, options))
         return "data:image/png;base64,AAAA"
 
-    monkeypatch.setattr(html_report, "_picture", note)
+    monkeypatch.setattr(page, "_picture", note)
     return asked
 
 

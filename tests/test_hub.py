@@ -21,17 +21,12 @@ from transformers import ViTForImageClassification, ViTImageProcessor
 
 from fer_hf import MLPHeadConfig, MLPHeadForImageClassification
 from fer_hf.errors import BadInputError
-from fer_hf.hub import (
-    DATASETS,
-    HubError,
-    RunDirectoryError,
-    add_to_gallery,
-    files_to_upload,
-    push,
-    render_model_card,
-    write_model_card,
-)
 from fer_hf.labels import EXPRESSIONS
+from fer_hf.runs.card import render_model_card, write_model_card
+from fer_hf.runs.facts import DATASETS
+from fer_hf.runs.files import RunDirectoryError, files_to_upload
+from fer_hf.runs.gallery import add_to_gallery
+from fer_hf.runs.publish import HubError, push
 
 
 ROOT = Path(__file__).parent.parent
@@ -467,7 +462,7 @@ def test_bad_input_is_one_line_and_exit_code_2(run_dir, hub, this_process_uses, 
     monkeypatch.setenv("HF_TOKEN", "reader")
     assert "no right to write to owner/a" in fails(run_dir, "--repo_id", "owner/a")
     with monkeypatch.context() as logged_out:
-        logged_out.setattr("fer_hf.hub.publish.get_token", lambda: None)
+        logged_out.setattr("fer_hf.runs.publish.get_token", lambda: None)
         assert "no access token" in fails(run_dir, "--repo_id", "owner/a")
 
     monkeypatch.setenv("HF_TOKEN", "x")

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import yaml
 
+from fer_hf.cli.course import Flags
+from fer_hf.cli.parsing import parse_arguments
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation.leaderboard import leaderboard_table, summarise
 from fer_hf.models import ARCHITECTURES, describe
-from fer_hf.recipe import Flags
-from fer_hf.training import parse_arguments
+from fer_hf.runs.leaderboard import leaderboard_table, summarise
 
 
 ROOT = Path(__file__).parent.parent

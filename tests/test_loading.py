@@ -49,7 +49,7 @@ from transformers import (
 
 from fer_hf import HEADS, MLPHeadForImageClassification, build, load_image_classifier
 from fer_hf.data.collator import FaceCollator
-from fer_hf.data.fast import training_faces
+from fer_hf.data.training_set import training_faces
 from fer_hf.models import ModelError, head_modules
 from fer_hf.training import FerTrainer, FerTrainingArguments, GradualUnfreezing
 

@@ -23,22 +23,17 @@ from transformers.trainer_pt_utils import LabelSmoother
 from transformers.utils import ModelOutput
 
 from fer_hf import build
+from fer_hf.cli.arguments import DataArguments, LossArguments, ModelArguments
+from fer_hf.cli.parsing import parse_arguments
 from fer_hf.data import load_dataset
 from fer_hf.data.collator import FaceCollator
-from fer_hf.data.fast import training_faces
+from fer_hf.data.training_set import training_faces
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation import finish_run
 from fer_hf.labels import EXPRESSIONS_WITH_CONTEMPT, id2label, label2id
 from fer_hf.losses import ExpressionLoss, soft_cross_entropy
 from fer_hf.metrics import classification_metrics
-from fer_hf.training import (
-    DataArguments,
-    FerTrainer,
-    FerTrainingArguments,
-    LossArguments,
-    ModelArguments,
-    parse_arguments,
-)
+from fer_hf.runs.finish import finish_run
+from fer_hf.training import FerTrainer, FerTrainingArguments
 from fer_hf.training.callbacks import log_line
 
 

@@ -8,8 +8,8 @@ from torchvision.transforms import v2
 from transformers import ViTForImageClassification
 
 from fer_hf.data.collator import FaceCollator
-from fer_hf.data.fast import training_faces
 from fer_hf.data.mixing import MixingCollator, cutmix, mixup, smoothed
+from fer_hf.data.training_set import training_faces
 from fer_hf.errors import BadInputError
 from fer_hf.losses import soft_cross_entropy
 from fer_hf.metrics import classification_metrics

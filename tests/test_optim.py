@@ -10,9 +10,11 @@ from transformers import Trainer, TrainerCallback, ViTForImageClassification
 from transformers.trainer_pt_utils import get_parameter_names
 
 from fer_hf import ARCHITECTURES, build
+from fer_hf.cli.arguments import DataArguments
+from fer_hf.cli.parsing import parse_arguments
 from fer_hf.errors import BadInputError
 from fer_hf.models import head_modules
-from fer_hf.training import DataArguments, FerTrainer, FerTrainingArguments, GradualUnfreezing, parse_arguments
+from fer_hf.training import FerTrainer, FerTrainingArguments, GradualUnfreezing
 from fer_hf.training.arguments import training_summary
 from fer_hf.training.optim import TORCH_OPTIMIZERS, layer_groups
 from fer_hf.training.unfreezing import unfreeze_order

@@ -8,8 +8,8 @@ import torch
 from test_trainer import make_trainer, schedule
 from transformers import TrainerCallback
 
-from fer_hf.evaluation.plots import plot_phases
 from fer_hf.models import build
+from fer_hf.plots import plot_phases
 from fer_hf.training.unfreezing import frozen_to_eval
 
 

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fer_hf.evaluation.plots import (
+from fer_hf.plots import (
     BLUE,
     calibration_bins,
     draw_faces,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fer_hf.cli import main
+from fer_hf.cli.main import main
 from fer_hf.errors import BadInputError
 from fer_hf.inference import Detection
 from fer_hf.inference.predict import entries_of_paths, load_pipeline, predict_to

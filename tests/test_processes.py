@@ -19,14 +19,14 @@ from torch import nn
 from transformers import ViTForImageClassification, ViTImageProcessor, set_seed
 
 from fer_hf import build
+from fer_hf.cli import launch as fer_launch
 from fer_hf.data import load_dataset
 from fer_hf.data.collator import FaceCollator
-from fer_hf.data.fast import training_faces
+from fer_hf.data.training_set import training_faces
 from fer_hf.errors import BadInputError
 from fer_hf.losses import soft_cross_entropy
 from fer_hf.metrics import classification_metrics
 from fer_hf.training import FerTrainer, FerTrainingArguments, GradualUnfreezing
-from fer_hf.training import launch as fer_launch
 
 
 ROOT = Path(__file__).parent.parent

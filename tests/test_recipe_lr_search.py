@@ -9,17 +9,10 @@ from test_recipe_vit_gradual_unfreeze import call_recipe
 from test_trainer import make_trainer
 from transformers import EarlyStoppingCallback, ViTImageProcessor, ViTModel
 
+from fer_hf.cli.search import SearchArguments, best_result, best_validation, optuna_search, search_table, sweep
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation.plots import plot_search
+from fer_hf.plots import plot_search
 from fer_hf.training import FerTrainer, GradualUnfreezing
-from fer_hf.training.search import (
-    SearchArguments,
-    best_result,
-    best_validation,
-    optuna_search,
-    search_table,
-    sweep,
-)
 
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "lr_search.py"

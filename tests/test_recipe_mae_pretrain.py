@@ -19,12 +19,14 @@ from safetensors.torch import load_file
 from test_recipe_vit_gradual_unfreeze import call_recipe
 from transformers import ViTMAEForPreTraining, ViTModel
 
-from fer_hf.assets import asset
-from fer_hf.data.fast import training_faces
-from fer_hf.hub import add_to_gallery, files_to_upload, render_model_card
+from fer_hf.data.training_set import training_faces
 from fer_hf.models import load_image_classifier
+from fer_hf.models.loading import asset
+from fer_hf.runs.card import render_model_card
+from fer_hf.runs.files import files_to_upload
+from fer_hf.runs.gallery import add_to_gallery
 from fer_hf.training import FerTrainer, FerTrainingArguments
-from fer_hf.training.masked import MaskingCollator, backbone, build_masked_autoencoder, reconstruct
+from fer_hf.training.masked_autoencoder import MaskingCollator, backbone, build_masked_autoencoder, reconstruct
 
 
 ROOT = Path(__file__).parent.parent
@@ -202,10 +204,10 @@ def test_an_interrupted_recipe_goes_on_with_the_same_command(monkeypatch, tmp_pa
     run, stopped = tmp_path / "whole", tmp_path / "stopped"
     steps = ("--save_strategy", "steps", "--save_steps", 21, "--load_best_model_at_end", "False")
     flags = (*FLAGS, *steps, "--save_total_limit", 9, "--resume_from_checkpoint", "true", "--output_dir")
-    monkeypatch.setattr("fer_hf.training.exact.commit", lambda: "earlier")
+    monkeypatch.setattr("fer_hf.training.resuming.commit", lambda: "earlier")
     call_recipe(monkeypatch, RECIPE, *flags, run)
     shutil.copytree(run / "checkpoint-21", stopped / "checkpoint-21")
-    monkeypatch.setattr("fer_hf.training.exact.commit", lambda: "later")
+    monkeypatch.setattr("fer_hf.training.resuming.commit", lambda: "later")
     call_recipe(monkeypatch, RECIPE, *flags, stopped)
     runtime = json.loads((stopped / "run_record.json").read_text())["runtime"]
     assert (runtime["resumed_at_step"], runtime["commits"][1]) == (21, {"from_step": 21, "commit": "later"})

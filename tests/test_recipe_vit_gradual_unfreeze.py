@@ -20,9 +20,9 @@ from safetensors.torch import save_file
 from transformers import ViTImageProcessor, ViTModel, pipeline
 
 from fer_hf import build
+from fer_hf.cli.launch import run
 from fer_hf.data import load_dataset
-from fer_hf.hub import check_publishable, files_to_upload
-from fer_hf.training import run
+from fer_hf.runs.files import check_publishable, files_to_upload
 
 
 ROOT = Path(__file__).parent.parent

@@ -12,9 +12,9 @@ import yaml
 from conftest import tiny_vit_config
 from transformers import ViTImageProcessor, ViTModel
 
-from fer_hf.evaluation import run as evaluation_run
-from fer_hf.recipe import Flags
-from fer_hf.training import run
+from fer_hf.cli.course import Flags
+from fer_hf.cli.launch import run
+from fer_hf.runs import finish
 
 
 ROOT = Path(__file__).parent.parent
@@ -91,8 +91,8 @@ def test_every_config_runs_two_steps_on_drawn_faces(name, published, tmp_path, m
     words = [word for flag, value in overrides.items() for word in (f"--{flag}", str(value))]
     words += ["--config", str(CONFIGS[name]), "--output_dir", str(tmp_path / "run"), "--use_cpu"]
     words += ["--disable_tqdm", "True"]
-    for picture in [name for name in vars(evaluation_run) if name.startswith("plot_")]:
-        monkeypatch.setattr(evaluation_run, picture, lambda *args: None)  # half a second each, and tested elsewhere
+    for picture in [name for name in vars(finish) if name.startswith("plot_")]:
+        monkeypatch.setattr(finish, picture, lambda *args: None)  # half a second each, and tested elsewhere
     monkeypatch.setattr(sys, "argv", [str(recipe_of(CONFIGS[name])), *words])
     run(runpy.run_path(sys.argv[0])["main"])
     if recipe_of(CONFIGS[name]).stem == "lr_search":

@@ -9,8 +9,8 @@ from transformers import ViTImageProcessor
 
 from fer_hf.data.collator import FaceCollator
 from fer_hf.models import build
-from fer_hf.models.reduced_dacl import ReducedDACLConfig
-from fer_hf.models.reduced_dacl.modeling_reduced_dacl import ReducedDACLAttention
+from fer_hf.models.networks.configuration_reduced_dacl import ReducedDACLConfig
+from fer_hf.models.networks.modeling_reduced_dacl import ReducedDACLAttention
 from fer_hf.models.zoo import architecture_config, image_processor
 
 

@@ -12,9 +12,10 @@ from transformers import set_seed
 
 from fer_hf.labels import EXPRESSIONS
 from fer_hf.models import ReducedTransFERConfig, ReducedTransFERForImageClassification
-from fer_hf.models.reduced_transfer.modeling_reduced_transfer import ReducedTransFERBranches, ReducedTransFERStem
+from fer_hf.models.heads import head_modules
+from fer_hf.models.networks.modeling_reduced_transfer import ReducedTransFERBranches, ReducedTransFERStem
 from fer_hf.models.zoo import build
-from fer_hf.training.unfreezing import head_modules, unfreeze_order
+from fer_hf.training.unfreezing import unfreeze_order
 
 
 def tiny(**changes) -> ReducedTransFERForImageClassification:

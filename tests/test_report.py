@@ -4,9 +4,9 @@ from matplotlib.figure import Figure
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
 from transformers import EvalPrediction
 
-from fer_hf.evaluation.plots import plot_confusion_matrix, plot_learning_curves
 from fer_hf.evaluation.report import expression_report, report_text
 from fer_hf.metrics import ExpressionMetrics, classification_metrics
+from fer_hf.plots import plot_confusion_matrix, plot_learning_curves
 
 
 NAMES = ["a", "b", "c"]

@@ -10,7 +10,7 @@ from test_trainer import make_trainer
 from fer_hf import build
 from fer_hf.errors import BadInputError
 from fer_hf.training import FerTrainer, FerTrainingArguments
-from fer_hf.training.masked import build_masked_autoencoder
+from fer_hf.training.masked_autoencoder import build_masked_autoencoder
 from fer_hf.training.resizing import ProgressiveResizing
 
 

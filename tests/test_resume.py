@@ -28,12 +28,13 @@ from transformers import (
 )
 from transformers import trainer as stock
 
+from fer_hf.cli.launch import run
 from fer_hf.data import load_dataset
 from fer_hf.data.collator import FaceCollator
-from fer_hf.data.fast import training_faces
+from fer_hf.data.training_set import training_faces
 from fer_hf.errors import BadInputError
 from fer_hf.metrics import classification_metrics
-from fer_hf.training import FerTrainer, FerTrainingArguments, GradualUnfreezing, exact, run
+from fer_hf.training import FerTrainer, FerTrainingArguments, GradualUnfreezing, resuming
 from fer_hf.training.checkpoints import checkpoints, flaw, resume_point, write_manifest
 
 
@@ -67,7 +68,7 @@ class Killer(TrainerCallback):
         around = {  # what is written, and whether it is cut in half first
             "weights": (FerTrainer, "save_model", "model.safetensors"),
             "optimizer": (FerTrainer, "_save_optimizer_and_scheduler", None),
-            "manifest": (exact, "write_manifest", None),
+            "manifest": (resuming, "write_manifest", None),
             "state": (TrainerState, "save_to_json", "trainer_state.json"),
         }
         if where in around:
@@ -167,8 +168,8 @@ def timed(key):
 def recipe(folder, *flags, step=None):
     sys.argv = [str(RECIPE), *map(str, flags), "--use_cpu", "--disable_tqdm", "True"]
     if step:
-        exact._Moments.on_step_end = partial(Killer.on_step_end, Killer("step", step))
-        exact._Moments.on_epoch_begin = partial(Killer.on_train_begin, exact._Moments.on_step_end.args[0])
+        resuming._Moments.on_step_end = partial(Killer.on_step_end, Killer("step", step))
+        resuming._Moments.on_epoch_begin = partial(Killer.on_train_begin, resuming._Moments.on_step_end.args[0])
     run(runpy.run_path(str(RECIPE))["main"])
 
 

@@ -10,19 +10,19 @@ from accelerate.data_loader import BatchSamplerShard
 from PIL import Image
 from torch.utils.data import BatchSampler
 
-from fer_hf.data.fast import training_faces
+from fer_hf.cli.arguments import DataArguments
 from fer_hf.data.sampling import (
     SAMPLERS,
     ClassBalancedSampler,
     EpochSampler,
-    class_weights,
     effective_number_weights,
     epoch_sampler,
     inverse_frequency_weights,
     oversample,
 )
+from fer_hf.data.training_set import training_faces
 from fer_hf.errors import BadInputError
-from fer_hf.training import DataArguments
+from fer_hf.losses import class_weights
 
 
 def test_an_epochs_order_depends_on_seed_and_epoch_alone():

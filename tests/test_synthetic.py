@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from fer_hf.data.synthetic import ACTION_UNITS, LANDMARKS, UNIT_NAMES, draw_face, sample_units, source
+from fer_hf.data.drawing import UNIT_NAMES, draw_face
+from fer_hf.data.synthetic import ACTION_UNITS, LANDMARKS, sample_units, source
 from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS
 
@@ -68,7 +69,7 @@ def test_rows_count_up_and_pictures_are_gray_png_files_of_the_asked_size():
 
 
 def labels_of(data, split):
-    from fer_hf.data.synthetic import _labels  # without drawing thousands of faces
+    from fer_hf.data.synthetic import _labels
 
     return [
         label

@@ -8,7 +8,7 @@ from transformers import Trainer, TrainerCallback, ViTForImageClassification, Vi
 
 from fer_hf import MLPHeadConfig, MLPHeadForImageClassification, build, load_image_classifier
 from fer_hf.data.collator import FaceCollator
-from fer_hf.data.fast import training_faces
+from fer_hf.data.training_set import training_faces
 from fer_hf.labels import id2label, label2id
 from fer_hf.metrics import classification_metrics
 from fer_hf.training import FerTrainer, FerTrainingArguments, GradualUnfreezing

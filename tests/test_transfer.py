@@ -10,7 +10,8 @@ from torch import nn
 from transformers import set_seed
 
 from fer_hf.models import TransFERConfig, TransFERForImageClassification, TransFERModel
-from fer_hf.models.transfer.modeling_transfer import (
+from fer_hf.models.heads import head_modules
+from fer_hf.models.networks.modeling_transfer import (
     TransFERAttention,
     TransFEREmbeddings,
     TransFERLayer,
@@ -18,7 +19,7 @@ from fer_hf.models.transfer.modeling_transfer import (
     TransFERUnit,
 )
 from fer_hf.models.zoo import build
-from fer_hf.training.unfreezing import head_modules, unfreeze_order
+from fer_hf.training.unfreezing import unfreeze_order
 
 
 def tiny_config(**changes) -> TransFERConfig:

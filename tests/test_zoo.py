@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn.functional import one_hot
 from transformers import AutoConfig, AutoModel, AutoModelForImageClassification, pipeline
 
-from fer_hf.cli import main
+from fer_hf.cli.main import main
 from fer_hf.data import load_dataset
-from fer_hf.data.fast import training_faces
+from fer_hf.data.training_set import training_faces
 from fer_hf.labels import EXPRESSIONS, id2label
 from fer_hf.models import ARCHITECTURES, ModelError, build, describe, head_modules, image_processor
 from fer_hf.models.zoo import architecture_config

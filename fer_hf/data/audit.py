@@ -1,52 +1,20 @@
 """What is wrong with a data set: published counts, copies, leaks, conflicting labels, flat faces, bad mirrors."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from datasets import Dataset, DatasetDict
-from datasets.utils import tqdm
 from PIL import Image
 
+from fer_hf.data.copies import decoded_faces, pixel_hash
 from fer_hf.data.correlation import best_correlations
-from fer_hf.data.mirrors import FLAT, PUBLISHED, mirror_signs, pixel_statistics
+from fer_hf.data.published import FLAT, PUBLISHED, mirror_signs, pixel_statistics
 from fer_hf.errors import DataError
 
 
 NEAR = (0.99, 0.95, 0.90)  # correlations from which a face is called a near copy
 _SIDE = 48  # pixels; faces are compared at this size
-
-
-def pixel_hashes(dataset: Dataset) -> np.ndarray:
-    """
-    One hash per face over what it shows, not over how it is stored: a PNG and a BMP of the same pixels agree, and so
-    do a gray face and the same face with three equal channels. Sizes are part of the hash. Alpha is ignored.
-
-    Progress bars are those of `datasets` (`datasets.disable_progress_bars()` silences them).
-
-    Args:
-        dataset (`datasets.Dataset`): With `image`; after `.select` or `.shuffle`, the selected rows in their order.
-
-    Returns:
-        `np.ndarray` of shape `(num_rows,)`: 32 hexadecimal digits each (`"<U32"`).
-    """
-    return np.array([_hash(pixels) for pixels, _ in _decoded(dataset, "hashing faces")], dtype="<U32")
-
-
-def leaked_rows(faces: DatasetDict) -> dict[str, np.ndarray]:
-    """
-    Which faces of validation and test stand in train as well, pixel by pixel, under whatever label.
-
-    Args:
-        faces (`datasets.DatasetDict`): With `train`, and `validation`, `test` or both.
-
-    Returns:
-        `dict[str, np.ndarray]`: For `validation` and `test`, as far as they exist, a boolean mask of shape
-        `(num_rows,)` that is true where train holds an identical face.
-    """
-    train = pixel_hashes(faces["train"])
-    return {split: np.isin(pixel_hashes(faces[split]), train) for split in ("validation", "test") if split in faces}
 
 
 def audit(faces: DatasetDict, name: str) -> dict:
@@ -157,10 +125,10 @@ def _look(table: Dataset, split: str) -> dict[str, np.ndarray]:
     """All that is needed of every face of a split, from decoding it once."""
     small = np.empty((len(table), _SIDE, _SIDE), dtype=np.uint8)
     look = {key: [] for key in ("hashes", "size", "mode", "colour", "mean", "std", "spread", "lowest", "highest")}
-    for index, (pixels, image) in enumerate(_decoded(table, f"looking at {split}")):
+    for index, (pixels, image) in enumerate(decoded_faces(table, f"looking at {split}")):
         gray = image.convert("L")
         small[index] = gray if gray.size == (_SIDE, _SIDE) else gray.resize((_SIDE, _SIDE), Image.Resampling.BOX)
-        look["hashes"].append(_hash(pixels))
+        look["hashes"].append(pixel_hash(pixels))
         look["size"].append(f"{image.width}x{image.height}")
         look["mode"].append(image.mode)
         look["colour"].append(pixels.ndim == 3)
@@ -302,23 +270,3 @@ def _findings(result: dict) -> Iterator[dict]:
     if found["mirror"]:
         text += f": this copy seems {', '.join(found['mirror'])}"
     yield finding("pixels", not found["mirror"], text)
-
-
-def _decoded(dataset: Dataset, what: str) -> Iterator[tuple[np.ndarray, Image.Image]]:
-    """Pixels of every face, `(height, width)` if gray and else `(height, width, 3)`, and the face as it was stored."""
-    for row in tqdm(dataset.select_columns(["image"]).with_format(None), desc=what, unit="face"):
-        yield _pixels(row["image"]), row["image"]
-
-
-def _pixels(image: Image.Image) -> np.ndarray:
-    if image.mode == "L" or image.mode[0] in "IF":  # I;16 and its like hold more than 8 bits and have no RGB
-        return np.asarray(image)
-    pixels = np.asarray(image.convert("RGB"))
-    is_gray = (pixels == pixels[..., :1]).all()
-    return np.ascontiguousarray(pixels[..., 0]) if is_gray else pixels
-
-
-def _hash(pixels: np.ndarray) -> str:
-    digest = hashlib.blake2b(f"{pixels.shape} {pixels.dtype}".encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(pixels))
-    return digest.hexdigest()

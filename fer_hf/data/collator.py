@@ -25,7 +25,7 @@ class FaceCollator:
         """
         Args:
             examples (`list[dict]`): With `image` (PIL, any mode) and the label column (a class id or a list of
-                numbers). A `dict` is a batch already, from [`~fer_hf.data.fast.TrainingFaces`], and passes through
+                numbers). A `dict` is a batch already, from [`TrainingFaces`], and passes through
                 but for `drawn`, of which models know nothing.
 
         Returns:

@@ -16,15 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from fer_hf.data.fer2013 import LAYOUTS, find_layout
-from fer_hf.data.fer2013_csv import (
-    Block,
-    check_usage,
-    index_official,
-    lines,
-    parse_pixels,
-    short,
-    unquoted,
-)
+from fer_hf.data.fer2013_csv import Block, check_usage, index_official, lines, parse_pixels, short, unquoted
 from fer_hf.data.fer2013_faces import SPLITS, encode_png
 from fer_hf.data.source import Source, face_features, face_tables
 from fer_hf.errors import DataError

@@ -17,7 +17,7 @@ class MixingCollator:
     the one before it, and smooths labels first.
 
     What is drawn is a pure function of the seed, the epoch and the rows of the batch, so that resumed runs repeat it.
-    Only batches that tell these are changed, those of [`~fer_hf.data.fast.TrainingFaces`]. Any other is passed on as
+    Only batches that tell these are changed, those of [`TrainingFaces`]. Any other is passed on as
     it is, because the Trainer evaluates with the same collator.
 
     With both strengths above 0, every other batch on average is mixed in one way, the rest in the other. Faces of the

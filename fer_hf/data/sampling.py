@@ -3,7 +3,6 @@ How training faces are drawn: orders that are pure functions of seed and epoch, 
 class made larger.
 """
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -133,7 +132,7 @@ def epoch_sampler(sampler: str, dataset: Any, seed: int) -> EpochSampler:
 
     Args:
         sampler (`str`): One of [`SAMPLERS`].
-        dataset: A `datasets.Dataset` with a `label` column, or [`~fer_hf.data.fast.TrainingFaces`], for which repeated
+        dataset: A `datasets.Dataset` with a `label` column, or [`TrainingFaces`], for which repeated
             draws are numbered.
         seed (`int`): Any integer.
 
@@ -150,47 +149,6 @@ def epoch_sampler(sampler: str, dataset: Any, seed: int) -> EpochSampler:
         return ClassBalancedSampler(labels, seed, number_repeats)
     rule = {"inverse_frequency": inverse_frequency_weights, "effective_number": effective_number_weights}[sampler]
     return EpochSampler(len(labels), seed, rule(labels), number_repeats)
-
-
-def class_weights(weights: str | dict[str, float], labels: torch.Tensor, names: list[str]) -> torch.Tensor | None:
-    """
-    The weight of each class in a loss.
-
-    Args:
-        weights (`str` or `dict`): `"none"`; `"auto"`, for n / (num_labels * n_k), so that the mean over all faces is
-            1; or a map from expressions to weights (or its JSON), in which what is not named weighs 1.
-        labels (`torch.LongTensor` of shape `(num_faces,)`): Class ids of the training faces.
-        names (`list[str]`): The expressions, in label order.
-
-    Returns:
-        `torch.FloatTensor` of shape `(num_labels,)`, or `None` for `"none"`.
-
-    Raises:
-        BadInputError: If `weights` is none of these, a name is unknown, a weight is negative or no number, or a class
-            has no face to be weighed by.
-    """
-    if weights == "none":
-        return None
-    if weights == "auto":
-        counts = torch.bincount(labels, minlength=len(names))
-        if (counts == 0).any():
-            missing = ", ".join(name for name, count in zip(names, counts, strict=True) if count == 0)
-            raise BadInputError(f"`class_weights` auto: the training faces have none of {missing}.")
-        return (len(labels) / (len(names) * counts.double())).float()
-    try:
-        given = json.loads(weights) if isinstance(weights, str) else weights
-    except json.JSONDecodeError:
-        given = None
-    if not isinstance(given, dict):
-        raise BadInputError(
-            f"`class_weights` must be auto, none or a map from expressions to weights, got {weights!r}."
-        )
-    for name, weight in given.items():
-        if name not in names:
-            raise BadInputError(f"`class_weights` names {name!r}; the expressions are {', '.join(names)}.")
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
-            raise BadInputError(f"`class_weights` of {name} must be a number of at least 0, got {weight!r}.")
-    return torch.tensor([float(given.get(name, 1.0)) for name in names])
 
 
 def oversample(faces: datasets.Dataset, expression: str, degrees: float = 10.0, seed: int = 0) -> datasets.Dataset:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import DatasetDict, IterableDatasetDict
 
-from fer_hf.data.audit import pixel_hashes
+from fer_hf.data.copies import pixel_hashes
 from fer_hf.errors import DataError
 from fer_hf.labels import canonical_name
 

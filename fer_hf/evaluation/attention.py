@@ -1,4 +1,4 @@
-"""What a classifier attends to, as arrays; [`fer_hf.evaluation.plots`] draws them."""
+"""What a classifier attends to, as arrays; [`fer_hf.plots`] draws them."""
 
 from collections.abc import Sequence
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from fer_hf.evaluation.predictions import Predictions
-from fer_hf.evaluation.record import write_json
+from fer_hf.files import write_json
 from fer_hf.metrics import calibrated_probabilities, expected_calibration_error, negative_log_likelihood
 from fer_hf.models.loading import TEMPERATURE_KEY
 

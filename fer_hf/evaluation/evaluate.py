@@ -1,7 +1,5 @@
 """Score any classifier of expressions on any split of any data set: `fer-hf evaluate`."""
 
-import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,12 +9,11 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from transformers import BaseImageProcessor, PreTrainedModel
 
 from fer_hf.data import content_fingerprint
-from fer_hf.data.audit import pixel_hashes
+from fer_hf.data.copies import pixel_hashes
+from fer_hf.data.published import comparable_with
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation.calibration import calibration, calibration_text, store_temperature
+from fer_hf.evaluation.calibration import calibration, calibration_text
 from fer_hf.evaluation.predictions import Predictions
-from fer_hf.evaluation.published import comparable_with
-from fer_hf.evaluation.record import environment, own_name, scoring, write_json
 from fer_hf.evaluation.report import expression_report, report_text
 from fer_hf.evaluation.robustness import robustness, robustness_text
 from fer_hf.evaluation.scoring import match_labels, score_faces
@@ -24,6 +21,7 @@ from fer_hf.evaluation.subgroups import check_subgroups, subgroups, subgroups_te
 from fer_hf.evaluation.tta import TTA
 from fer_hf.metrics import ExpressionMetrics, fit_temperature
 from fer_hf.models.loading import TEMPERATURE_KEY, load_trained_classifier
+from fer_hf.provenance import environment, own_name
 
 
 def evaluate(
@@ -176,72 +174,6 @@ def _parts(part: dict[str, Dataset], scored: Predictions, stay: np.ndarray, copi
         report = expression_report(scored.logits[mine], scored.labels[mine], names, mine_copies)
         parts[split] = {"fingerprint": content_fingerprint(table), "report": report}
     return parts
-
-
-def check_place(model: str, output: str | Path | None = None, calibrate: bool = False) -> None:
-    """
-    Refuse, before any work, what [`save_evaluation`] could not write.
-
-    Raises:
-        BadInputError: If `output` is a folder, or a temperature is to be kept by a model that is no folder.
-    """
-    if output is not None and Path(output).is_dir():
-        raise BadInputError(f"`output` must be a file, and {output} is a folder.")
-    if calibrate and not Path(model, "config.json").expanduser().is_file():
-        raise BadInputError(f"`calibrate` keeps the temperature in the model's folder, and {model!r} is none.")
-
-
-def save_evaluation(result: dict, model: str, output: str | Path | None = None) -> tuple[Path | None, list[dict]]:
-    """
-    Write an evaluation, and note in the run's record that a test split was scored.
-
-    Args:
-        result (`dict`): From [`evaluate`].
-        model (`str`): As for [`evaluate`]. In the folder of a finished run, the temperature of a calibration goes into
-            `config.json`, `test_scored` into `run_record.json`, and the evaluation into
-            `evaluation/<dataset>-<split>[-<tta>].json`.
-        output (`str` or `Path`, *optional*): A file for the evaluation instead.
-
-    Returns:
-        `tuple`: The file, `None` if there is no place for one; and the earlier scorings of the same test faces by this
-        checkpoint, oldest first.
-    """
-    folder = Path(model).expanduser()
-    if "fitted_on" in result.get("calibration", {}):
-        store_temperature(folder, result["calibration"]["temperature"])
-    is_run = (folder / "run_record.json").is_file()
-    earlier = _note_scoring(folder / "run_record.json", result) if is_run else []
-    path = None
-    if output is not None:
-        path = Path(output)
-    elif is_run:
-        words = [result["dataset"], result["split"], *([result["tta"]] * (result["tta"] != "none"))]
-        path = folder / "evaluation" / (re.sub(r"[^\w.+-]", "_", "-".join(words)) + ".json")
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, result)
-    return path, earlier
-
-
-def _note_scoring(path: Path, result: dict) -> list[dict]:
-    """Add an entry to the record's `test_scored` if test was scored; the entries that were there for these faces."""
-    if "test" not in result["split"].split("+"):
-        return []
-    fingerprint = result.get("parts", {}).get("test", result)["fingerprint"]
-    record = json.loads(path.read_text(encoding="utf-8"))
-    entries = record.get("test_scored", _first_scoring(record))
-    entry = scoring(result["dataset"], "test", fingerprint, result["tta"])
-    write_json(path, {**record, "test_scored": [*entries, entry]})
-    return [old for old in entries if old["fingerprint"] == fingerprint]
-
-
-def _first_scoring(record: dict) -> list[dict]:
-    """What a run that was finished before there was a `test_scored` would have there."""
-    if "test" not in record.get("results", {}):
-        return []
-    dataset = record["dataset"]
-    entry = scoring(dataset["name"], "test", dataset["fingerprints"]["test"], "none")
-    return [{**entry, "date": record["date"]}]
 
 
 def evaluation_text(result: dict, path: Path | None = None, earlier: Sequence[dict] = ()) -> str:

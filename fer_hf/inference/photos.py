@@ -35,7 +35,7 @@ def load_photo(photo: Photo, timeout: float | None = None) -> Image.Image:
     Raises:
         BadInputError: If there is no such photo, or it is damaged or of unknown range, in one line that names it.
     """
-    from fer_hf.data import images  # here: it brings `datasets`, and `import fer_hf` is to stay quick
+    from fer_hf.data import images
 
     name = photo if isinstance(photo, (str, os.PathLike)) else f"the {type(photo).__name__}"
     try:

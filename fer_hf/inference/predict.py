@@ -16,11 +16,11 @@ from PIL import Image
 from tqdm import tqdm
 from transformers import pipeline
 
-from fer_hf.assets import asset, asset_names
 from fer_hf.data.images import find_images
 from fer_hf.errors import BadInputError
 from fer_hf.inference.photos import Photo, load_photo
 from fer_hf.inference.pipeline import TASK, FacialExpressionPipeline
+from fer_hf.models.loading import asset, asset_names
 
 
 # The shipped checkpoint that is taken where none is named.

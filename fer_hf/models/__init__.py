@@ -4,30 +4,31 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelFor
 
 from fer_hf.errors import ModelError
 from fer_hf.models.backbone_weights import load_backbone_weights
-from fer_hf.models.cnn_transformer import (
-    CNNTransformerConfig,
-    CNNTransformerForImageClassification,
-    CNNTransformerModel,
-)
-from fer_hf.models.compact_cnn import CompactCNNConfig, CompactCNNForImageClassification, CompactCNNModel
-from fer_hf.models.dacl import DACLConfig, DACLForImageClassification, DACLModel
 from fer_hf.models.heads import HEADS, head_modules
 from fer_hf.models.loading import load_image_classifier
-from fer_hf.models.mlp_head import MLPHeadConfig, MLPHeadForImageClassification, MLPHeadModel
-from fer_hf.models.plain_cnn import PlainCNNConfig, PlainCNNForImageClassification, PlainCNNModel
-from fer_hf.models.prelu_cnn import PReLUCNNConfig, PReLUCNNForImageClassification, PReLUCNNModel
-from fer_hf.models.reduced_dacl import ReducedDACLConfig, ReducedDACLForImageClassification, ReducedDACLModel
-from fer_hf.models.reduced_transfer import (
-    ReducedTransFERConfig,
+from fer_hf.models.networks.configuration_cnn_transformer import CNNTransformerConfig
+from fer_hf.models.networks.configuration_compact_cnn import CompactCNNConfig
+from fer_hf.models.networks.configuration_dacl import DACLConfig
+from fer_hf.models.networks.configuration_mlp_head import MLPHeadConfig
+from fer_hf.models.networks.configuration_plain_cnn import PlainCNNConfig
+from fer_hf.models.networks.configuration_prelu_cnn import PReLUCNNConfig
+from fer_hf.models.networks.configuration_reduced_dacl import ReducedDACLConfig
+from fer_hf.models.networks.configuration_reduced_transfer import ReducedTransFERConfig
+from fer_hf.models.networks.configuration_torchvision_cnn import TorchvisionCNNConfig
+from fer_hf.models.networks.configuration_transfer import TransFERConfig
+from fer_hf.models.networks.modeling_cnn_transformer import CNNTransformerForImageClassification, CNNTransformerModel
+from fer_hf.models.networks.modeling_compact_cnn import CompactCNNForImageClassification, CompactCNNModel
+from fer_hf.models.networks.modeling_dacl import DACLForImageClassification, DACLModel
+from fer_hf.models.networks.modeling_mlp_head import MLPHeadForImageClassification, MLPHeadModel
+from fer_hf.models.networks.modeling_plain_cnn import PlainCNNForImageClassification, PlainCNNModel
+from fer_hf.models.networks.modeling_prelu_cnn import PReLUCNNForImageClassification, PReLUCNNModel
+from fer_hf.models.networks.modeling_reduced_dacl import ReducedDACLForImageClassification, ReducedDACLModel
+from fer_hf.models.networks.modeling_reduced_transfer import (
     ReducedTransFERForImageClassification,
     ReducedTransFERModel,
 )
-from fer_hf.models.torchvision_cnn import (
-    TorchvisionCNNConfig,
-    TorchvisionCNNForImageClassification,
-    TorchvisionCNNModel,
-)
-from fer_hf.models.transfer import TransFERConfig, TransFERForImageClassification, TransFERModel
+from fer_hf.models.networks.modeling_torchvision_cnn import TorchvisionCNNForImageClassification, TorchvisionCNNModel
+from fer_hf.models.networks.modeling_transfer import TransFERForImageClassification, TransFERModel
 from fer_hf.models.zoo import ARCHITECTURES, build, describe, image_processor
 
 

@@ -5,6 +5,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from transformers import (
@@ -21,12 +22,11 @@ from transformers import (
 from transformers.image_utils import PILImageResampling
 from transformers.utils import logging as transformers_logging
 
-from fer_hf.assets import asset, asset_names
 from fer_hf.errors import ModelError
 from fer_hf.labels import id2label, label2id
 from fer_hf.models.heads import HEADS, head_modules, is_under
-from fer_hf.models.mlp_head import MLPHeadConfig, MLPHeadForImageClassification
-from fer_hf.models.mlp_head.configuration_mlp_head import BACKBONE_POOLING
+from fer_hf.models.networks.configuration_mlp_head import BACKBONE_POOLING, MLPHeadConfig
+from fer_hf.models.networks.modeling_mlp_head import MLPHeadForImageClassification
 
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,25 @@ logger = logging.getLogger(__name__)
 # Where a configuration keeps the temperature of its logits. Transformers takes a bare `temperature` out of every
 # configuration that it reads, and saves none that has one: it would belong to text generation.
 TEMPERATURE_KEY = "calibration_temperature"
+
+ASSETS = Path(__file__).parents[1] / "assets"
+
+
+def asset_names() -> list[str]:
+    """Names of the checkpoints that ship with the package."""
+    return sorted(path.parent.name for path in ASSETS.glob("*/config.json"))
+
+
+def asset(name: str) -> str:
+    """
+    Folder of a checkpoint that ships with the package, for `from_pretrained` and `pipeline`.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    if name not in asset_names():
+        raise ValueError(f"No checkpoint named {name!r} ships with fer_hf; there are: {', '.join(asset_names())}.")
+    return str(ASSETS / name)
 
 
 def load_image_classifier(

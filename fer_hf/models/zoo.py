@@ -19,17 +19,17 @@ from transformers import (
 
 from fer_hf.errors import ModelError
 from fer_hf.labels import EXPRESSIONS, id2label, label2id
-from fer_hf.models.cnn_transformer import CNNTransformerConfig
-from fer_hf.models.compact_cnn import CompactCNNConfig
-from fer_hf.models.dacl import DACLConfig
 from fer_hf.models.heads import HEADS
-from fer_hf.models.mlp_head import MLPHeadConfig
-from fer_hf.models.plain_cnn import PlainCNNConfig
-from fer_hf.models.prelu_cnn import PReLUCNNConfig
-from fer_hf.models.reduced_dacl import ReducedDACLConfig
-from fer_hf.models.reduced_transfer import ReducedTransFERConfig
-from fer_hf.models.torchvision_cnn import TorchvisionCNNConfig
-from fer_hf.models.transfer import TransFERConfig
+from fer_hf.models.networks.configuration_cnn_transformer import CNNTransformerConfig
+from fer_hf.models.networks.configuration_compact_cnn import CompactCNNConfig
+from fer_hf.models.networks.configuration_dacl import DACLConfig
+from fer_hf.models.networks.configuration_mlp_head import MLPHeadConfig
+from fer_hf.models.networks.configuration_plain_cnn import PlainCNNConfig
+from fer_hf.models.networks.configuration_prelu_cnn import PReLUCNNConfig
+from fer_hf.models.networks.configuration_reduced_dacl import ReducedDACLConfig
+from fer_hf.models.networks.configuration_reduced_transfer import ReducedTransFERConfig
+from fer_hf.models.networks.configuration_torchvision_cnn import TorchvisionCNNConfig
+from fer_hf.models.networks.configuration_transfer import TransFERConfig
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,18 @@ import ast
 import difflib
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
-from transformers import SchedulerType, get_scheduler
+from transformers import SchedulerType, TrainingArguments, get_scheduler
 from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 from transformers.training_args import OptimizerNames
 from transformers.utils.generic import ExplicitEnum
 
 from fer_hf.errors import BadInputError
 from fer_hf.models.heads import is_under
-
-
-if TYPE_CHECKING:
-    from fer_hf.training.arguments import FerTrainingArguments
 
 
 # `TrainingArguments` turns names into enums that have no room for more: these hold the stock names and ours. A member
@@ -73,7 +69,7 @@ def by_name(flag: str, names: type[ExplicitEnum], value: str) -> ExplicitEnum:
     return names(text)
 
 
-def check_optimization(args: "FerTrainingArguments") -> None:
+def check_optimization(args: TrainingArguments) -> None:
     """
     Refuse flags of optimizer, schedule, layer-wise rates and EMA that are wrong or make no sense together.
 
@@ -117,7 +113,7 @@ def check_optimization(args: "FerTrainingArguments") -> None:
         ) from error
 
 
-def torch_optimizer(args: "FerTrainingArguments") -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+def torch_optimizer(args: TrainingArguments) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
     """
     Class and options of an optimizer in `TORCH_OPTIMIZERS`: the Adam flags where it has them, then `optim_args`.
 
@@ -198,7 +194,7 @@ def _is_epoch(value: Any) -> bool:
 
 
 def create_schedule(
-    args: "FerTrainingArguments", optimizer: torch.optim.Optimizer, num_training_steps: int, steps_per_epoch: int
+    args: TrainingArguments, optimizer: torch.optim.Optimizer, num_training_steps: int, steps_per_epoch: int
 ) -> LRScheduler | ReduceLROnPlateau:
     """
     The schedule that the flags name, as the Trainer calls it: after every optimizer step, or, on a plateau, after
@@ -260,7 +256,7 @@ def normalisation_parameters(model: nn.Module) -> set[str]:
     }
 
 
-def layer_rates(args: "FerTrainingArguments", layers: list[list[str]]) -> list[float]:
+def layer_rates(args: TrainingArguments, layers: list[list[str]]) -> list[float]:
     """
     The learning rate of each of `layers`: the head's, then the backbone's groups from the top.
 
@@ -273,7 +269,7 @@ def layer_rates(args: "FerTrainingArguments", layers: list[list[str]]) -> list[f
 
 
 def layer_groups(
-    model: nn.Module, args: "FerTrainingArguments", layers: list[list[str]], decayed: list[str]
+    model: nn.Module, args: TrainingArguments, layers: list[list[str]], decayed: list[str]
 ) -> list[dict[str, Any]]:
     """
     Parameter groups of an optimizer with a learning rate for each layer; the head's come first.

@@ -17,7 +17,6 @@ from fer_hf.losses import ExpressionLoss
 from fer_hf.models.heads import head_modules
 from fer_hf.training.callbacks import BarCallback, EpochCallback, LogLineCallback, RunningLoss
 from fer_hf.training.ema import WeightAverage
-from fer_hf.training.exact import ExactTrainer
 from fer_hf.training.optim import (
     TORCH_OPTIMIZERS,
     create_schedule,
@@ -29,13 +28,14 @@ from fer_hf.training.optim import (
 from fer_hf.training.patch_dropout import PatchDropout
 from fer_hf.training.phases import PhaseCallback
 from fer_hf.training.resizing import ProgressiveResizing
+from fer_hf.training.resuming import ExactTrainer
 from fer_hf.training.unfreezing import count_parameters, frozen_to_eval, unfreeze_order
 
 
 class FerTrainer(ExactTrainer):
     """
     A [`~transformers.Trainer`] that unfreezes safely, restores whole checkpoints and draws reproducibly; and that, as
-    an [`~fer_hf.training.exact.ExactTrainer`], resumes to the bit and evaluates each face once.
+    an [`~fer_hf.training.resuming.ExactTrainer`], resumes to the bit and evaluates each face once.
 
     - Every parameter is in the optimizer from the start, also those that are frozen at first: one that is added later
       is silently never updated. Without a gradient, a parameter gets neither weight decay nor optimizer state.
@@ -52,7 +52,7 @@ class FerTrainer(ExactTrainer):
       (https://github.com/huggingface/transformers/issues/43701; delete when that is fixed in our floor).
     - For the same reason, weights are saved under their names in memory: stock Trainers resume our checkpoints whole.
     - The order of the training faces is a pure function of (seed, epoch), weighted or not.
-    - A training set with an epoch ([`~fer_hf.data.fast.TrainingFaces`]) is told it, and its uint8 batches become pixel
+    - A training set with an epoch ([`TrainingFaces`]) is told it, and its uint8 batches become pixel
       values on the model's device.
     - With an [`~fer_hf.losses.ExpressionLoss`] as `compute_loss_func`, no model sees the labels but those that have
       parts of the loss beside the cross-entropy (`loss_parts`, as DACL): theirs stay, and the cross-entropy is

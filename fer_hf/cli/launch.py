@@ -1,0 +1,129 @@
+"""How a recipe starts: threads, logging, the line that says what it runs on, and exit codes."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from datasets import disable_progress_bars as disable_datasets_bars
+from huggingface_hub.utils import enable_progress_bars as enable_download_bars
+from transformers.utils import logging as transformers_logging
+
+from fer_hf.errors import BadInputError
+from fer_hf.provenance import commit, local_processes
+from fer_hf.training.arguments import FerTrainingArguments, global_batch_size
+from fer_hf.training.checkpoints import checkpoints, resume_point, resume_run
+
+
+logger = logging.getLogger(__name__)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call a recipe's `main`; bad input ends it with one line on stderr and exit code 2."""
+    try:
+        main()
+    except BadInputError as error:
+        if PartialState().is_local_main_process:
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def start(args: FerTrainingArguments, what: str) -> None:
+    """
+    Set threads and logging, say what is about to run on what, and refuse what cannot go well: another number of
+    processes than was asked for, or a folder that holds another run.
+
+    A run to be resumed is looked up: `args.resume_from_checkpoint` becomes the last whole checkpoint, or `None`
+    if there is none yet.
+
+    `accelerate launch` gives each process one thread; on a CPU that leaves cores idle, so each process gets the cores
+    divided by the processes on this machine, unless `--cpu_threads` says otherwise.
+
+    Args:
+        args (`FerTrainingArguments`): The run's flags.
+        what (`str`): What runs, in a line or a few.
+
+    Raises:
+        BadInputError: If the launcher has not started the processes that were asked for, or each would train alone;
+            if `output_dir` holds a run that is not to be resumed; as
+            [`~fer_hf.training.checkpoints.resume_point`].
+        SystemExit: With code 0, if the run that is to be resumed is finished.
+    """
+    level = args.get_process_log_level()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("fer_hf").setLevel(min(level, logging.INFO) if args.process_index == 0 else logging.ERROR)
+    transformers_logging.set_verbosity(max(level, logging.WARNING))
+    # Bars for work of milliseconds (loading, saving) only hide the lines that matter; downloads keep theirs.
+    transformers_logging.disable_progress_bar()
+    if args.disable_tqdm:
+        disable_datasets_bars()
+    else:
+        enable_download_bars()
+    if args.device.type == "cpu":
+        torch.set_num_threads(args.cpu_threads or max(1, available_cores() // local_processes()))
+    _check_processes(args)
+    _find_run(args)
+    commit()  # noted now: the working tree may move on while the run lasts
+    logger.info(what)
+    logger.info(
+        f"{args.world_size} process(es) on {args.device.type}, {torch.get_num_threads()} CPU threads each, "
+        f"global batch {global_batch_size(args)}; output in {args.output_dir}"
+    )
+
+
+def _check_processes(args: FerTrainingArguments) -> None:
+    """Launchers that start another number of processes than one thinks say nothing about it."""
+    started = int(os.environ.get("WORLD_SIZE", 1))
+    if args.world_size == 1 and started > 1:
+        raise BadInputError(
+            f"The launcher started {started} processes, and without a GPU each would train alone: {_command(started)}"
+        )
+    # What `accelerate launch` leaves when it was asked for several processes and, without GPUs, starts one. Who has
+    # the variables from elsewhere says `--num_processes 1`.
+    several = {"ACCELERATE_MIXED_PRECISION", "MASTER_PORT"} <= os.environ.keys() and "WORLD_SIZE" not in os.environ
+    if args.num_processes is None and args.world_size == 1 and several:
+        raise BadInputError(
+            f"`accelerate launch` was asked for several processes and started one: {_command('N')} "
+            "(or, if one is meant, give the recipe `--num_processes 1`)"
+        )
+    if args.num_processes not in (None, args.world_size):
+        raise BadInputError(
+            f"`num_processes` is {args.num_processes}, and the launcher started {args.world_size}: "
+            f"{_command(args.num_processes)}"
+        )
+
+
+def _command(processes: int | str) -> str:
+    """How to start so many processes on what this machine has."""
+    script = os.path.relpath(sys.argv[0])
+    if processes == 1:
+        return f"python {script} ..."
+    if torch.cuda.is_available():
+        return f"accelerate launch --multi_gpu --num_processes {processes} {script} ..."
+    return f"torchrun --nproc_per_node {processes} {script} --use_cpu ..."
+
+
+def _find_run(args: FerTrainingArguments) -> None:
+    folder, resumed = Path(args.output_dir), resume_run(args.resume_from_checkpoint, args.output_dir)
+    if (folder / "run_record.json").exists():
+        if resumed != folder:
+            raise BadInputError(f"`output_dir` {folder} holds a finished run; choose another or delete it.")
+        logger.info(f"{folder} holds a finished run: nothing is left to do")
+        sys.exit(0)
+    if resumed is None and checkpoints(folder):
+        raise BadInputError(
+            f"`output_dir` {folder} holds checkpoints of a run that did not finish: go on with it by "
+            "`--resume_from_checkpoint true`, choose another folder or delete it."
+        )
+    point = resume_point(args, args.resume_from_checkpoint)
+    args.resume_from_checkpoint = None if point is None else str(point)
+    if point is not None:
+        logger.info(f"goes on from {point}")
+
+
+def available_cores() -> int:
+    """Cores this process may use, which a container may limit."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

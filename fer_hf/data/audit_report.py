@@ -1,0 +1,101 @@
+"""An audit for human eyes: text for the terminal, and pictures. The numbers are those of [`fer_hf.data.audit`]."""
+
+from pathlib import Path
+
+import numpy as np
+from datasets import DatasetDict
+from matplotlib.figure import Figure
+
+from fer_hf.files import write_json
+from fer_hf.plots import plot_class_balance, plot_faces
+
+
+def audit_text(result: dict) -> str:
+    """
+    An audit to be read at a glance: counts by split and class, then every finding on a line of its own.
+
+    Args:
+        result (`dict`): From [`~fer_hf.data.audit.audit`].
+
+    Returns:
+        `str`: Some 20 lines, at most 120 characters wide unless class names are long.
+    """
+    names = list(result["counts"]["train"])
+    widths = [max(len(name), 7) for name in names]
+    lines = [f"{result['dataset']}: {result['num_faces']:,} faces, {result['num_distinct']:,} distinct", ""]
+    lines.append(" " * 12 + "".join(f"{n:>{w + 2}}" for n, w in zip(names, widths, strict=True)) + "    total")
+    for split, counts in result["counts"].items():
+        cells = "".join(f"{c:>{w + 2},}" for c, w in zip(counts.values(), widths, strict=True))
+        lines.append(f"{split:<12}{cells}{result['num_rows'][split]:>9,}")
+    lines.append("")
+    for finding in result["findings"]:
+        lines.append(f"{'ok ' if finding['ok'] else '!! '} {finding['check']:<12} {finding['text']}")
+    return "\n".join(lines)
+
+
+def write_audit(result: dict, faces: DatasetDict, folder: str | Path) -> list[Path]:
+    """
+    Write `audit.json`, `class_balance.png`, `samples.png` and, where labels conflict, `conflicts.png`.
+
+    **The last two show faces of the data set. If these are real people, do not publish the pictures**: the terms of
+    FER-2013, RAF-DB and their like do not allow it.
+
+    Args:
+        result (`dict`): From [`~fer_hf.data.audit.audit`].
+        faces (`DatasetDict`): The faces that were audited.
+        folder (`str` or `Path`): Where the files go; made if need be.
+
+    Returns:
+        `list[Path]`: The files written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ["audit.json", "class_balance.png", "samples.png"] + ["conflicts.png"] * bool(
+        result["conflicts"]["groups"]
+    )
+    paths = [folder / name for name in names]
+    write_json(paths[0], result)
+    plot_class_balance(result["counts"], paths[1], f"{result['dataset']}: classes by split")
+    plot_faces(faces["train"], paths[2])
+    if len(paths) > 3:
+        plot_conflicts(result, faces, paths[3])
+    return paths
+
+
+def plot_conflicts(result: dict, faces: DatasetDict, path: str | Path, num_groups: int = 10, width: int = 6) -> None:
+    """
+    Write the worst conflicts: a row for each group of identical faces, with what each copy is called and where.
+
+    The picture shows faces of the data set. If these are real people, do not publish it.
+
+    Args:
+        result (`dict`): From [`~fer_hf.data.audit.audit`].
+        faces (`DatasetDict`): The faces that were audited.
+        path (`str` or `Path`): PNG file.
+        num_groups (`int`, defaults to 10): Rows at most.
+        width (`int`, defaults to 6): Copies shown at most of a group, every label before a second of the same.
+    """
+    groups = [_labels_in_turn(group) for group in result["conflicts"]["groups"][:num_groups]]
+    columns = min(width, max(map(len, groups)))
+    figure = Figure(figsize=(1.5 * max(columns, 3), 1.85 * len(groups) + 0.6), layout="constrained")
+    grid = figure.subplots(len(groups), columns, squeeze=False)
+    for row, group in enumerate(groups):
+        for column in range(columns):
+            axes = grid[row, column]
+            axes.axis("off")
+            if column < len(group):
+                face = group[column]
+                axes.imshow(faces[face["split"]][face["index"]]["image"], cmap="gray", vmin=0, vmax=255)
+                axes.set_title(f"{face['label']}\n{face['split']} {face['row']}", fontsize=8)
+    found = result["conflicts"]
+    figure.suptitle(f"{found['num_groups']:,} groups of identical faces with different labels", fontsize=10)
+    figure.savefig(path, dpi=100)
+
+
+def _labels_in_turn(group: list[dict]) -> list[dict]:
+    """The first copy of every label, then the second ones, and so on."""
+    seen, turns = {}, []
+    for face in group:
+        seen[face["label"]] = seen.get(face["label"], -1) + 1
+        turns.append(seen[face["label"]])
+    return [group[i] for i in np.argsort(turns, kind="stable")]

@@ -1,0 +1,169 @@
+"""Pictures of a run: its confusion matrix, its course, and searches over several runs."""
+
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import ConfusionMatrixDisplay
+
+from fer_hf.plots.style import BLUE, GRAY, GREEN, ORANGE
+
+
+def plot_confusion_matrix(report: dict, path: str | Path | BinaryIO, title: str) -> None:
+    """
+    Write a confusion matrix: counts, coloured by the share of the true class.
+
+    Args:
+        report (`dict`): From [`~fer_hf.evaluation.report.expression_report`].
+        path (`str`, `Path` or binary file): PNG.
+        title (`str`): What was measured on what.
+    """
+    counts, names = np.array(report["confusion_matrix"]), list(report["per_class"])
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(6.2, 5.6), layout="constrained")
+    axes = figure.subplots()
+    display = ConfusionMatrixDisplay(shares, display_labels=names)
+    display.plot(ax=axes, cmap="Blues", include_values=False, colorbar=False, im_kw={"vmin": 0, "vmax": 1})
+    for row, column in np.ndindex(*counts.shape):
+        share = shares[row, column]
+        text = f"{counts[row, column]:,}\n{share:.0%}"
+        axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.5 else "black", fontsize=9)
+    axes.tick_params(axis="x", rotation=30)
+    axes.set_title(f"{title}\naccuracy {report['accuracy']:.1%} of {report['num_faces']:,} faces", fontsize=11)
+    axes.set_xlabel("predicted (percent of the true class)")
+    axes.set_ylabel("true")
+    figure.savefig(path, dpi=150)
+
+
+def plot_learning_curves(
+    log_history: list[dict], path: str | Path | BinaryIO, unfreezing: list[dict] = (), best_epoch: float | None = None
+) -> None:
+    """
+    Write loss, validation metrics and trainable parameters by epoch, with thaws and the selected epoch marked.
+
+    Args:
+        log_history (`list[dict]`): `TrainerState.log_history`.
+        path (`str`, `Path` or binary file): PNG.
+        unfreezing (`list[dict]`): [`~fer_hf.training.GradualUnfreezing.table`].
+        best_epoch (`float`, *optional*): End of the epoch whose weights were selected.
+    """
+    figure = Figure(figsize=(8, 8), layout="constrained")
+    loss, score, size = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 2])
+    _curve(loss, log_history, "loss", "training", BLUE)
+    _curve(loss, log_history, "eval_loss", "validation", ORANGE)
+    loss.set_ylabel("loss (nats)")
+    _curve(score, log_history, "accuracy", "training accuracy", BLUE)
+    _curve(score, log_history, "eval_accuracy", "validation accuracy", ORANGE)
+    _curve(score, log_history, "eval_macro_f1", "validation macro F1", GREEN)
+    score.set_ylabel("score")
+    starts = [entry["epoch"] for entry in unfreezing]
+    end = max((entry["epoch"] for entry in log_history), default=0)
+    if unfreezing:
+        counts = [entry["trainable_parameters"] for entry in unfreezing]
+        size.stairs(counts, [*starts, max(end, starts[-1] + 1e-6)], baseline=None, color=BLUE, linewidth=2)
+    else:
+        _curve(size, log_history, "trainable_parameters", "trainable", BLUE)
+    size.set_ylim(bottom=0)
+    size.set_ylabel("trainable parameters")
+    size.yaxis.set_major_formatter(lambda value, _: f"{value / 1e6:.2f} M" if value >= 1e4 else f"{value:,.0f}")
+    size.set_xlabel("epochs")
+    for axes in (loss, score, size):
+        for number, start in enumerate(starts[1:]):
+            axes.axvline(start, color=GRAY, linestyle=":", linewidth=1, label="thaw" if number == 0 else None)
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color="black", linestyle="--", linewidth=1, label="selected")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+    for axes in (loss, score):
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
+    _minutes_above(loss, log_history)
+    figure.savefig(path, dpi=150)
+
+
+def _minutes_above(axes, log_history: list[dict]) -> None:
+    """A second scale at the top, where the log knows the time: epochs need not take equally long."""
+    known = {entry["epoch"]: entry["elapsed_seconds"] / 60 for entry in log_history if "elapsed_seconds" in entry}
+    if len(known) < 2:
+        return
+    points = np.array([(0.0, 0.0), *sorted(known.items())])
+    # Straight on beyond both ends, where the axis is somewhat longer than the run.
+    before, after = -1000 * points[1], points[-1] + 1000 * (points[-1] - points[-2])
+    epochs, minutes = np.array([before, *points, after]).T
+    forward, back = partial(np.interp, xp=epochs, fp=minutes), partial(np.interp, xp=minutes, fp=epochs)
+    axes.secondary_xaxis("top", functions=(forward, back)).set_xlabel("minutes")
+
+
+_MEMORY = {"cuda": "allocated on the GPU", "rss": "resident, above the start of training"}
+
+
+def plot_phases(phases: list[dict], memory: str | None, path: str | Path | BinaryIO) -> None:
+    """
+    Write seconds per step and peak memory over the phases of training, and how much trains in each.
+
+    Args:
+        phases (`list[dict]`): [`~fer_hf.training.phases.PhaseCallback.table`].
+        memory (`str`, *optional*): How memory was measured: `cuda`, `rss`, or `None` if it was not.
+        path (`str`, `Path` or binary file): PNG.
+    """
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    speed, peak = figure.subplots(2, 1, sharex=True)
+    labels = [f"{phase['trainable_parameters']:,}" for phase in phases]
+    _steps(speed, [1e3 * phase["seconds_per_step"] for phase in phases], BLUE)
+    speed.set_ylabel("milliseconds per step (median)")
+    if memory is not None:
+        _steps(peak, [phase["peak_memory_mb"] for phase in phases], ORANGE)
+    peak.set_ylabel("peak memory (MB)")
+    peak.set_title(f"memory {_MEMORY.get(memory, 'was not measured here')}", fontsize=10)
+    peak.set_xticks(range(len(phases)), labels, rotation=30, ha="right")
+    peak.set_xlabel("trainable parameters, phase by phase")
+    figure.savefig(path, dpi=150)
+
+
+def _steps(axes, values: list[float], colour: str) -> None:
+    axes.plot(range(len(values)), values, color=colour, marker="o", linewidth=2)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+
+
+def _curve(axes, log_history: list[dict], key: str, label: str, colour: str) -> None:
+    points = [(entry["epoch"], entry[key]) for entry in log_history if key in entry]
+    if points:
+        axes.plot(*zip(*points, strict=True), label=label, color=colour, marker="o", markersize=3)
+
+
+def plot_search(results: list[dict], metric: str, path: str | Path | BinaryIO) -> None:
+    """
+    Write what a search found: best validation, and the epoch at which it was reached, over the learning rate.
+
+    Args:
+        results (`list[dict]`): With `learning_rate`, `value` and `epoch`, and of trials `optim`.
+        metric (`str`): What `value` is.
+        path (`str`, `Path` or binary file): PNG.
+    """
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    value, epoch = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    groups = sorted({row.get("optim", "") for row in results})
+    for number, group in enumerate(groups):
+        rows = sorted((row for row in results if row.get("optim", "") == group), key=lambda row: row["learning_rate"])
+        rates = [row["learning_rate"] for row in rows]
+        style = {"color": f"C{number}" if group else BLUE, "marker": "o", "linestyle": "none" if group else "-"}
+        value.plot(rates, [row["value"] for row in rows], label=group, **style)
+        epoch.plot(rates, [row["epoch"] for row in rows], **style)
+    best = (min if metric.endswith("loss") else max)(results, key=lambda row: row["value"])
+    for axes, name in ((value, "value"), (epoch, "epoch")):
+        axes.axvline(best["learning_rate"], color=GRAY, linestyle=":")
+        axes.plot(best["learning_rate"], best[name], "o", markersize=14, markerfacecolor="none", color=ORANGE)
+        axes.grid(alpha=0.3, which="both")
+    value.set_xscale("log")
+    value.set_title(f"best: learning rate {best['learning_rate']:.3g}, {metric} {best['value']:.4f}", fontsize=11)
+    value.set_ylabel(f"best validation {metric}")
+    if groups != [""]:
+        value.legend(fontsize=9)
+    epoch.set_ylim(bottom=0)
+    epoch.set_ylabel("reached at epoch")
+    epoch.set_xlabel("learning rate")
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,182 @@
+"""Many runs in one table: what was published, what we measured, and what it took, all from run records."""
+
+import json
+import statistics
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from fer_hf.errors import BadInputError
+from fer_hf.plots.style import BLUE, GRAY
+
+
+SCORES = ("accuracy", "macro_f1", "mean_class_accuracy")
+
+
+def summarise(name: str, published: str, folders: list[Path]) -> dict:
+    """
+    One row, from the finished runs of one configuration.
+
+    Args:
+        name (`str`): Of the row.
+        published (`str`): What the source reports, and on which images; empty if it reports nothing.
+        folders (`list[Path]`): Output directories, each with a `run_record.json`.
+
+    Returns:
+        `dict`: `name`, `published`, `architecture`, `parameters`, `seeds`, `num_faces`; for `accuracy`, `macro_f1` and
+        `mean_class_accuracy` of test, and `accuracy_without_copies` where the runs know it, the mean and the sample
+        standard deviation over seeds (`None` for one); `interval`, the 95 % interval of accuracy, the mean over seeds;
+        mean `train_minutes` and `faces_seen`; `hardware`, `commits` and `commands`.
+
+    Raises:
+        BadInputError: If the runs are of different models, data or flags, or a record cannot be read.
+    """
+    records = [read_record(folder) for folder in folders]
+    for what, parts in {
+        "models": [record["model"] for record in records],
+        "data": [record["dataset"]["fingerprints"] for record in records],
+        "flags": [{**record["training"], "seed": None} for record in records],
+    }.items():
+        if any(part != parts[0] for part in parts):
+            raise BadInputError(f"the runs of row {name} are of different {what}: delete what does not belong there")
+    tests = [record["results"]["test"] for record in records]
+    row = {
+        "name": name,
+        "published": published,
+        "architecture": records[0]["model"]["architecture"],
+        "parameters": records[0]["model"]["parameters"],
+        "seeds": [record["seed"] for record in records],
+        "num_faces": tests[0]["num_faces"],
+        **{score: _mean_and_sd([test[score] for test in tests]) for score in SCORES},
+        "interval": [statistics.mean(bounds) for bounds in zip(*_intervals(tests), strict=True)],
+    }
+    if all("without_copies" in test for test in tests):
+        row["accuracy_without_copies"] = _mean_and_sd([test["without_copies"]["accuracy"] for test in tests])
+    return {
+        **row,
+        "train_minutes": statistics.mean(record["runtime"]["train_seconds"] for record in records) / 60,
+        "faces_seen": round(statistics.mean(_faces_seen(record) for record in records)),
+        "hardware": list({json.dumps(record["hardware"]): record["hardware"] for record in records}.values()),
+        "commits": sorted({commit or "unknown" for record in records for commit in _commits(record)}),
+        "commands": [record["command"] for record in records],
+    }
+
+
+def read_record(folder: Path) -> dict:
+    """The `run_record.json` of a finished run; raises `BadInputError` if it cannot be read."""
+    path = folder / "run_record.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"{path} cannot be read: {error}") from error
+
+
+def _faces_seen(record: dict) -> int:
+    return record["runtime"]["steps"] * record["training"]["global_batch_size"]
+
+
+def _commits(record: dict) -> list[str | None]:
+    """Of the run, and of its parts if it was resumed."""
+    return [record["commit"], *(part["commit"] for part in record["runtime"].get("commits", ()))]
+
+
+def _intervals(tests: list[dict]) -> list[list[float]]:
+    return [test["intervals"]["accuracy"] for test in tests]
+
+
+def _mean_and_sd(values: list[float]) -> dict[str, float | None]:
+    return {"mean": statistics.mean(values), "sd": statistics.stdev(values) if len(values) > 1 else None}
+
+
+PROTOCOL = (
+    "Protocol: trained on the training split alone; whatever is selected is selected on validation; test is scored "
+    "once for each run, on all faces and on those of which train holds no copy. Mean and sample standard deviation "
+    "over seeds, or of one seed its figure. 95 % intervals by bootstrap over the test faces (their mean over seeds). "
+    "Mean recall is the mean of the classes' recalls; multiply-adds are of one face at the model's own size. "
+    "Published figures stand beside ours with what they were measured on, and are not ours to compare where that "
+    "differs."
+)
+
+
+def leaderboard_page(title: str, about: str, rows: list[dict]) -> str:
+    """
+    The table as a Markdown page, with protocol and budget above it, and below it how each row came to be.
+
+    Args:
+        title (`str`): The heading.
+        about (`str`): What all rows have in common.
+        rows (`list[dict]`): From [`summarise`], with `multiply_adds` where they are known.
+    """
+    made = []
+    for row in _ranked(rows):
+        where = "; ".join(", ".join(f"{key} {value}" for key, value in machine.items()) for machine in row["hardware"])
+        made += [f"**{row['name']}**: {where}; commit {', '.join(row['commits'])}", ""]
+        made += ["```bash", *row["commands"], "```", ""]
+    return "\n".join([f"# {title}", "", about.strip(), "", PROTOCOL, "", leaderboard_table(rows), "", *made])
+
+
+def leaderboard_table(rows: list[dict]) -> str:
+    """The rows as a Markdown table, best accuracy first."""
+    lines = [
+        "| model | parameters | multiply-adds | faces seen | accuracy | 95 % interval | without copies | macro F1 "
+        "| mean recall | seeds | minutes | published |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for row in _ranked(rows):
+        cells = [
+            row["name"],
+            f"{row['parameters']:,}",
+            _millions(row.get("multiply_adds")),
+            f"{row['faces_seen']:,}",
+            _score(row["accuracy"]),
+            f"{row['interval'][0]:.4f} to {row['interval'][1]:.4f}",
+            *(_score(row.get(score)) for score in ("accuracy_without_copies", *SCORES[1:])),
+            str(len(row["seeds"])),
+            f"{row['train_minutes']:.1f}",
+            row["published"] or "-",
+        ]
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines)
+
+
+def _ranked(rows: list[dict]) -> list[dict]:
+    return sorted(rows, key=lambda row: -row["accuracy"]["mean"])
+
+
+def _millions(multiply_adds: int | None) -> str:
+    return "-" if multiply_adds is None else f"{multiply_adds / 1e6:,.1f} M"
+
+
+def _score(value: dict | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value['mean']:.4f}" + ("" if value["sd"] is None else f" ± {value['sd']:.4f}")
+
+
+def plot_leaderboard(rows: list[dict], path: str | Path, title: str) -> None:
+    """
+    Write test accuracy and mean recall of every row, best accuracy at the top.
+
+    Args:
+        rows (`list[dict]`): From [`summarise`].
+        path (`str` or `Path`): PNG file.
+        title (`str`): What was measured on what.
+    """
+    ranked = _ranked(rows)[::-1]
+    figure = Figure(figsize=(8, 1.4 + 0.32 * len(ranked)), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(ranked))
+    accuracies = [row["accuracy"]["mean"] for row in ranked]
+    spreads = [row["accuracy"]["sd"] or 0.0 for row in ranked]
+    axes.barh(places, accuracies, xerr=spreads, color=BLUE, height=0.7, label="accuracy", ecolor="black")
+    recalls = [row["mean_class_accuracy"]["mean"] for row in ranked]
+    axes.plot(recalls, places, "o", color="white", markeredgecolor="black", label="mean recall")
+    for place, accuracy, spread in zip(places, accuracies, spreads, strict=True):
+        axes.text(accuracy + spread, place, f" {accuracy:.3f}", va="center", fontsize=9)
+    axes.set_yticks(places, [row["name"] for row in ranked])
+    axes.set_xlim(0, max(accuracies) * 1.15)
+    axes.set_xlabel(f"test, {ranked[0]['num_faces']:,} faces")
+    axes.set_title(title, fontsize=11)
+    axes.grid(axis="x", color=GRAY, alpha=0.3)
+    figure.legend(loc="outside lower right", ncols=2, fontsize=9)  # inside it would cover the figures of few rows
+    figure.savefig(path, dpi=150)

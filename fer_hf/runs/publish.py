@@ -1,0 +1,156 @@
+"""The upload of a run to the Hugging Face Hub."""
+
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_session, get_token
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validate_repo_id
+
+from fer_hf.errors import BadInputError
+from fer_hf.runs.card import write_model_card
+from fer_hf.runs.files import check_publishable, files_to_upload, stale
+
+
+_FREE_NAMES = {".gitattributes", "README.md", "LICENSE", "LICENSE.md"}  # a repository with these alone is empty
+
+
+class HubError(BadInputError):
+    """The Hub could not be reached, or did not do what was asked. The message is one line and says what to do."""
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Raises `HubError` unless `repo_id` is a valid `owner/name`."""
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise HubError(f"`repo_id` is not a valid name: {error}") from error
+    if "/" not in repo_id:
+        raise HubError(f"`repo_id` must be owner/name, got {repo_id!r}.")
+
+
+def push(
+    run_dir: str | Path,
+    repo_id: str,
+    private: bool = False,
+    create_pr: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+    commit_message: str | None = None,
+    license: str | None = None,
+    include_faces: bool = False,
+) -> str:
+    """
+    Publishes a run: writes its card and uploads what [`files_to_upload`] lists in one commit. A model that this
+    function published before is updated, and what is left over of it deleted. Running again after a failure sends
+    only what is missing.
+
+    Args:
+        run_dir (`str` or `Path`):
+            The output directory of a run.
+        repo_id (`str`):
+            `owner/name`.
+        private (`bool`, *optional*, defaults to `False`):
+            Whether a new repository is private. An existing public one is refused, since it would stay public.
+        create_pr (`bool`, *optional*, defaults to `False`):
+            Open a pull request instead of committing, or update your open one of the same title.
+        revision (`str`, *optional*):
+            The branch to commit to, created if missing; with `create_pr`, the existing one to open the request on.
+        token (`str`, *optional*):
+            A token with write access. If `None`, `HF_TOKEN` or the stored login.
+        commit_message (`str`, *optional*):
+            Title of the commit or pull request.
+        license, include_faces:
+            As for [`render_model_card`] and [`files_to_upload`].
+
+    Returns:
+        `str`: URL of the repository (at `revision`), or of the pull request.
+
+    Raises:
+        `RunDirectoryError`: The run cannot be published as it is. Nothing was sent.
+        `HubError`: Bad name, name taken, no token, no right, no network, or the Hub's own complaint.
+    """
+    check_repo_id(repo_id)
+    card = write_model_card(run_dir, repo_id, license, include_faces)
+    files = {p.relative_to(run_dir).as_posix(): p for p in files_to_upload(run_dir, include_faces)}
+    check_publishable(list(files.values()))
+    if (token := token or get_token()) is None:
+        raise HubError("no access token: set HF_TOKEN, or run `hf auth login`.")
+    api = HfApi(token=token)
+    title = commit_message or "Upload model with fer_hf"
+    try:
+        user = api.whoami()["name"]  # a bad token shows here, before large files are hashed
+        _validate(card, api.endpoint, token)  # and a bad card, before anything is made
+        api.create_repo(repo_id, private=private or None, exist_ok=True)
+        if private and not api.repo_info(repo_id).private:
+            raise HubError(f"{repo_id} exists and is public: make it private on the Hub first, or drop `private`.")
+        if not create_pr and not (revision or "").startswith("refs/"):
+            _check_name_is_free(api.list_repo_files(repo_id), repo_id)
+            if revision:
+                api.create_branch(repo_id, branch=revision, exist_ok=True)
+        request = _open_request(api, repo_id, user, title) if create_pr and revision is None else None
+        if request:
+            revision, create_pr = request.git_reference, False
+        left_over = stale(api.list_repo_files(repo_id, revision=revision), set(files))
+        commit = api.create_commit(
+            repo_id,
+            [CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in files.items()]
+            + [CommitOperationDelete(path_in_repo=name) for name in left_over],
+            commit_message=title,
+            revision=revision,
+            create_pr=create_pr,
+        )
+    except HubError:
+        raise
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:
+        raise HubError(_explain(error, repo_id, revision)) from error
+    if request:
+        return request.url
+    return commit.pr_url or f"{api.endpoint}/{repo_id}" + (f"/tree/{revision}" if revision else "")
+
+
+def _validate(card: Path, endpoint: str, token: str) -> None:
+    """The Hub's own check of a card. (`ModelCard.validate` asks huggingface.co alone before huggingface_hub 2.)"""
+    response = get_session().post(
+        f"{endpoint}/api/validate-yaml",
+        json={"repoType": "model", "content": card.read_text(encoding="utf-8")},
+        headers=build_hf_headers(token=token),
+    )
+    if response.status_code == 400:
+        text = "; ".join(entry["message"] for entry in response.json()["errors"])
+        raise HubError(f"the Hub does not accept the card {card}: {' '.join(text.split())}")
+    hf_raise_for_status(response)
+
+
+def _check_name_is_free(there: list[str], repo_id: str) -> None:
+    if set(there) - _FREE_NAMES and "run_record.json" not in there:
+        raise HubError(
+            f"the name is taken: {repo_id} holds files that fer_hf did not put there. Choose another `repo_id`, or "
+            "propose the change with `create_pr`."
+        )
+
+
+def _open_request(api: HfApi, repo_id: str, user: str, title: str):
+    """The user's own open pull request of this title, which a second run updates instead of opening another."""
+    requests = api.get_repo_discussions(repo_id, author=user, discussion_type="pull_request", discussion_status="open")
+    return next((request for request in requests if request.title == title), None)
+
+
+def _explain(error: Exception, repo_id: str, revision: str | None) -> str:
+    """One line for a failed conversation with the Hub."""
+    while isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # the threads of an upload wrap what happened
+    text = " ".join(str(getattr(error, "server_message", None) or error).split())
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if status == 401:
+        return "the Hub does not accept the token: set HF_TOKEN, or run `hf auth login`, with a valid one."
+    if status == 403:
+        return f"the token has no right to write to {repo_id}: use one with write access there, or another owner."
+    if status == 404:
+        return f"the Hub knows no {repo_id}" + (f" at revision {revision}." if revision else ".")
+    if isinstance(error, OfflineModeIsEnabled):
+        return "offline mode is on: unset HF_HUB_OFFLINE to publish."
+    if status is None and isinstance(error, (HTTPError, ConnectionError)):
+        return f"no connection to the Hub ({text}): check the network and HF_ENDPOINT, then run again."
+    if status is not None and (status >= 500 or status == 429):
+        return f"the Hub cannot answer now (HTTP {status}): run again later; what has arrived is not sent twice."
+    return f"the Hub refused {repo_id}: {text}"
