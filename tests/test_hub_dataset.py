@@ -1,3 +1,4 @@
+import io
 import logging
 
 import datasets
@@ -111,6 +112,43 @@ def test_images_as_bare_bytes_are_read(tmp_path):
     faces = load(name, tmp_path)
     assert np.asarray(faces["test"][5]["image"]).tolist() == [[5] * 9] * 9
     assert faces["test"]["label"][:] == [3] * 28
+
+
+def with_images(folder, images):
+    """One split whose rows hold these encoded images, with the label joy."""
+    (folder / "data").mkdir(parents=True)
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    columns = {"image": [{"bytes": image, "path": None} for image in images], "label": ["joy"] * len(images)}
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(folder / "data/test-00000-of-00001.parquet")
+    return str(folder)
+
+
+def png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_images_are_read_as_those_of_folders_are(tmp_path):
+    levels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    clear = np.dstack([levels] * 3 + [np.zeros_like(levels)])
+    images = [png(levels), png(levels.astype(np.uint16) * 257), png(clear)]
+    test = load(with_images(tmp_path / "data", images), tmp_path)["test"]
+    assert np.asarray(test[0]["image"]).tolist() == np.asarray(test[1]["image"]).tolist() == levels.tolist()
+    assert np.asarray(test[2]["image"]).max() == 0
+    stored = test.with_format("arrow")["image"][0].as_py()
+    assert stored == {"bytes": images[0], "path": None}  # plain ones keep their own bytes
+
+
+def test_a_damaged_image_is_refused_by_split_and_row_unless_it_is_left_out(tmp_path):
+    good = png(np.random.default_rng(0).integers(0, 256, (20, 20), dtype=np.uint8))
+    name = with_images(tmp_path / "data", [good, good, good[:200]])
+    assert_refused(name, tmp_path, f"{name}, test, row 2: not a readable image (image file is truncated")
+    path = tmp_path / "data/data/test-00000-of-00001.parquet"
+    table = datasets.Dataset.from_parquet(str(path), cache_dir=str(tmp_path / "other"))
+    table = table.remove_columns("label").add_column("label", ["joy", "joy", "broken"])
+    table.to_parquet(str(path))
+    assert load(name, tmp_path, label_map={"broken": None})["test"].num_rows == 2
 
 
 def test_a_folder_of_images_is_copied_into_the_table(tmp_path):

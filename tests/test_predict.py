@@ -83,7 +83,7 @@ def test_json_lines_hold_what_the_pipeline_gives_for_each_photo(classifier, phot
     assert lines[3].startswith("3 photos, 4 faces: ")
     assert lines[4] == f"written: {output}"
     assert printed.err.splitlines() == [
-        f"unreadable: {photos / 'broken.png'}: not a readable image (of no known format)."
+        f"unreadable: {photos / 'broken.png'}: not a readable image (of no known format). Unpack or fetch it again."
     ]
     assert [file.name for file in output.parent.iterdir()] == ["faces.jsonl"]
 

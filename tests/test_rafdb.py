@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from rafdb_trees import TEST, TRAIN, attributes, code, draw, members, votes, write_kaggle, write_official
 
-from fer_hf.data import DataError, content_fingerprint, images, load_dataset, rafdb
+from fer_hf.data import DataError, content_fingerprint, folders, load_dataset, rafdb
 from fer_hf.labels import EXPRESSIONS, SOURCE_CODES
 
 
@@ -174,7 +174,7 @@ def test_the_whole_photographs_are_read_on_request(trees, tmp_path):
 
 def test_several_processes_write_the_same_tables(trees, tmp_path, monkeypatch):
     one = load(trees / "official", tmp_path)
-    monkeypatch.setattr(images, "_ROWS", 10)
+    monkeypatch.setattr(folders, "_ROWS", 10)
     two = load_dataset("rafdb", trees / "official", tmp_path / "two", num_proc=2, validation_fraction=0.25)
     assert len(two["train"].cache_files) == 2
     for split, table in one.items():

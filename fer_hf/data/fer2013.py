@@ -36,9 +36,6 @@ from fer_hf.data.splits import carve_missing
 from fer_hf.errors import DataError
 
 
-# Part of every fingerprint: raise it when the same files are to give other tables, and old caches are left alone.
-FORMAT_VERSION = 1
-
 # A layout is present where one of these stands.
 LAYOUTS = {
     "csv": ("fer2013.csv",),
@@ -47,6 +44,9 @@ LAYOUTS = {
     "folders": ("train", "test"),
     "images": ("images/train",),
 }
+
+# Part of every fingerprint: raise one when the same files are to give other tables, and old caches are left alone.
+FORMAT_VERSIONS = {"csv": 1, "icml": 1, "challenge": 1, "folders": 2, "images": 2}
 
 _WANTED = "fer2013.csv, icml_face_data.csv, train.csv, the folders train and test, or images/train"
 _ORDER = ("train", "validation", "test", "unlabelled")
@@ -64,8 +64,8 @@ def source(
 
     `image` is a 48x48 grayscale PNG, `label` the expression in canonical order (-1 in the split `unlabelled`), `row`
     the row of the CSV (0-based, the header not counted) or the number in the file name, or the place of the file in
-    the tree where names have no such number; splits are sorted by it. Colour images are converted to gray, files that
-    are no images are passed over, and nothing else is repaired.
+    the tree where names have no such number; splits are sorted by it. Image files are converted to 8-bit gray as
+    [`fer_hf.data.images`] says, and files that are no images are counted in a warning.
 
     Args:
         data_dir (`str` or `os.PathLike`):
@@ -94,7 +94,7 @@ def source(
     asked = {
         "validation_fraction": validation_fraction, "test_fraction": test_fraction, "split_seed": split_seed
     }  # fmt: skip
-    digest = hashlib.sha256(f"fer2013 {layout} {FORMAT_VERSION}\n".encode())
+    digest = hashlib.sha256(f"fer2013 {layout} {FORMAT_VERSIONS[layout]}\n".encode())
     if layout in ("csv", "icml"):
         path = folder / LAYOUTS[layout][0]
         shards, read, description = index_official(path, digest), read_official, ""

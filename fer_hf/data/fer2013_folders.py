@@ -1,17 +1,16 @@
 """FER-2013 as folders of images: `train/<label>/*` beside `test/<label>/*`, `validation/<label>/*` or both."""
 
-import io
 import itertools
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image, UnidentifiedImageError
 
 from fer_hf.data.fer2013_faces import SIDE, SPLITS, encode_png
+from fer_hf.data.folders import digest_files, images_by_label
+from fer_hf.data.images import open_image, plain_image, read_bytes
 from fer_hf.data.source import face_tables
 from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS, canonical_name
@@ -20,8 +19,6 @@ from fer_hf.labels import EXPRESSIONS, canonical_name
 _ROWS = 500  # images in one shard
 _PARTS = ("train", "validation", "test")
 _FILE_NAME = re.compile(f"({'|'.join(SPLITS)})_([0-9]{{1,18}})")
-_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".tif", ".tiff", ".webp"}
-_EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 
 Face = tuple[int, int, str]  # row, class id, path
 
@@ -46,14 +43,11 @@ def index_folders(root: Path, digest) -> tuple[dict[str, list[Face]], bool]:
     Raises:
         `DataError`: If a part is missing, a folder is no expression, or a file stands where it should not.
     """
-    found = {part: list(_labelled_images(root, part)) for part in _find_parts(root)}
+    found = {part: _labelled_images(root, part) for part in _find_parts(root)}
     paths = [path for faces in found.values() for _, path in faces]
     is_official = any(_FILE_NAME.fullmatch(Path(path).stem) for path in paths)
     faces = _official_splits(found) if is_official else _parts_as_splits(found, root)
-    for path in sorted(paths):
-        content = _read_bytes(path)
-        digest.update(os.fsencode(os.path.relpath(path, root)) + b"\0" + str(len(content)).encode() + b"\0")
-        digest.update(content)
+    digest_files(digest, root, paths)
     return faces, is_official
 
 
@@ -65,7 +59,7 @@ def make_shards(faces: list[Face]) -> list[list[Face]]:
 def read_images(shard: list[Face]) -> Iterator[pa.Table]:
     """The faces of a shard, as tables."""
     yield from face_tables(
-        {"image": encode_png(_decode(path)), "label": label, "row": row} for row, label, path in shard
+        {"image": encode_png(_pixels(path)), "label": label, "row": row} for row, label, path in shard
     )
 
 
@@ -112,79 +106,25 @@ def _parts_as_splits(found: dict[str, list[tuple[int, str]]], root: Path) -> dic
     return faces
 
 
-def _labelled_images(folder: Path, part: str) -> Iterator[tuple[int, str]]:
-    root = folder / part
-    for entry in _entries(root):
-        if not entry.is_dir():
-            if _is_image(entry):
-                raise DataError(f"{entry.path}: an image outside of the label folders. Move it into train/<label>.")
-            continue
-        name = canonical_name(entry.name)
-        if name not in EXPRESSIONS:
+def _labelled_images(root: Path, part: str) -> list[tuple[int, str]]:
+    """Class id and path of every image of a part."""
+    found = []
+    for name, paths in images_by_label(root / part, above=(root,)).items():
+        expression = canonical_name(name)
+        if expression not in EXPRESSIONS:
             raise DataError(
-                f"{entry.path}: {entry.name!r} is not an expression of FER-2013. Rename the folder to one of "
+                f"{root / part / name}: {name!r} is not an expression of FER-2013. Rename the folder to one of "
                 f"{', '.join(EXPRESSIONS)}, or take it out of {part}."
             )
-        label, is_empty = EXPRESSIONS.index(name), True
-        for path in _images(entry.path, above=(_identity(folder), _identity(root))):
-            yield label, path
-            is_empty = False
-        if is_empty:
-            raise DataError(f"{entry.path}: no image in this folder. Unpack the data set again, or remove the folder.")
+        if not paths:
+            raise DataError(
+                f"{root / part / name}: no image in this folder. Unpack the data set again, or remove the folder."
+            )
+        found += [(EXPRESSIONS.index(expression), path) for path in paths]
+    return found
 
 
-def _images(folder: str, above: tuple) -> Iterator[str]:
-    """Paths of all images below a folder. Links are followed, unless they lead back to one of the folders `above`."""
-    if _identity(folder) in above:
-        raise DataError(f"{folder}: a symbolic link that leads back to a folder above it. Remove the link.")
-    for entry in _entries(folder):
-        if entry.is_dir():
-            yield from _images(entry.path, (*above, _identity(folder)))
-        elif _is_image(entry):
-            yield entry.path
-
-
-def _entries(folder: str | Path) -> list[os.DirEntry]:
-    with os.scandir(folder) as entries:
-        entries = [entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX"]
-    entries.sort(key=lambda entry: entry.name)  # the same complaint comes first on every machine
-    for entry in entries:
-        if entry.is_symlink() and not os.path.exists(entry.path):
-            raise DataError(f"{entry.path}: a symbolic link that leads nowhere or to itself. Remove the link.")
-    return entries
-
-
-def _is_image(entry: os.DirEntry) -> bool:
-    return Path(entry.name).suffix.lower() in _IMAGE_SUFFIXES
-
-
-def _identity(folder: str | Path) -> tuple[int, int]:
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
-
-
-def _read_bytes(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}). Check the file and its permissions.") from error
-
-
-def _decode(path: str) -> np.ndarray:
+def _pixels(path: str) -> np.ndarray:
     """An image file as gray `uint8` of shape `(48, 48)`."""
-    content = _read_bytes(path)
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            size, mode = image.size, image.mode
-            # Known before the pixels are: a huge or 16-bit image is refused without being decoded.
-            face = np.asarray(image.convert("L")) if size == (SIDE, SIDE) and mode in _EIGHT_BIT_MODES else None
-    except Exception as error:  # Pillow's decoders raise whatever they like on damaged files
-        reason = "of no known format" if isinstance(error, UnidentifiedImageError) else error
-        raise DataError(f"{path}: not a readable image ({reason}). Unpack or fetch the data set again.") from error
-    if size != (SIDE, SIDE):
-        raise DataError(
-            f"{path}: {size[0]}x{size[1]} pixels, but FER-2013 is {SIDE}x{SIDE}. Use the published images as they are."
-        )
-    if face is None:
-        raise DataError(f"{path}: pixels of type {mode!r}, but FER-2013 is 8-bit. Use the published images.")
-    return face
+    image = open_image(read_bytes(path), path, size=(SIDE, SIDE))
+    return np.asarray(plain_image(image, "L"))

@@ -7,17 +7,22 @@ from collections.abc import Mapping
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from datasets.table import embed_table_storage
 
 from fer_hf.data.imagefolder import match_labels
-from fer_hf.data.source import face_features
+from fer_hf.data.images import encoded_image
+from fer_hf.data.source import face_features, image_column
 from fer_hf.data.splits import carve
 from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS, EXPRESSIONS_WITH_CONTEMPT
 
 
 logger = logging.getLogger(__name__)
+
+# Raise it when the same rows are to give other tables, and old caches are left alone.
+FORMAT_VERSION = 1
 
 # Every option of `load`, and its default.
 OPTIONS = {
@@ -35,13 +40,14 @@ OPTIONS = {
 
 # Where a split is not named by option, the first of these that is there.
 _SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+_ROWS = 100  # images read at a time
 _LABEL_DTYPES = {"string", "large_string", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 
 
 def load(name: str, cache_dir: str | os.PathLike | None = None, **options) -> datasets.DatasetDict:
     """
     A data set of the Hub, reduced to the columns `image`, `label` (canonical order) and `row` (the position in the
-    Hub's own split, from 0). Images are taken as they are, and their bytes stand in the tables.
+    Hub's own split, from 0). Images are read as [`fer_hf.data.images`] says, and their bytes stand in the tables.
 
     Labels are understood by name, never by number: the names of the label column's `ClassLabel`, or its strings, mean
     what [`~fer_hf.labels.canonical_name`] or `label_map` says. A column of bare integers is refused without a
@@ -70,13 +76,14 @@ def load(name: str, cache_dir: str | os.PathLike | None = None, **options) -> da
         `datasets.DatasetDict`: Of `train`, `validation` and `test` those that are there.
 
     Raises:
-        `DataError`: If the data set cannot be reached, has no such column or split, or its labels have no names.
+        `DataError`: If the data set cannot be reached, has no such column or split, its labels have no names, or an
+            image cannot be read; the message names its split and row.
 
     Example:
 
     ```python
     >>> from fer_hf.data import hub_dataset
-    >>> faces = hub_dataset.load("owner/faces", label_column_name="emotion", revision="main")
+    >>> tables = hub_dataset.load("owner/faces", label_column_name="emotion", revision="main")
     ```
     """
     if unknown := sorted(set(options) - set(OPTIONS)):
@@ -85,24 +92,20 @@ def load(name: str, cache_dir: str | os.PathLike | None = None, **options) -> da
             f"{', '.join(sorted(OPTIONS))}."
         )
     options = OPTIONS | options
+    columns = options["image_column_name"], options["label_column_name"]
     tables = _choose_splits(name, _load(name, cache_dir, options), options)
-    columns = (options["image_column_name"], options["label_column_name"])
     for split, table in tables.items():
-        for column in columns:
-            if column not in table.column_names:
-                raise DataError(
-                    f"{name}, {split}: no column {column!r}; there are {', '.join(table.column_names)}. Name the "
-                    "right one with `image_column_name` or `label_column_name`."
-                )
+        _check_columns(f"{name}, {split}", table, *columns)
 
-    labels = {split: _label_names(name, split, table, columns[1]) for split, table in tables.items()}
+    labels = {split: _label_names(f"{name}, {split}", table, columns[1]) for split, table in tables.items()}
     found = sorted({label for names in labels.values() for label in names})
     meaning = _match(name, found, options["label_map"], columns[1])
     classes = EXPRESSIONS_WITH_CONTEMPT if "contempt" in meaning.values() else EXPRESSIONS
-    tables = {
-        split: _reduce(name, split, table, columns[0], [meaning[label] for label in labels[split]], classes)
-        for split, table in tables.items()
-    }
+    for split, table in tables.items():
+        # -1 for what is left out.
+        numbers = [-1 if meaning[label] is None else classes.index(meaning[label]) for label in labels[split]]
+        table = table.select_columns([columns[0]]).rename_columns({columns[0]: "image"})
+        tables[split] = _with_labels(f"{name}, {split}", table, np.array(numbers, dtype=np.int64), classes)
     if "train" in tables and "validation" not in tables and options["validation_fraction"] != 0:
         train = tables["train"]
         kept, carved = carve(np.array(train["label"]), options["validation_fraction"], options["split_seed"])
@@ -153,19 +156,33 @@ def _choose_splits(name: str, tables: datasets.DatasetDict, options: dict) -> di
     return {split: tables[wanted] for split, wanted in chosen.items()}
 
 
-def _label_names(name: str, split: str, table: datasets.Dataset, column: str) -> list[str]:
+def _check_columns(where: str, table: datasets.Dataset, image_name: str, label_name: str):
+    for column in (image_name, label_name):
+        if column not in table.column_names:
+            raise DataError(
+                f"{where}: no column {column!r}; there are {', '.join(table.column_names)}. Name the right one with "
+                "`image_column_name` or `label_column_name`."
+            )
+    image, label = table.features[image_name], table.features[label_name]
+    if not isinstance(image, datasets.Image) and getattr(image, "dtype", "") not in ("binary", "large_binary"):
+        raise DataError(
+            f"{where}: the column {image_name!r} holds no images: {image}. Name another one with `image_column_name`."
+        )
+    if not isinstance(label, datasets.ClassLabel) and getattr(label, "dtype", "") not in _LABEL_DTYPES:
+        raise DataError(
+            f"{where}: the column {label_name!r} is no label: {label}. It must hold classes, strings or whole "
+            "numbers; name another one with `label_column_name`."
+        )
+
+
+def _label_names(where: str, table: datasets.Dataset, column: str) -> list[str]:
     """The label of every row, as a name or as a number in decimal."""
     feature, values = table.features[column], table.with_format("arrow")[column][:].to_pylist()
     is_class_label = isinstance(feature, datasets.ClassLabel)
-    if not is_class_label and getattr(feature, "dtype", "") not in _LABEL_DTYPES:
-        raise DataError(
-            f"{name}, {split}: the column {column!r} is no label: {feature}. It must hold classes, strings or whole "
-            "numbers; name another one with `label_column_name`."
-        )
     # -1 is how unlabelled test splits are published.
     if missing := sum(value is None or (is_class_label and value < 0) for value in values):
         raise DataError(
-            f"{name}, {split}: rows without a label: {missing:,} of {len(values):,}. Choose labelled splits with "
+            f"{where}: rows without a label: {missing:,} of {len(values):,}. Choose labelled splits with "
             "`train_split`, `validation_split` and `test_split`."
         )
     return [feature.int2str(value) if is_class_label else str(value) for value in values]
@@ -180,34 +197,36 @@ def _match(name: str, found: list[str], label_map: Mapping | None, column: str) 
     return match_labels(found, label_map, name, "class")
 
 
-def _reduce(
-    name: str, split: str, table: datasets.Dataset, column: str, meanings: list[str | None], classes: tuple[str, ...]
+def _with_labels(
+    where: str, table: datasets.Dataset, labels: np.ndarray, classes: tuple[str, ...]
 ) -> datasets.Dataset:
-    """The table with image, label and row, without the rows that mean nothing."""
-    feature = table.features[column]
-    if not isinstance(feature, datasets.Image) and getattr(feature, "dtype", "") not in ("binary", "large_binary"):
-        raise DataError(
-            f"{name}, {split}: the column {column!r} holds no images: {feature}. Name another one with "
-            "`image_column_name`."
-        )
-    table = table.select_columns([column])
-    if column != "image":
-        table = table.rename_column(column, "image")
+    """A table of images with its labels and rows, without the rows whose label is -1."""
     table = table.cast_column("image", datasets.Image())
     images = [chunk for chunk in table.data.column("image").chunks if len(chunk)]
     if empty := sum(pc.and_(c.field("bytes").is_null(), c.field("path").is_null()).true_count for c in images):
-        raise DataError(f"{name}, {split}: rows without an image: {empty:,} of {len(table):,}. Correct the data set.")
-    if any(chunk.field("bytes").null_count for chunk in images):
-        # Files are only pointed to: another copy of the table must not depend on them.
-        table = table.with_format("arrow").map(embed_table_storage, batched=True).with_format(None)
-
-    labels = np.array([-1 if meaning is None else classes.index(meaning) for meaning in meanings], dtype=np.int64)
-    table = table.add_column("label", labels, feature=face_features(classes)["label"])
-    table = table.add_column("row", np.arange(len(labels)), feature=face_features(classes)["row"])
+        raise DataError(f"{where}: rows without an image: {empty:,} of {len(table):,}. Correct the data set.")
+    features = face_features(classes)
+    table = table.add_column("label", labels, feature=features["label"])
+    table = table.add_column("row", np.arange(len(labels)), feature=features["row"])
     kept = np.flatnonzero(labels >= 0)
     if not len(kept):
-        raise DataError(f"{name}, {split}: no row is left. Check `label_map`.")
+        raise DataError(f"{where}: no row is left. Check `label_map`.")
     if len(kept) < len(labels):
-        logger.info(f"{name}, {split}: rows left out by `label_map`: {len(labels) - len(kept):,} of {len(labels):,}")
+        logger.info(f"{where}: rows left out by `label_map`: {len(labels) - len(kept):,} of {len(labels):,}")
         table = table.select(kept)
-    return table
+    # A cache is served under the same arguments.
+    arguments = {"where": where, "version": FORMAT_VERSION}
+    table = table.with_format("arrow")
+    table = table.map(_read_images, batched=True, batch_size=_ROWS, fn_kwargs=arguments, desc="reading images")
+    return table.with_format(None)
+
+
+def _read_images(table: pa.Table, where: str, version: int) -> pa.Table:
+    """The table with its images as the other sources have them: bytes of plain JPEGs and PNGs, no paths."""
+    contents = embed_table_storage(table)["image"].combine_chunks().field("bytes")  # reads what is only pointed to
+    images = [
+        encoded_image(content.as_py(), f"{where}, row {row}")
+        for content, row in zip(contents, table["row"].to_pylist(), strict=True)
+    ]
+    at = table.schema.get_field_index("image")
+    return table.set_column(at, table.schema.field(at), image_column(images))

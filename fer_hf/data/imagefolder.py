@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_hf.data.images import entries, find_images, fingerprint, is_image, make_shards, read
+from fer_hf.data.folders import entries, fingerprint, images_by_label, make_shards, read
 from fer_hf.data.source import Source, face_features
 from fer_hf.data.splits import carve
 from fer_hf.errors import DataError
@@ -59,26 +59,15 @@ def source(
             should be.
     """
     folder = Path(data_dir).expanduser().absolute()
-    label_folders = {split: _label_folders(root, split) for split, root in _find_splits(folder).items()}
-    found = {entry.name for folders in label_folders.values() for entry in folders}
-    meaning = match_labels(sorted(found), label_map, str(folder), "folder")
+    found = {split: images_by_label(root, above=(folder,)) for split, root in _find_splits(folder).items()}
+    labels = sorted({label for images in found.values() for label in images})
+    meaning = match_labels(labels, label_map, str(folder), "folder")
     names = EXPRESSIONS_WITH_CONTEMPT if "contempt" in meaning.values() else EXPRESSIONS
-
-    faces = {
-        split: [
-            {"image": path, "label": names.index(meaning[label])}
-            for label, path in _labelled_images(folder, folders)
-            if meaning[label] is not None
-        ]
-        for split, folders in label_folders.items()
-    }
-    for split, images in faces.items():
-        if not images:
+    faces = {split: _rows(images, meaning, names) for split, images in found.items()}
+    for split, rows in faces.items():
+        if not rows:
             raise DataError(f"{folder}: no image in {split}. Put images into {split}/<label>, or remove the folder.")
-        images.sort(key=lambda face: face["image"])
-        for row, face in enumerate(images):
-            face["row"] = row
-    _report_left_out(label_folders, meaning)
+        _report(folder, split, found[split], meaning)
 
     if "train" in faces and "validation" not in faces and validation_fraction != 0:
         labels = np.array([face["label"] for face in faces["train"]])
@@ -94,7 +83,7 @@ def source(
     described = json.dumps(["imagefolder", FORMAT_VERSION, meaning, validation_fraction, split_seed])
     return Source(
         name="imagefolder",
-        fingerprint=fingerprint(described, folder, [face["image"] for images in faces.values() for face in images]),
+        fingerprint=fingerprint(described, folder, [row["image"] for rows in faces.values() for row in rows]),
         features=features,
         shards={split: make_shards(faces[split], features) for split in SPLIT_NAMES if split in faces},
         read=read,
@@ -171,36 +160,16 @@ def _find_splits(folder: Path) -> dict[str, Path]:
     return splits
 
 
-def _label_folders(root: Path, split: str) -> list[os.DirEntry]:
-    folders, others = [], []
-    for entry in entries(root):
-        if entry.is_dir():
-            folders.append(entry)
-        elif is_image(entry.name):
-            raise DataError(f"{entry.path}: an image outside of the label folders. Move it into {split}/<label>.")
-        else:
-            others.append(entry.path)
-    _report_others(root, others)
-    return folders
+def _rows(images: dict[str, list[str]], meaning: dict[str, str | None], names: tuple[str, ...]) -> list[dict]:
+    """A split's images that mean something, sorted by path, with class id and place."""
+    labels = {path: meaning[label] for label, paths in images.items() for path in paths}
+    kept = sorted(path for path, name in labels.items() if name is not None)
+    return [{"image": path, "label": names.index(labels[path]), "row": row} for row, path in enumerate(kept)]
 
 
-def _labelled_images(folder: Path, label_folders: list[os.DirEntry]) -> Iterable[tuple[str, str]]:
-    for entry in label_folders:
-        images, others = find_images(entry.path, above=(folder, Path(entry.path).parent))
-        _report_others(entry.path, others)
-        if not images:
-            logger.warning(f"{entry.path}: no image in this folder")
-        for path in images:
-            yield entry.name, path
-
-
-def _report_others(folder: str | os.PathLike, others: list[str]):
-    if others:
-        logger.warning(f"{folder}: files that are no images and are not read: {len(others):,}, such as {others[0]}")
-
-
-def _report_left_out(label_folders: dict[str, list[os.DirEntry]], meaning: dict[str, str | None]):
-    for split, folders in label_folders.items():
-        for entry in folders:
-            if meaning[entry.name] is None:
-                logger.info(f"{split}: {entry.name!r} is left out, images: {len(find_images(entry.path)[0]):,}")
+def _report(folder: Path, split: str, images: dict[str, list[str]], meaning: dict[str, str | None]):
+    for label, paths in images.items():
+        if not paths:
+            logger.warning(f"{folder}, {split}: no image in the folder {label!r}")
+        if meaning[label] is None:
+            logger.info(f"{split}: {label!r} is left out, images: {len(paths):,}")

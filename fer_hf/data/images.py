@@ -1,7 +1,7 @@
 """
-Image files of any origin, and the folders that hold them, read without surprises.
+Images of any origin, read without surprises. Every door uses this reader: folders, `hub:` data sets, photos.
 
-What [`encoded_image`] makes of a file:
+What becomes of an image:
 
 - JPEG and PNG of 8-bit gray or RGB keep their own bytes. Everything else becomes a gray or RGB PNG.
 - Palette, bilevel, CMYK and YCbCr pictures are converted to gray or RGB by Pillow, without colour profiles.
@@ -12,28 +12,20 @@ What [`encoded_image`] makes of a file:
 - Empty, damaged, enormous and tiny files, other formats and other kinds of pixels are refused in one line.
 """
 
-import hashlib
 import io
 import os
 import stat
 import warnings
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import datasets
 import numpy as np
-import pyarrow as pa
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from fer_hf.errors import DataError
 
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
-# Left by operating systems beside the files of a user, like everything whose name begins with a dot.
-SYSTEM_FILES = {"__macosx", "desktop.ini", "ehthumbs.db", "thumbs.db"}
-
-MIN_SIDE, MAX_SIDE = 8, 10_000  # pixels
-MAX_PIXELS = 40_000_000  # 120 MB as RGB
+MIN_SIDE, MAX_SIDE = 8, 10_000  # pixels; the largest square is 300 MB as RGB
 MAX_BYTES = 100_000_000
 
 # By name, because some of Pillow's other formats start programs (EPS starts Ghostscript).
@@ -42,8 +34,6 @@ _PNG_END = b"IEND\xaeB`\x82"
 _GRAY_MODES = {"1", "L", "LA"}
 _SIXTEEN_BIT_MODES = {"I;16", "I;16B", "I;16L", "I;16N"}
 _COLOUR_MODES = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
-KNOWN_MODES = _GRAY_MODES | _SIXTEEN_BIT_MODES | _COLOUR_MODES
-_ROWS = 500  # faces in one Arrow table
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
@@ -68,61 +58,112 @@ def read_bytes(path: str | os.PathLike) -> bytes:
     return content
 
 
-def encoded_image(path: str | os.PathLike, mode: str | None = None, size: tuple[int, int] | None = None) -> bytes:
+def open_image(
+    content: bytes, where: str, size: tuple[int, int] | None = None, min_side: int = MIN_SIDE
+) -> Image.Image:
     """
-    An image file as it goes into a table: a JPEG or PNG with 8 bits per channel, one picture, upright and opaque. What
-    becomes of other pictures stands at the top of this module. The file is decoded in any case, so that damage is
-    found when the table is made.
+    The one place that decodes images of others.
 
     Args:
-        path (`str` or `os.PathLike`):
-            The file. Its format is told by its content, not by its name.
-        mode (`str`, *optional*):
-            `"L"` or `"RGB"` to convert all pictures to it. By default, gray ones stay gray.
+        content (`bytes`):
+            A file's content, which alone tells the format.
+        where (`str`):
+            The file, or the split and row, that begins every complaint.
         size (`tuple[int, int]`, *optional*):
-            The only width and height accepted. By default, any from 8 to 10,000 pixels a side, 40 million in all.
+            The only width and height accepted. By default, any from `min_side` to 10,000 pixels a side.
+        min_side (`int`, *optional*, defaults to 8):
+            What is smaller is no face.
 
     Returns:
-        `bytes`: The file's own content where it is such a JPEG or PNG already, else a PNG.
+        `PIL.Image.Image`: The first picture, decoded, in the mode in which it was stored.
 
     Raises:
-        `DataError`: If the file is no such image, in one line that names it.
+        `DataError`: If it is no such image or damaged, in one line.
     """
-    content = read_bytes(path)
-    try:
+    with readable(where):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # a smaller limit holds below
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is about as high
             image = Image.open(io.BytesIO(content), formats=FORMATS)
-        with image:
-            _check(path, image, size)
-            image.load()
-            if image.format == "PNG" and _PNG_END not in content:  # Pillow stops caring after the last pixel
-                raise OSError("image file is truncated")
-            if _is_plain(image, content, mode):
-                return content
-            return _png(plain_image(image, mode))
+        check_image(image, where, size, min_side)
+        image.load()
+        if image.format == "PNG" and _PNG_END not in content:  # Pillow stops caring after the last pixel
+            raise OSError("image file is truncated")
+    return image
+
+
+@contextmanager
+def readable(where: str) -> Iterator[None]:
+    """Turns whatever Pillow's decoders raise on a damaged picture into a `DataError` of one line about `where`."""
+    try:
+        yield
     except DataError:
         raise
-    except Exception as error:  # Pillow's decoders raise whatever they like on damaged files
+    except Exception as error:
         reason = "of no known format" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
-        raise DataError(f"{path}: not a readable image ({reason}). Unpack or fetch it again.") from error
+        raise DataError(f"{where}: not a readable image ({reason}). Unpack or fetch it again.") from error
 
 
-def _check(path: str | os.PathLike, image: Image.Image, size: tuple[int, int] | None):
-    """Refuses a picture by what is known before its pixels are decoded."""
+def check_image(image: Image.Image, where: str, size: tuple[int, int] | None = None, min_side: int = MIN_SIDE) -> None:
+    """Refuses a picture by what is known before its pixels are decoded; arguments and errors as [`open_image`]."""
     width, height = image.size
     if size is not None and image.size != size:
         raise DataError(
-            f"{path}: {width}x{height} pixels, but {size[0]}x{size[1]} are expected. Use the published images as they "
-            "are, or read others as 'imagefolder'."
+            f"{where}: {width}x{height} pixels, but {size[0]}x{size[1]} are expected. Use the published images as "
+            "they are, or read others as 'imagefolder'."
         )
-    if min(width, height) < MIN_SIDE or max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+    if min(width, height) < min_side or max(width, height) > MAX_SIDE:
         raise DataError(
-            f"{path}: {width}x{height} pixels, but a face must have {MIN_SIDE} to {MAX_SIDE:,} a side and at most "
-            f"{MAX_PIXELS:,} in all. Resize or remove the image."
+            f"{where}: {width}x{height} pixels, but an image must have {min_side} to {MAX_SIDE:,} a side. Resize or "
+            "remove it."
         )
-    if image.mode not in KNOWN_MODES:
-        raise DataError(f"{path}: pixels of type {image.mode!r} have no known range. Save the image with 8 bits.")
+    if image.mode not in _GRAY_MODES | _SIXTEEN_BIT_MODES | _COLOUR_MODES:
+        raise DataError(f"{where}: pixels of type {image.mode!r} have no known range. Save the image with 8 bits.")
+
+
+def plain_image(image: Image.Image, mode: str | None = None) -> Image.Image:
+    """
+    A picture upright, opaque and with 8 bits per channel, as the top of this module says.
+
+    Args:
+        image (`PIL.Image.Image`): One that [`check_image`] accepts.
+        mode (`str`, *optional*): `"L"` or `"RGB"`; by default, gray stays gray.
+    """
+    image = ImageOps.exif_transpose(image)
+    mode = mode or ("L" if image.mode in _GRAY_MODES | _SIXTEEN_BIT_MODES else "RGB")
+    if image.mode in _SIXTEEN_BIT_MODES:
+        image = Image.fromarray(eight_bits(np.asarray(image)))
+    if image.has_transparency_data:
+        black = Image.new("RGBA", image.size, "black")
+        image = Image.alpha_composite(black, image.convert("RGBA"))
+    return image.convert(mode)
+
+
+def eight_bits(levels: np.ndarray) -> np.ndarray:
+    """Gray levels from 0 to 65535 (`uint16`, any shape) divided by 257 and rounded, as `uint8`."""
+    return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def encoded_image(content: bytes, where: str, mode: str | None = None, size: tuple[int, int] | None = None) -> bytes:
+    """
+    An image as it goes into a table: a JPEG or PNG with 8 bits per channel, one picture, upright and opaque. It is
+    decoded in any case, so that damage is found when the table is made.
+
+    Args:
+        content, where, size:
+            As for [`open_image`].
+        mode (`str`, *optional*):
+            `"L"` or `"RGB"` to convert all pictures to it. By default, gray ones stay gray.
+
+    Returns:
+        `bytes`: The content itself where it is such a JPEG or PNG already, else a PNG.
+
+    Raises:
+        `DataError`: As [`open_image`].
+    """
+    image = open_image(content, where, size)
+    with readable(where):
+        # Through an array, which leaves comments, profiles and other luggage behind.
+        return content if _is_plain(image, content, mode) else png(np.asarray(plain_image(image, mode)))
 
 
 def _is_plain(image: Image.Image, content: bytes, mode: str | None) -> bool:
@@ -136,132 +177,8 @@ def _is_plain(image: Image.Image, content: bytes, mode: str | None) -> bool:
     )
 
 
-def plain_image(image: Image.Image, mode: str | None = None) -> Image.Image:
-    """
-    A picture upright, opaque and with 8 bits per channel, as the top of this module says.
-
-    Args:
-        image (`PIL.Image.Image`): Of one of [`KNOWN_MODES`].
-        mode (`str`, *optional*): `"L"` or `"RGB"`; by default, gray stays gray.
-    """
-    image = ImageOps.exif_transpose(image)
-    mode = mode or ("L" if image.mode in _GRAY_MODES | _SIXTEEN_BIT_MODES else "RGB")
-    if image.mode in _SIXTEEN_BIT_MODES:
-        image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
-    if image.has_transparency_data:
-        black = Image.new("RGBA", image.size, "black")
-        image = Image.alpha_composite(black, image.convert("RGBA"))
-    return image.convert(mode)
-
-
-def _png(image: Image.Image) -> bytes:
+def png(pixels: np.ndarray) -> bytes:
+    """`uint8` pixels, `(height, width)` or `(height, width, 3)`, as a compressed PNG."""
     buffer = io.BytesIO()
-    # Through an array, which leaves comments, profiles and other luggage behind.
-    Image.fromarray(np.asarray(image)).save(buffer, "PNG")
+    Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def entries(folder: str | os.PathLike) -> list[os.DirEntry]:
-    """
-    What lies in a folder, sorted by name, without the hidden and system files that users do not see.
-
-    Raises:
-        `DataError`: If the folder cannot be read, or a symbolic link in it leads nowhere or to itself.
-    """
-    try:
-        with os.scandir(folder) as found:
-            visible = [e for e in found if not e.name.startswith(".") and e.name.lower() not in SYSTEM_FILES]
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be listed ({error.strerror}). Check the folder.") from error
-    visible.sort(key=lambda entry: entry.name)  # the same complaint comes first on every machine
-    for entry in visible:
-        if entry.is_symlink() and not os.path.exists(entry.path):
-            raise DataError(f"{entry.path}: a symbolic link that leads nowhere or to itself. Remove the link.")
-    return visible
-
-
-def find_images(folder: str | os.PathLike, above: tuple[str | os.PathLike, ...] = ()) -> tuple[list[str], list[str]]:
-    """
-    All files below a folder, at any depth. Symbolic links are followed.
-
-    Args:
-        folder (`str` or `os.PathLike`):
-            Where to look.
-        above (`tuple`, *optional*):
-            Folders that a link must not lead back to, besides those between `folder` and the link.
-
-    Returns:
-        `tuple[list[str], list[str]]`: Paths of the files that are images by their suffix, and of all others except
-        hidden and system files; both in the order of their names, folder by folder.
-
-    Raises:
-        `DataError`: If a link leads nowhere, or back to a folder above it.
-    """
-    if any(os.path.samefile(folder, other) for other in above):
-        raise DataError(f"{folder}: a symbolic link that leads back to a folder above it. Remove the link.")
-    images, others = [], []
-    for entry in entries(folder):
-        if entry.is_dir():
-            below = find_images(entry.path, (*above, folder))
-            images += below[0]
-            others += below[1]
-        else:
-            (images if is_image(entry.name) else others).append(entry.path)
-    return images, others
-
-
-def is_image(name: str) -> bool:
-    """Whether a file name has the suffix of a format that [`encoded_image`] reads."""
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES
-
-
-def fingerprint(described: str, folder: str | os.PathLike, paths: Iterable[str]) -> str:
-    """
-    A digest of files and of how they are read.
-
-    Args:
-        described (`str`):
-            Source, version and options: whatever shapes the tables besides the files.
-        folder (`str` or `os.PathLike`):
-            The folder whose own place does not matter.
-        paths (`Iterable[str]`):
-            All files that are read; their order does not matter.
-
-    Returns:
-        `str`: SHA-256 in hex over the description and every file's path below `folder`, length and bytes.
-    """
-    digest = hashlib.sha256(described.encode() + b"\n")
-    inside = os.path.join(folder, "")
-    for path in sorted(paths):
-        content = read_bytes(path)
-        # relpath is slow, and nearly all files lie in the folder.
-        name = path.removeprefix(inside) if path.startswith(inside) else os.path.relpath(path, folder)
-        digest.update(os.fsencode(name) + b"\0" + str(len(content)).encode() + b"\0")
-        digest.update(content)
-    return digest.hexdigest()
-
-
-def make_shards(
-    faces: list[dict], features: datasets.Features, mode: str | None = None, size: tuple[int, int] | None = None
-) -> list[tuple]:
-    """
-    Divides the faces of a split into pieces of work for [`read`].
-
-    Args:
-        faces (`list[dict]`):
-            A value for every column, and as `image` the path of a file.
-        features (`datasets.Features`):
-            The columns.
-        mode, size (*optional*):
-            As for [`encoded_image`].
-    """
-    return [(features, mode, size, faces[start : start + _ROWS]) for start in range(0, len(faces), _ROWS)]
-
-
-def read(shard: tuple) -> Iterator[pa.Table]:
-    """Reads the image files of a shard that [`make_shards`] made; yields one table."""
-    features, mode, size, faces = shard
-    columns = {name: [face[name] for face in faces] for name in features}
-    columns["image"] = [{"bytes": encoded_image(path, mode, size), "path": None} for path in columns["image"]]
-    schema = features.arrow_schema
-    yield pa.table({name: pa.array(columns[name], schema.field(name).type) for name in features})

@@ -17,7 +17,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 
-from fer_hf.data.images import entries, find_images, fingerprint, is_image, make_shards, read
+from fer_hf.data.folders import entries, find_images, fingerprint, images_by_label, make_shards, read
 from fer_hf.data.rafdb_files import (
     ATTRIBUTES,
     CLASS_IDS,
@@ -150,8 +150,8 @@ def _find_layout(folder: Path, layout: str | None) -> tuple[str, Path]:
     return layout, first if first.is_dir() else folder
 
 
-def _images(folder: Path, above: tuple = ()) -> list[str]:
-    images, others = find_images(folder, above)
+def _images(folder: Path) -> list[str]:
+    images, others = find_images(folder)
     if not images:
         raise DataError(f"{folder}: no image in this folder. Unpack the data set again.")
     if others:
@@ -289,11 +289,10 @@ def _labelled_images(root: Path, part: str) -> dict[str, int]:
     if not (root / part).is_dir():
         raise DataError(f"{root / part} is missing: the layout needs train and test, each with the folders 1 to 7.")
     labels = {}
-    for entry in entries(root / part):
-        if entry.is_dir():
-            if entry.name not in CLASS_IDS:
-                raise DataError(f"{entry.path}: folders must be named {CODES_IN_WORDS}. Rename or remove it.")
-            labels |= dict.fromkeys(_images(Path(entry.path), above=(root, root / part)), CLASS_IDS[entry.name])
-        elif is_image(entry.name):
-            raise DataError(f"{entry.path}: an image outside of the folders 1 to 7. Move it into one of them.")
+    for name, paths in images_by_label(root / part, above=(root,)).items():
+        if name not in CLASS_IDS:
+            raise DataError(f"{root / part / name}: folders must be named {CODES_IN_WORDS}. Rename or remove it.")
+        if not paths:
+            raise DataError(f"{root / part / name}: no image in this folder. Unpack the data set again.")
+        labels |= dict.fromkeys(paths, CLASS_IDS[name])
     return labels

@@ -42,11 +42,16 @@ def face_tables(faces: Iterable[dict], **extra: pa.DataType) -> Iterator[pa.Tabl
     faces = iter(faces)
     types = {"label": pa.int64(), "row": pa.int64(), **extra}
     while batch := list(itertools.islice(faces, _ROWS)):
-        images = [pa.array([face["image"] for face in batch], pa.binary()), pa.nulls(len(batch), pa.string())]
-        columns = {"image": pa.StructArray.from_arrays(images, names=["bytes", "path"])}
+        columns = {"image": image_column([face["image"] for face in batch])}
         for name, kind in types.items():
             columns[name] = pa.array([face[name] for face in batch], kind)
         yield pa.table(columns)
+
+
+def image_column(images: list[bytes]) -> pa.StructArray:
+    """Encoded images as the column of a table: `bytes`, and a `path` of null."""
+    parts = [pa.array(images, pa.binary()), pa.nulls(len(images), pa.string())]
+    return pa.StructArray.from_arrays(parts, names=["bytes", "path"])
 
 
 @dataclass(frozen=True)

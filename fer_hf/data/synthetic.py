@@ -1,7 +1,6 @@
 """The data set that needs no download: faces drawn from a seed, whose expressions follow facial action units."""
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +8,10 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
 from fer_hf.data.drawing import DRAWING_VERSION, LANDMARKS, UNIT_NAMES, draw_face
-from fer_hf.data.source import Source, face_features
+from fer_hf.data.images import png
+from fer_hf.data.source import Source, face_features, face_tables
 from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS
 
@@ -178,29 +177,20 @@ def read(shard: tuple[str, int, int, dict]) -> Iterator[pa.Table]:
     Yields:
         `pa.Table`: One table with the columns of the source's features.
     """
-    split, start, stop, options = shard
+    extra = {name: pa.list_(pa.float32(), size) for name, size in _EXTRA_LENGTHS.items() if shard[-1][name]}
+    yield from face_tables(_drawn_faces(*shard), **extra)
+
+
+def _drawn_faces(split: str, start: int, stop: int, options: dict) -> Iterator[dict]:
     labels = _labels(split, start, stop, options["seed"], options["imbalance"])
-    columns = {"image": [], "label": labels, "row": list(range(start, stop)), "landmarks": [], "action_units": []}
-    for row, label in zip(columns["row"], labels, strict=True):
+    for row, label in zip(range(start, stop), labels, strict=True):
         rng = np.random.default_rng([options["seed"], _SPLITS.index(split), row])
         units = sample_units(rng, EXPRESSIONS[label])
-        face, points = draw_face(rng, units, options["image_size"])
-        columns["image"].append({"bytes": _png(face), "path": None})
-        columns["landmarks"].append(points.ravel())
-        columns["action_units"].append([units.get(number, 0.0) for number in UNIT_NAMES])
-    types = {
-        "image": pa.struct({"bytes": pa.binary(), "path": pa.string()}),
-        "label": pa.int64(),
-        "row": pa.int64(),
-        **{name: pa.list_(pa.float32(), length) for name, length in _EXTRA_LENGTHS.items() if options[name]},
-    }
-    yield pa.table({name: pa.array(columns[name], kind) for name, kind in types.items()})
-
-
-def _png(face: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(face).save(buffer, "PNG")
-    return buffer.getvalue()
+        pixels, points = draw_face(rng, units, options["image_size"])
+        intensities = [units.get(number, 0.0) for number in UNIT_NAMES]
+        yield {
+            "image": png(pixels), "label": label, "row": row, "landmarks": points.ravel(), "action_units": intensities
+        }  # fmt: skip
 
 
 def _labels(split: str, start: int, stop: int, seed: int, imbalance: str) -> list[int]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageFilter
 
+from fer_hf.data.images import open_image
 from fer_hf.errors import BadInputError
 
 
@@ -71,7 +72,7 @@ def _rotation(image: Image.Image, degrees: float, rng: np.random.Generator) -> I
 def _jpeg(image: Image.Image, quality: int, rng: np.random.Generator) -> Image.Image:
     file = io.BytesIO()
     image.save(file, format="JPEG", quality=quality)
-    return Image.open(file).convert(image.mode)
+    return open_image(file.getvalue(), "the compressed face", min_side=1).convert(image.mode)
 
 
 _CORRUPT = {"blur": _blur, "noise": _noise, "low_light": _low_light, "rotation": _rotation, "jpeg": _jpeg}

@@ -1,20 +1,17 @@
 """Photos in whatever form they come: files, URLs, PIL images, arrays."""
 
-import io
+import base64
 import os
+from urllib.request import urlopen
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
-from transformers.image_utils import load_image
+from PIL import Image
 
+from fer_hf.data.images import MAX_BYTES, check_image, eight_bits, open_image, plain_image, read_bytes, readable
 from fer_hf.errors import BadInputError
 
 
 Photo = str | os.PathLike | Image.Image | np.ndarray
-
-
-class PhotoError(BadInputError):
-    """A photo that cannot be read. The message names it."""
 
 
 def load_photo(photo: Photo, timeout: float | None = None) -> Image.Image:
@@ -35,54 +32,52 @@ def load_photo(photo: Photo, timeout: float | None = None) -> Image.Image:
     Raises:
         BadInputError: If there is no such photo, or it is damaged or of unknown range, in one line that names it.
     """
-    from fer_hf.data import images
-
-    name = photo if isinstance(photo, (str, os.PathLike)) else f"the {type(photo).__name__}"
-    try:
-        image = _open(photo, timeout)
-        if image.mode not in images.KNOWN_MODES:
-            raise PhotoError(f"{name}: pixels of type {image.mode!r} have no known range. Use 8 bits.")
-        return images.plain_image(image, "RGB")
-    except BadInputError:
-        raise
-    except Exception as error:  # Pillow's decoders and the network raise whatever they like
-        reason = "of no known format" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
-        raise PhotoError(f"{name}: not a readable image ({reason}).") from error
+    is_name = isinstance(photo, str | os.PathLike) and not str(photo).startswith("data:")
+    name = str(photo) if is_name else f"the {type(photo).__name__}"
+    with readable(name):
+        image = _open(photo, name, timeout)
+        check_image(image, name, min_side=1)
+        return plain_image(image, "RGB")
 
 
-def _open(photo: Photo, timeout: float | None) -> Image.Image:
-    from fer_hf.data import images
-
+def _open(photo: Photo, name: str, timeout: float | None) -> Image.Image:
     if isinstance(photo, Image.Image):
         return photo
     if isinstance(photo, np.ndarray):
-        return Image.fromarray(_eight_bits(photo))
-    if isinstance(photo, str) and photo.startswith(("http://", "https://", "data:image/")):
-        return load_image(photo, timeout=timeout)
-    if isinstance(photo, (str, os.PathLike)):
-        return Image.open(io.BytesIO(images.read_bytes(photo)), formats=images.FORMATS)
-    raise PhotoError(
+        return Image.fromarray(_eight_bit_array(photo))
+    if isinstance(photo, str | os.PathLike):
+        return open_image(_content(photo, timeout), name, min_side=1)
+    raise BadInputError(
         f"A photo must be a file, a URL, a PIL image or a NumPy array, got {type(photo).__name__}. "
         "Of a table, give the column: `KeyDataset(table, 'image')`."
     )
 
 
-def _eight_bits(array: np.ndarray) -> np.ndarray:
+def _content(photo: str | os.PathLike, timeout: float | None) -> bytes:
+    if str(photo).startswith(("http://", "https://")):
+        with urlopen(photo, timeout=timeout) as answer:
+            return answer.read(MAX_BYTES)
+    if str(photo).startswith("data:image/"):
+        return base64.b64decode(photo.partition(",")[2])
+    return read_bytes(photo)
+
+
+def _eight_bit_array(array: np.ndarray) -> np.ndarray:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
-        raise PhotoError(
+        raise BadInputError(
             "An array must have shape (height, width) or (height, width, channels) with 1, 3 or 4 channels, got "
             f"{array.shape}."
         )
     if array.dtype == np.uint16:
-        array = (array.astype(np.uint32) + 128) // 257
+        array = eight_bits(array)
     elif array.dtype == bool:
         array = array * 255
     elif np.issubdtype(array.dtype, np.floating):
         if not (array.min() >= 0 and array.max() <= 1):  # NaN is out of range too
-            raise PhotoError(f"An array of floats must lie in [0, 1], got {array.min():g} to {array.max():g}.")
+            raise BadInputError(f"An array of floats must lie in [0, 1], got {array.min():g} to {array.max():g}.")
         array = np.rint(array * 255)
     elif array.dtype != np.uint8:
-        raise PhotoError(f"An array must be of uint8, uint16, bool or floats in [0, 1], got {array.dtype}.")
+        raise BadInputError(f"An array must be of uint8, uint16, bool or floats in [0, 1], got {array.dtype}.")
     return np.ascontiguousarray(array, np.uint8)

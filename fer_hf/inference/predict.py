@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 from transformers import pipeline
 
-from fer_hf.data.images import find_images
+from fer_hf.data.folders import find_images
 from fer_hf.errors import BadInputError
 from fer_hf.inference.photos import Photo, load_photo
 from fer_hf.inference.pipeline import TASK, FacialExpressionPipeline

@@ -1,0 +1,130 @@
+"""`load_dataset`: any source of faces, by name, as tables."""
+
+import inspect
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from datasets import DatasetDict, IterableDatasetDict
+
+from fer_hf.data import fer2013, ferplus, hub_dataset, imagefolder, rafdb, synthetic
+from fer_hf.data.builder import build, stream
+from fer_hf.data.select import deduplicate_train, kept_classes, select_classes
+from fer_hf.data.source import Source
+from fer_hf.errors import DataError
+
+
+# What `load_dataset` knows: name -> function that describes the data set as a `Source`.
+SOURCES = {
+    "fer2013": fer2013.source,
+    "ferplus": ferplus.source,
+    "imagefolder": imagefolder.source,
+    "rafdb": rafdb.source,
+    "synthetic": synthetic.source,
+}
+
+logger = logging.getLogger(__name__)
+
+
+def load_dataset(
+    name: str,
+    data_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    num_proc: int | None = None,
+    streaming: bool = False,
+    classes: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    deduplicate: str | None = None,
+    **options: Any,
+) -> DatasetDict | IterableDatasetDict:
+    """
+    A data set of faces with its official splits, as Arrow tables.
+
+    The tables are written once and then served from the cache, until a byte of the files or an option changes.
+
+    Args:
+        name (`str`):
+            `"fer2013"` or `"rafdb"` (your own copy, see [`fer2013.source`] and [`rafdb.source`] for the layouts),
+            `"ferplus"` (FER-2013's faces with FER+'s labels, see [`ferplus.source`]), `"imagefolder"` (your own
+            images, see [`imagefolder.source`]), `"hub:<owner/name>"` (a data set of the Hub, see
+            [`hub_dataset.load`]) or `"synthetic"` (drawn faces, for trying things out, see [`synthetic.source`]).
+        data_dir (`str` or `os.PathLike`, *optional*):
+            The folder with the data set's files. Needed by every data set but `"synthetic"`. Nothing is downloaded.
+        cache_dir (`str` or `os.PathLike`, *optional*):
+            Where the Arrow files go. Defaults to the cache of `datasets` (`$HF_HOME/datasets`).
+        num_proc (`int`, *optional*):
+            Number of processes that write the tables; has no influence on them.
+        streaming (`bool`, *optional*, defaults to `False`):
+            Whether to read faces only as they are asked for, and to write no tables.
+        classes, exclude (`Sequence[str]`, *optional*):
+            The expressions to use, or those to leave out, by name. Labels are numbered anew from 0 without gaps, see
+            [`~fer_hf.data.select.select_classes`]; what is left out is counted in the log.
+        deduplicate (`str`, *optional*):
+            `"train"` leaves out of train the faces that stand in validation or test as well, pixel by pixel; a few
+            seconds. Not with `streaming`.
+        options (keyword arguments):
+            The data set's own, such as `layout="folders"` for `"fer2013"`.
+
+    Returns:
+        `DatasetDict`, or `IterableDatasetDict` if streaming: `train`, `validation` and `test`, each with the columns
+
+        - `image` (`datasets.Image`): the face; 48x48 pixels in 256 grays for `"fer2013"`,
+        - `label` (`datasets.ClassLabel`): the expression, in the order of [`fer_hf.labels.EXPRESSIONS`],
+        - `row` (`int`): where the face stands in the source, such as the row of its CSV counted from 0,
+
+        and what a data set adds by option.
+
+    Raises:
+        `DataError`: If the name or an option is not known, `data_dir` is missing, or a file is not what it should be.
+            The cache is left as it was.
+
+    Example:
+
+    ```python
+    >>> from fer_hf.data import load_dataset
+    >>> tables = load_dataset("fer2013", data_dir="~/data/fer2013")
+    >>> tables.num_rows
+    {'train': 28709, 'validation': 3589, 'test': 3589}
+    >>> tables["train"].features["label"].names
+    ['angry', 'disgust', 'fear', 'happy', 'sad', 'surprise', 'neutral']
+    >>> tables["train"][0]["image"].size
+    (48, 48)
+    ```
+    """
+    if deduplicate not in (None, "train"):
+        raise DataError(f"`deduplicate` must be 'train' or be left out, got {deduplicate!r}.")
+    is_hub = name.startswith("hub:")
+    if streaming and (deduplicate or num_proc or is_hub):
+        option = "deduplicate" if deduplicate else "num_proc" if num_proc else "hub:"
+        raise DataError(f"`{option}` needs tables, and `streaming` writes none. Leave one of the two out.")
+    if is_hub:
+        if data_dir is not None:
+            raise DataError(f"`data_dir` must be left out for {name}, got {str(data_dir)!r}.")
+        tables = hub_dataset.load(name.removeprefix("hub:"), cache_dir=cache_dir, **options)
+        features = next(iter(tables.values())).features
+    else:
+        source = _describe(name, data_dir, options)
+        features = source.features
+    # Before tables are written: a wrong name is told at once.
+    kept = None if classes is None and exclude is None else kept_classes(features["label"].names, classes, exclude)
+    if not is_hub:
+        tables = stream(source) if streaming else build(source, cache_dir=cache_dir, num_proc=num_proc)
+    tables = tables if kept is None else select_classes(tables, kept)
+    return deduplicate_train(tables) if deduplicate else tables
+
+
+def _describe(name: str, data_dir: str | os.PathLike | None, options: dict) -> Source:
+    if name not in SOURCES:
+        raise DataError(f"`name` must be one of {sorted(SOURCES)} or hub:<owner/name>, got {name!r}.")
+    parameters = inspect.signature(SOURCES[name]).parameters
+    known = sorted(set(parameters) - {"data_dir"})
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise DataError(f"{name!r} has no option {', '.join(map(repr, unknown))}. Its options are {', '.join(known)}.")
+    if data_dir is None and parameters["data_dir"].default is inspect.Parameter.empty:
+        raise DataError(f"{name!r} needs `data_dir`, the folder with its files. Nothing is downloaded.")
+    source = SOURCES[name](data_dir, **options)
+    if source.description:
+        logger.info(f"{name}: {source.description}")
+    return source
