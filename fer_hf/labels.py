@@ -11,14 +11,10 @@ EXPRESSIONS_WITH_CONTEMPT = (*EXPRESSIONS, "contempt")
 SOURCE_CODES = {
     # `emotion` column of fer2013.csv and its variants. Goodfellow et al., 2013.
     "fer2013": dict(enumerate(EXPRESSIONS)),
-    # Folder trees of FER-2013, read alphabetically (torchvision's ImageFolder, Kaggle loaders): NOT the CSV's order.
-    "fer2013_folders": dict(enumerate(sorted(EXPRESSIONS))),
     # EmoLabel/list_patition_label.txt and the folders 1..7, http://www.whdeng.cn/raf/model1.html
     "rafdb": {1: "surprise", 2: "fear", 3: "disgust", 4: "happy", 5: "sad", 6: "angry", 7: "neutral"},
     # Vote columns of fer2013new.csv, in the file's order, https://github.com/microsoft/FERPlus
     "ferplus": {0: "neutral", 1: "happy", 2: "surprise", 3: "sad", 4: "angry", 5: "disgust", 6: "fear", 7: "contempt"},
-    # MA-Net's lists, https://github.com/zengqunzhao/MA-Net
-    "manet": {0: "neutral", 1: "happy", 2: "sad", 3: "surprise", 4: "fear", 5: "disgust", 6: "angry"},
 }
 
 # What other people call the canonical expressions; names are compared in lower case.

@@ -13,6 +13,10 @@ class ExpressionLoss:
     """
     Cross-entropy or focal loss, with class weights and label smoothing, against class ids or distributions.
 
+    Without arguments and against distributions it is the cross-entropy scheme of Barsoum et al., 2016
+    (https://huggingface.co/papers/1608.01041), for annotators' votes divided by their sum, and the loss for batches of
+    [`~fer_hf.data.mixing.MixingCollator`].
+
     All of them are one formula: a label is a distribution t over expressions (an id is a certain one), smoothing
     spreads a part of it evenly, and the loss of a face is what a label drawn from it costs on average,
 
@@ -91,11 +95,6 @@ class ExpressionLoss:
         # Kept above 0, where a power below 1 has no gradient.
         missed = (-log_p.expm1()).clamp(min=torch.finfo(log_p.dtype).tiny)
         return -(shares * missed**self.focal_gamma * log_p).sum()
-
-
-# The cross-entropy scheme of Barsoum et al., 2016 (https://huggingface.co/papers/1608.01041), for annotators' votes
-# divided by their sum; and the loss for the labels of `fer_hf.data.mixing.MixingCollator`.
-soft_cross_entropy = ExpressionLoss()
 
 
 def class_weights(weights: str | dict[str, float], labels: torch.Tensor, names: list[str]) -> torch.Tensor | None:

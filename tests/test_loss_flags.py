@@ -30,7 +30,7 @@ from fer_hf.data.collator import FaceCollator
 from fer_hf.data.training_set import training_faces
 from fer_hf.errors import BadInputError
 from fer_hf.labels import EXPRESSIONS_WITH_CONTEMPT, id2label, label2id
-from fer_hf.losses import ExpressionLoss, soft_cross_entropy
+from fer_hf.losses import ExpressionLoss
 from fer_hf.metrics import classification_metrics
 from fer_hf.runs.finish import finish_run
 from fer_hf.training import FerTrainer, FerTrainingArguments
@@ -183,7 +183,7 @@ def test_smoothing_without_other_flags_is_the_librarys(drawn_faces, processor, t
     )
     assert trainer.compute_loss_func.label_smoothing == 0.1
     with pytest.raises(BadInputError, match=r"`label_smoothing_factor` is 0\.1, and `compute_loss_func` does not"):
-        FerTrainer(model=trainer.model, args=trainer.args, compute_loss_func=soft_cross_entropy)
+        FerTrainer(model=trainer.model, args=trainer.args, compute_loss_func=ExpressionLoss())
 
 
 def test_a_model_that_counts_no_faces_is_right_under_accumulation(drawn_faces, processor, tmp_path):

@@ -8,10 +8,10 @@ from torchvision.transforms import v2
 from transformers import ViTForImageClassification
 
 from fer_hf.data.collator import FaceCollator
-from fer_hf.data.mixing import MixingCollator, cutmix, mixup, smoothed
+from fer_hf.data.mixing import MixingCollator, cutmix, distributions, mixup
 from fer_hf.data.training_set import training_faces
 from fer_hf.errors import BadInputError
-from fer_hf.losses import soft_cross_entropy
+from fer_hf.losses import ExpressionLoss
 from fer_hf.metrics import classification_metrics
 from fer_hf.training import FerTrainer, FerTrainingArguments
 
@@ -49,19 +49,19 @@ def test_mixup_is_torchvisions(share):
     faces, labels = a_batch()
     reference = v2.MixUp(num_classes=7)
     reference._dist = Given(share)
-    ours = mixup(faces, smoothed(labels, 7, 0.0), share)
+    ours = mixup(faces, distributions(labels, 7), share)
     for mine, theirs in zip(ours, reference(faces, labels), strict=True):
         torch.testing.assert_close(mine, theirs)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.97, 1.0])
-@pytest.mark.parametrize("centre", [(0, 0), (5, 6), (9, 11), (2, 10)])
-def test_cutmix_is_torchvisions(monkeypatch, share, centre):
+@pytest.mark.parametrize("center", [(0, 0), (5, 6), (9, 11), (2, 10)])
+def test_cutmix_is_torchvisions(monkeypatch, share, center):
     faces, labels = a_batch()
     reference = v2.CutMix(num_classes=7)
     reference._dist = Given(share)
-    monkeypatch.setattr(torch, "randint", lambda side, size: torch.tensor([{10: centre[0], 12: centre[1]}[side]]))
-    ours = cutmix(faces, smoothed(labels, 7, 0.0), share, centre)
+    monkeypatch.setattr(torch, "randint", lambda side, size: torch.tensor([{10: center[0], 12: center[1]}[side]]))
+    ours = cutmix(faces, distributions(labels, 7), share, center)
     for mine, theirs in zip(ours, reference(faces, labels), strict=True):
         torch.testing.assert_close(mine, theirs)
 
@@ -70,8 +70,8 @@ def test_a_box_is_what_it_is_by_hand():
     # Half of sqrt(1 - 0.75) of 12 pixels is 3 either way; at the corner a quarter of the box remains: 9 of 144 pixels.
     faces = torch.tensor([0.0, 1.0])[:, None, None, None].repeat(1, 1, 12, 12)
     labels = torch.eye(2)
-    for centre, rows, area in (((6, 6), slice(3, 9), 36), ((0, 0), slice(0, 3), 9)):
-        pasted, soft = cutmix(faces, labels, 0.75, centre)
+    for center, rows, area in (((6, 6), slice(3, 9), 36), ((0, 0), slice(0, 3), 9)):
+        pasted, soft = cutmix(faces, labels, 0.75, center)
         assert pasted[0].sum() == pasted[0, 0, rows, rows].sum() == area
         torch.testing.assert_close(soft, torch.tensor([[144 - area, area], [area, 144 - area]]) / 144)
 
@@ -85,15 +85,10 @@ def test_bytes_are_blended_like_numbers_and_rounded():
     assert soft.tolist() == [[0.75, 0, 0.25], [0.25, 0.75, 0], [0, 0.25, 0.75]]
 
 
-def test_labels_are_smoothed_before_they_are_mixed():
-    soft = smoothed(torch.tensor([1, 0]), 4, 0.2)
-    torch.testing.assert_close(soft, torch.tensor([[0.05, 0.85, 0.05, 0.05], [0.85, 0.05, 0.05, 0.05]]))
-    votes = smoothed(torch.tensor([[0.5, 0.5, 0.0, 0.0]]), 4, 0.2)
-    torch.testing.assert_close(votes, torch.tensor([[0.45, 0.45, 0.05, 0.05]]))
-    batch = MixingCollator(FaceCollator(None), 7, mixup_alpha=1.0, label_smoothing=0.7)(drawn_batch([1, 2]))
-    # Smoothed labels are at least 0.1 everywhere and at most 0.4, and a blend of the two adds up to the same.
-    assert batch["labels"][:, [0, 3, 4, 5, 6]].flatten().tolist() == pytest.approx([0.1] * 10)
-    assert (batch["labels"][:, 1] + batch["labels"][:, 2]).tolist() == pytest.approx([0.5] * 2)
+def test_class_ids_and_votes_become_distributions():
+    assert distributions(torch.tensor([1, 0]), 3).tolist() == [[0, 1, 0], [1, 0, 0]]
+    votes = torch.tensor([[0.5, 0.25, 0.25]])
+    assert torch.equal(distributions(votes, 3), votes)
 
 
 ALPHAS = {
@@ -105,9 +100,8 @@ ALPHAS = {
 
 
 @pytest.mark.parametrize("kind", ALPHAS)
-@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-def test_rows_of_labels_sum_to_one(kind, label_smoothing):
-    collate = MixingCollator(FaceCollator(None), 7, **ALPHAS[kind], label_smoothing=label_smoothing)
+def test_rows_of_labels_sum_to_one(kind):
+    collate = MixingCollator(FaceCollator(None), 7, **ALPHAS[kind])
     for epoch in range(20):
         batch = collate(drawn_batch([3, 1, 4, 1, 5, 9, 2, 6], epoch))
         assert batch.keys() == {"pixel_values", "labels"}
@@ -177,7 +171,7 @@ def test_workers_mix_as_one_process_does_and_epochs_differ(drawn_faces, processo
 
 def test_other_batches_are_passed_on_as_they_are(drawn_faces, processor):
     inner = FaceCollator(processor)
-    collate = MixingCollator(inner, 7, mixup_alpha=1.0, label_smoothing=0.1)
+    collate = MixingCollator(inner, 7, mixup_alpha=1.0)
     examples = [drawn_faces["validation"][row] for row in range(4)]
     assert same(collate(examples), inner(examples))
 
@@ -186,7 +180,6 @@ def test_numbers_out_of_range_are_refused():
     wrong = [
         {"mixup_alpha": -1},
         {"cutmix_alpha": float("inf")},
-        {"label_smoothing": 1},
         {"mixup_alpha": float("nan")},
     ]
     for options in wrong:
@@ -194,20 +187,20 @@ def test_numbers_out_of_range_are_refused():
             MixingCollator(FaceCollator(None), 7, **options)
     for labels in (torch.rand(4), torch.rand(4, 5)):
         with pytest.raises(BadInputError, match="labels"):
-            smoothed(labels, 7, 0.0)
+            distributions(labels, 7)
 
 
-def trained(drawn_faces, processor, folder, collator=None, resume=None, **flags):
-    """Weights after an epoch of 7 steps, and the trainer."""
+def trained(drawn_faces, processor, folder, collator, resume=None, **flags):
+    """Weights after two epochs of 7 steps, and the trainer."""
     torch.manual_seed(0)
-    flags = {"num_train_epochs": 1, "learning_rate": 1e-2, "disable_tqdm": True, "use_cpu": True, **flags}
+    flags = {"num_train_epochs": 2, "learning_rate": 1e-2, "disable_tqdm": True, "use_cpu": True, **flags}
     trainer = FerTrainer(
         model=ViTForImageClassification(tiny_vit_config()),
         args=FerTrainingArguments(output_dir=str(folder), optim="sgd", load_best_model_at_end=False, **flags),
         train_dataset=training_faces(drawn_faces["train"], processor, "flip", "fast"),
         eval_dataset=drawn_faces["validation"],
-        data_collator=collator or FaceCollator(processor),
-        compute_loss_func=soft_cross_entropy if collator else None,
+        data_collator=collator,
+        compute_loss_func=ExpressionLoss(),
         compute_metrics=classification_metrics,
         processing_class=processor,
     )
@@ -215,31 +208,16 @@ def trained(drawn_faces, processor, folder, collator=None, resume=None, **flags)
     return {name: value.clone() for name, value in trainer.model.state_dict().items()}, trainer
 
 
-def test_smoothed_labels_train_the_model_that_the_trainers_own_smoothing_does(drawn_faces, processor, tmp_path):
-    # Also with half the batch twice: the loss is counted as the Trainer counts.
-    ours = MixingCollator(FaceCollator(processor), 7, label_smoothing=0.1)
-    stock, _ = trained(
-        drawn_faces, processor, tmp_path / "a", per_device_train_batch_size=8, label_smoothing_factor=0.1
-    )
-    for accumulated in (1, 2):
-        weights, trainer = trained(
-            drawn_faces, processor, tmp_path / str(accumulated), ours,
-            per_device_train_batch_size=8 // accumulated, gradient_accumulation_steps=accumulated,
-        )  # fmt: skip
-        assert trainer.state.global_step == 7
-        torch.testing.assert_close(weights, stock, atol=1e-6, rtol=1e-5)
-        logged = {key: value for entry in trainer.state.log_history for key, value in entry.items()}
-        assert 1.5 < logged["loss"] < 2.5  # nats per face, near log 7
-        assert 1.5 < logged["eval_loss"] < 2.5
-        assert 0 <= logged["eval_accuracy"] <= 1
-
-
 def test_a_resumed_run_mixes_as_an_uninterrupted_one(drawn_faces, processor, tmp_path):
-    collate = MixingCollator(FaceCollator(processor), 7, mixup_alpha=0.4, cutmix_alpha=1.0, label_smoothing=0.1)
-    flags = {"per_device_train_batch_size": 8, "num_train_epochs": 2, "save_steps": 10}
+    collate = MixingCollator(FaceCollator(processor), 7, mixup_alpha=0.4, cutmix_alpha=1.0)
+    flags = {"per_device_train_batch_size": 8, "save_steps": 10}
     flags |= {"save_strategy": "steps", "save_total_limit": None}
     whole, _ = trained(drawn_faces, processor, tmp_path / "a", collate, **flags)
     resume = str(tmp_path / "a" / "checkpoint-10")
     again, trainer = trained(drawn_faces, processor, tmp_path / "b", collate, resume, **flags)
     assert trainer.state.global_step == 14
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+    logged = {key: value for entry in trainer.state.log_history for key, value in entry.items()}
+    assert 1.5 < logged["loss"] < 2.5  # nats per face, near log 7
+    assert 1.5 < logged["eval_loss"] < 2.5  # of whole faces: evaluation mixes nothing
+    assert 0 <= logged["eval_accuracy"] <= 1

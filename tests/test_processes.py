@@ -24,7 +24,7 @@ from fer_hf.data import load_dataset
 from fer_hf.data.collator import FaceCollator
 from fer_hf.data.training_set import training_faces
 from fer_hf.errors import BadInputError
-from fer_hf.losses import soft_cross_entropy
+from fer_hf.losses import ExpressionLoss
 from fer_hf.metrics import classification_metrics
 from fer_hf.training import FerTrainer, FerTrainingArguments, GradualUnfreezing
 
@@ -54,7 +54,7 @@ def batch_norm():
 # model, sampler, loss function, and flags
 CASES = {
     "unfreezing": (vit, "inverse_frequency", None, {"num_train_epochs": 3}),
-    "soft_labels": (vit, "none", soft_cross_entropy, {"gradient_accumulation_steps": 2}),
+    "soft_labels": (vit, "none", ExpressionLoss(), {"gradient_accumulation_steps": 2}),
     "dacl": (dacl, "none", None, {"learning_rate": 1e-4}),
     "batch_norm": (batch_norm, "none", None, {"num_train_epochs": 1}),
 }
