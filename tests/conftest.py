@@ -62,5 +62,16 @@ def drawn_faces(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def real_fer2013(tmp_path_factory):
+    """FER-2013 from its CSV, for the tests that need the real faces."""
+    if "FER2013_DIR" not in os.environ:
+        pytest.skip("FER2013_DIR is not set to a folder with FER-2013 as fer2013.csv")
+    from fer_hf.data import load_dataset
+
+    cache = tmp_path_factory.mktemp("cache")
+    return load_dataset("fer2013", os.environ["FER2013_DIR"], cache_dir=cache, layout="csv")
+
+
+@pytest.fixture(scope="session")
 def names() -> list[str]:
     return list(EXPRESSIONS)

@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,6 +218,20 @@ def test_published_counts_add_up():
     assert totals["rafdb"] == {"train": 12_271, "test": 3_068}
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_card_of_a_data_set_has_the_published_counts(name):
+    card = (Path(__file__).parents[1] / "data_cards" / f"{name}.md").read_text(encoding="utf-8")
+    names, *rows = (
+        [cell.strip(" `").replace(",", "") for cell in line.split("|")[1:-1]]
+        for line in card.splitlines()
+        if re.match(r"\| (split|`?(train|validation|test)\b)", line)
+    )
+    found = {row[0].split()[0]: dict(zip(names[1:], row[1:], strict=True)) for row in rows}
+    for split, counts in PUBLISHED[name]["counts"].items():
+        assert {expression: int(found[split][expression]) for expression in counts} == counts
+        assert int(found[split][names[-1]]) == sum(counts.values())
+
+
 def test_differences_from_published_counts_are_named(drawn, monkeypatch):
     faces = DatasetDict(train=table(drawn[:3], [0, 0, 3]), test=table(drawn[3:5], [3, 4]))
     known = {"source": "a paper", "counts": {"train": {"angry": 2, "happy": 1}, "test": {"happy": 2}}}
@@ -310,15 +326,8 @@ def test_fer_hf_audit_refuses_a_file_as_output(tmp_path, capsys):
 # The real data
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    if "FER2013_DIR" not in os.environ:
-        pytest.skip("FER2013_DIR is not set to a folder with FER-2013 as fer2013.csv")
-    return load_dataset("fer2013", os.environ["FER2013_DIR"], cache_dir=tmp_path_factory.mktemp("cache"), layout="csv")
-
-
-def test_the_audit_of_the_real_data(real):
-    result = audit(real, "fer2013")
+def test_the_audit_of_the_real_data(real_fer2013):
+    result = audit(real_fer2013, "fer2013")
     assert (result["num_faces"], result["num_distinct"]) == (35_887, 34_036)
     assert result["published"]["agrees"]
     leaks = {pair: leak["num_faces"] for pair, leak in result["leaks"].items()}
@@ -336,11 +345,14 @@ def test_the_audit_of_the_real_data(real):
 
 
 @pytest.mark.parametrize("mirror", ["blurred", "equalised", "stretched", "rescaled", "coloured"])
-def test_processed_copies_of_the_real_data_are_recognised(mirror, real):
+def test_processed_copies_of_the_real_data_are_recognised(mirror, real_fer2013):
     process, signs = MIRRORS[mirror]
-    faces = table([process(image) for image in real["train"].select(range(500))["image"]])
+    faces = table([process(image) for image in real_fer2013["train"].select(range(500))["image"]])
     assert audit(DatasetDict(train=faces), "fer2013")["pixels"]["mirror"] == signs
 
 
-def test_leaked_rows_of_the_real_data(real):
-    assert {split: int(mask.sum()) for split, mask in leaked_rows(real).items()} == {"validation": 280, "test": 288}
+def test_leaked_rows_of_the_real_data(real_fer2013):
+    assert {split: int(mask.sum()) for split, mask in leaked_rows(real_fer2013).items()} == {
+        "validation": 280,
+        "test": 288,
+    }

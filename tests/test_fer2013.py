@@ -10,18 +10,12 @@ from PIL import Image
 
 from fer_hf.data import DataError, content_fingerprint, fer2013, fer2013_csv, fer2013_folders, load_dataset, source
 from fer_hf.data.fer2013_faces import encode_png
+from fer_hf.data.published import PUBLISHED
 from fer_hf.labels import EXPRESSIONS
 
 
 USAGES = ["Training"] * 8 + ["PublicTest"] * 3 + ["PrivateTest"] * 3
 SPLITS = {"train": range(0, 8), "validation": range(8, 11), "test": range(11, 14)}
-
-# The published counts by class (Goodfellow et al., 2013), in the order angry, disgust, ..., neutral.
-PUBLISHED = {
-    "train": [3995, 436, 4097, 7215, 4830, 3171, 4965],
-    "validation": [467, 56, 496, 895, 653, 415, 607],
-    "test": [491, 55, 528, 879, 594, 416, 626],
-}
 
 
 def make_faces(seed=0):
@@ -518,36 +512,23 @@ def test_the_image_bytes_are_a_plain_png_that_is_the_same_everywhere():
 # The real data
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    if "FER2013_DIR" not in os.environ:
-        pytest.skip("FER2013_DIR is not set to a folder with FER-2013 as fer2013.csv and as folders")
-    cache_dir = tmp_path_factory.mktemp("cache")
-    return {
-        layout: load_dataset("fer2013", os.environ["FER2013_DIR"], cache_dir=cache_dir, layout=layout)
-        for layout in ("csv", "folders")
-    }
+def test_the_real_data_has_the_published_counts(real_fer2013):
+    assert real_fer2013.num_rows == {"train": 28_709, "validation": 3_589, "test": 3_589}
+    for split, counts in PUBLISHED["fer2013"]["counts"].items():
+        found = Counter(real_fer2013[split]["label"][:])
+        assert {name: found[label] for label, name in enumerate(EXPRESSIONS)} == counts
 
 
-def test_the_real_data_has_the_published_counts(real):
-    assert real["csv"].num_rows == {"train": 28_709, "validation": 3_589, "test": 3_589}
-    for split, counts in PUBLISHED.items():
-        found = Counter(real["csv"][split]["label"][:])
-        assert [found[label] for label in range(7)] == counts
-
-
-def test_the_real_data_gives_identical_tables_from_the_csv_and_from_folders(real):
-    for split in PUBLISHED:
-        csv, folders = (real[layout][split].with_format("arrow")[:] for layout in ("csv", "folders"))
-        assert csv.column_names == ["image", "label", "row"]
-        assert csv.equals(folders)
-    rows = [row for split in PUBLISHED for row in real["csv"][split]["row"][:]]
+def test_the_real_data_gives_identical_tables_from_the_csv_and_from_folders(real_fer2013, tmp_path):
+    from_folders = load_dataset("fer2013", os.environ["FER2013_DIR"], cache_dir=tmp_path, layout="folders")
+    for split, table in real_fer2013.items():
+        assert table.column_names == ["image", "label", "row"]
+        assert table.with_format("arrow")[:].equals(from_folders[split].with_format("arrow")[:])
+    rows = [row for table in real_fer2013.values() for row in table["row"][:]]
     assert rows == list(range(35_887))
 
 
-def test_the_real_challenge_files_are_divided_as_reports_divide_them(tmp_path):
-    if "FER2013_DIR" not in os.environ:
-        pytest.skip("FER2013_DIR is not set to a folder with FER-2013 as train.csv and test.csv too")
+def test_the_real_challenge_files_are_divided_as_reports_divide_them(real_fer2013, tmp_path):
     tables = load_dataset("fer2013", os.environ["FER2013_DIR"], cache_dir=tmp_path, layout="challenge")
     # 80/20 is 22,967 to 5,742 faces; validation comes out of the former.
     assert tables.num_rows == {"train": 20_670, "validation": 2_297, "test": 5_742, "unlabelled": 7_178}
