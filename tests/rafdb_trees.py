@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fer_hf.data.drawing import LANDMARKS, draw_face
+from fer_hf.data.drawing import draw_face
+from fer_hf.data.drawing_rig import LANDMARKS
 from fer_hf.data.synthetic import sample_units
 from fer_hf.labels import SOURCE_CODES
 

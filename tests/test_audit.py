@@ -12,7 +12,6 @@ from datasets import Dataset, DatasetDict
 from PIL import Image, ImageFilter, ImageOps
 
 from fer_hf.cli import main as cli
-from fer_hf.data import load_dataset
 from fer_hf.data.audit import audit
 from fer_hf.data.audit_report import audit_text, write_audit
 from fer_hf.data.copies import leaked_rows, pixel_hashes

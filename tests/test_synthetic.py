@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from fer_hf.data.drawing import UNIT_NAMES, draw_face
-from fer_hf.data.synthetic import ACTION_UNITS, LANDMARKS, sample_units, source
+from fer_hf.data.drawing import draw_face
+from fer_hf.data.drawing_rig import LANDMARKS, UNIT_NAMES
+from fer_hf.data.synthetic import ACTION_UNITS, sample_units, source
 from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS
 

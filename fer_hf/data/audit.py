@@ -14,15 +14,16 @@ from fer_hf.errors import DataError
 
 
 NEAR = (0.99, 0.95, 0.90)  # correlations from which a face is called a near copy
+_COMPARED = ("hash", "label", "spread", "size", "mode", "colour")  # over all splits
 _SIDE = 48  # pixels; faces are compared at this size
 
 
-def audit(faces: DatasetDict, name: str) -> dict:
+def audit(tables: DatasetDict, name: str) -> dict:
     """
     Look for everything that is known to go wrong with sets of faces. Nothing is changed.
 
     Args:
-        faces (`datasets.DatasetDict`):
+        tables (`datasets.DatasetDict`):
             As [`fer_hf.data.load_dataset`] returns it: `train` with `image` and `label` (a `ClassLabel`), other
             splits with `image` at least; -1 is no label. FER-2013 takes a quarter of a minute on one core, and
             300 MB.
@@ -54,65 +55,43 @@ def audit(faces: DatasetDict, name: str) -> dict:
     Raises:
         `DataError`: If there is no face in train, a split has no `image`, or train no `ClassLabel`.
     """
-    _check(faces)
-    looks = {split: _look(table, split) for split, table in faces.items()}
-    names = faces["train"].features["label"].names
-    labels = {split: _labels(table) for split, table in faces.items()}
-    hashes = {split: look["hashes"] for split, look in looks.items()}
-    everywhere = [(split, index) for split, table in faces.items() for index in range(len(table))]
-    rows = {
-        split: table["row"][:] if "row" in table.column_names else range(len(table)) for split, table in faces.items()
-    }
-
-    def place(number: int) -> dict:
-        split, index = everywhere[number]
-        label = labels[split][index]
-        return {
-            "split": split,
-            "index": index,
-            "row": rows[split][index],
-            "label": names[label] if label >= 0 else None,
-        }
-
-    def joined(key: str) -> np.ndarray:
-        return np.concatenate([look[key] for look in looks.values()])
-
-    spreads = joined("spread")
-    distinct, groups = np.unique(joined("hashes"), return_inverse=True)
-    counts = {split: {n: int((labels[split] == i).sum()) for i, n in enumerate(names)} for split in faces}
+    _check(tables)
+    looks = {split: _look(table, split) for split, table in tables.items()}
+    # Of all splits, one after the other: a face is known by its number.
+    everywhere = {key: np.concatenate([look[key] for look in looks.values()]) for key in _COMPARED}
+    names = tables["train"].features["label"].names
+    counts = {split: _by_class(look["label"], names) for split, look in looks.items()}
+    place = _places(tables, looks, names)
+    distinct, groups = np.unique(everywhere["hash"], return_inverse=True)
     result = {
         "dataset": name,
-        "num_faces": len(everywhere),
+        "num_faces": len(groups),
         "num_distinct": len(distinct),
-        "num_rows": {split: len(table) for split, table in faces.items()},
+        "num_rows": {split: len(table) for split, table in tables.items()},
         "findings": [],
         "counts": counts,
         "published": _compare_counts(counts, name),
-        "duplicates": _duplicates(groups, hashes),
-        "leaks": _leaks(hashes, labels, names),
-        "conflicts": _conflicts(groups, np.concatenate(list(labels.values())), spreads, place),
+        "duplicates": _duplicates(groups, looks),
+        "leaks": _leaks(looks, names),
+        "conflicts": _conflicts(groups, everywhere["label"], everywhere["spread"], place),
         "near_copies": _near_copies(looks),
-        "flat": {
-            "num_faces": int((spreads < FLAT).sum()),
-            "num_constant": int((spreads == 0).sum()),
-            "faces": [place(number) for number in np.flatnonzero(spreads < FLAT)],
-        },
-        "images": _images(joined("size"), joined("mode"), joined("colour"), place),
+        "flat": _flat(everywhere["spread"], place),
+        "images": _images(everywhere["size"], everywhere["mode"], everywhere["colour"], place),
         "pixels": pixel_statistics(looks["train"]),
     }
     counts_agree = result["published"] is not None and result["published"]["agrees"]
     result["pixels"]["mirror"] = mirror_signs(result["pixels"], result["images"], counts_agree, name)
-    result["findings"] = list(_findings(result))
+    result["findings"] = [{"check": check, "ok": bool(ok), "text": text} for check, ok, text in _findings(result)]
     return result
 
 
-def _check(faces: DatasetDict) -> None:
-    if "train" not in faces or not len(faces["train"]):
-        raise DataError(f"An audit needs faces in a split called 'train', found {', '.join(faces) or 'no split'}.")
-    for split, table in faces.items():
+def _check(tables: DatasetDict) -> None:
+    if "train" not in tables or not len(tables["train"]):
+        raise DataError(f"An audit needs faces in a split called 'train', found {', '.join(tables) or 'no split'}.")
+    for split, table in tables.items():
         if "image" not in table.column_names:
             raise DataError(f"{split!r} has no column 'image', only {', '.join(table.column_names)}.")
-    if not hasattr(faces["train"].features.get("label"), "names"):
+    if not hasattr(tables["train"].features.get("label"), "names"):
         raise DataError("The column 'label' of 'train' must be a ClassLabel, so that classes have names.")
 
 
@@ -124,11 +103,11 @@ def _labels(table: Dataset) -> np.ndarray:
 def _look(table: Dataset, split: str) -> dict[str, np.ndarray]:
     """All that is needed of every face of a split, from decoding it once."""
     small = np.empty((len(table), _SIDE, _SIDE), dtype=np.uint8)
-    look = {key: [] for key in ("hashes", "size", "mode", "colour", "mean", "std", "spread", "lowest", "highest")}
+    look = {key: [] for key in ("hash", "size", "mode", "colour", "mean", "std", "spread", "lowest", "highest")}
     for index, (pixels, image) in enumerate(decoded_faces(table, f"looking at {split}")):
         gray = image.convert("L")
         small[index] = gray if gray.size == (_SIDE, _SIDE) else gray.resize((_SIDE, _SIDE), Image.Resampling.BOX)
-        look["hashes"].append(pixel_hash(pixels))
+        look["hash"].append(pixel_hash(pixels))
         look["size"].append(f"{image.width}x{image.height}")
         look["mode"].append(image.mode)
         look["colour"].append(pixels.ndim == 3)
@@ -138,7 +117,25 @@ def _look(table: Dataset, split: str) -> dict[str, np.ndarray]:
         look["spread"].append(pixels.std(axis=(0, 1)).max() if pixels.ndim == 3 else look["std"][-1])
         look["lowest"].append(pixels.min())
         look["highest"].append(pixels.max())
-    return {"small": small, **{key: np.array(values) for key, values in look.items()}}
+    return {"small": small, "label": _labels(table), **{key: np.array(values) for key, values in look.items()}}
+
+
+def _places(tables: DatasetDict, looks: dict[str, dict[str, np.ndarray]], names: list[str]) -> Callable[[int], dict]:
+    """What says of a face's number where it stands."""
+    places = [(split, index) for split, table in tables.items() for index in range(len(table))]
+    rows = {split: t["row"][:] if "row" in t.column_names else range(len(t)) for split, t in tables.items()}
+
+    def place(number: int) -> dict:
+        split, index = places[number]
+        label = looks[split]["label"][index]
+        name = names[label] if label >= 0 else None
+        return {"split": split, "index": index, "row": rows[split][index], "label": name}
+
+    return place
+
+
+def _by_class(labels: np.ndarray, names: list[str]) -> dict[str, int]:
+    return {name: int((labels == label).sum()) for label, name in enumerate(names)}
 
 
 def _compare_counts(counts: dict, name: str) -> dict | None:
@@ -158,28 +155,29 @@ def _compare_counts(counts: dict, name: str) -> dict | None:
     return {"source": published["source"], "agrees": not differences, "differences": differences}
 
 
-def _duplicates(groups: np.ndarray, hashes: dict[str, np.ndarray]) -> dict:
+def _duplicates(groups: np.ndarray, looks: dict[str, dict[str, np.ndarray]]) -> dict:
     sizes = np.bincount(groups)
     return {
         "num_groups": int((sizes > 1).sum()),
         "num_redundant": int(len(groups) - len(sizes)),
         "largest_group": int(sizes.max()),
-        "redundant_within": {split: len(found) - len(np.unique(found)) for split, found in hashes.items()},
+        "redundant_within": {split: len(look["hash"]) - len(np.unique(look["hash"])) for split, look in looks.items()},
     }
 
 
-def _leaks(hashes: dict[str, np.ndarray], labels: dict[str, np.ndarray], names: list[str]) -> dict:
+def _leaks(looks: dict[str, dict[str, np.ndarray]], names: list[str]) -> dict:
     leaks = {}
     for split, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
-        if split not in hashes or other not in hashes:
+        if split not in looks or other not in looks:
             continue
-        leaked = np.isin(hashes[split], hashes[other])
-        labelled = set(zip(hashes[other].tolist(), labels[other].tolist(), strict=True))
-        pairs = zip(hashes[split][leaked].tolist(), labels[split][leaked].tolist(), strict=True)
+        (hashes, labels), (theirs, their_labels) = ((looks[s]["hash"], looks[s]["label"]) for s in (split, other))
+        leaked = np.isin(hashes, theirs)
+        labelled = set(zip(theirs.tolist(), their_labels.tolist(), strict=True))
+        pairs = zip(hashes[leaked].tolist(), labels[leaked].tolist(), strict=True)
         leaks[f"{split}_in_{other}"] = {
             "num_faces": int(leaked.sum()),
             "same_label": sum(pair in labelled for pair in pairs),
-            "by_class": {n: int((labels[split][leaked] == i).sum()) for i, n in enumerate(names)},
+            "by_class": _by_class(labels[leaked], names),
         }
     return leaks
 
@@ -206,9 +204,18 @@ def _near_copies(looks: dict[str, dict[str, np.ndarray]]) -> dict:
     for split in ("validation", "test"):
         if split in looks:
             best = best_correlations(looks[split]["small"], looks["train"]["small"], min(NEAR))
-            best[np.isin(looks[split]["hashes"], looks["train"]["hashes"])] = 1  # constant faces have no correlation
+            best[np.isin(looks[split]["hash"], looks["train"]["hash"])] = 1  # constant faces have no correlation
             near[f"{split}_in_train"] = {f"{least:.2f}": int((best >= least).sum()) for least in NEAR}
     return near
+
+
+def _flat(spreads: np.ndarray, place: Callable[[int], dict]) -> dict:
+    flat = np.flatnonzero(spreads < FLAT)
+    return {
+        "num_faces": len(flat),
+        "num_constant": int((spreads == 0).sum()),
+        "faces": [place(number) for number in flat],
+    }
 
 
 def _images(sizes: np.ndarray, modes: np.ndarray, colour: np.ndarray, place: Callable[[int], dict]) -> dict:
@@ -223,50 +230,49 @@ def _images(sizes: np.ndarray, modes: np.ndarray, colour: np.ndarray, place: Cal
     }
 
 
-def _findings(result: dict) -> Iterator[dict]:
-    """Every check in a sentence."""
-
-    def finding(check: str, ok: bool, text: str) -> dict:
-        return {"check": check, "ok": bool(ok), "text": text}
-
-    published = result["published"]
-    if published is None:
-        yield finding("counts", True, f"nothing published is known of {result['dataset']!r}")
-    elif published["agrees"]:
-        yield finding("counts", True, f"as published ({published['source']})")
-    else:
-        listed = [
-            f"{d['split']} {d['class']} {d['found']:,}, not {d['published']:,}" for d in published["differences"]
-        ]
-        more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
-        yield finding("counts", False, f"not as published: {'; '.join(listed[:5])}{more} ({published['source']})")
+def _findings(result: dict) -> Iterator[tuple[str, bool, str]]:
+    """Every check in a sentence: its name, whether all is well, and the sentence."""
+    yield _about_counts(result["published"], result["dataset"])
     for pair, leak in result["leaks"].items():
         split, other = pair.split("_in_")
         total = result["num_rows"][split]
         text = f"{leak['num_faces']:,} of {total:,} faces of {split} stand in {other} as well, pixel by pixel"
         text += f" ({leak['num_faces'] / max(total, 1):.1%}; {leak['same_label']:,} with the same label)"
-        yield finding("leaks", not leak["num_faces"], text)
+        yield "leaks", not leak["num_faces"], text
     for pair, near in result["near_copies"].items():
         listed = ", ".join(f"{count:,} at {least}" for least, count in near.items())
         worse = near[f"{min(NEAR):.2f}"] > result["leaks"][pair]["num_faces"]
-        yield finding("near copies", not worse, f"{pair.replace('_', ' ')}, by correlation: {listed}")
+        yield "near copies", not worse, f"{pair.replace('_', ' ')}, by correlation: {listed}"
     found = result["duplicates"]
     text = f"{found['num_redundant']:,} redundant copies in {found['num_groups']:,} groups, the largest of"
-    yield finding("copies", not found["num_redundant"], f"{text} {found['largest_group']:,}")
+    yield "copies", not found["num_redundant"], f"{text} {found['largest_group']:,}"
     found = result["conflicts"]
     text = f"{found['num_groups']:,} groups of identical faces ({found['num_faces']:,} faces) have different labels"
-    yield finding("conflicts", not found["num_groups"], text)
+    yield "conflicts", not found["num_groups"], text
     found = result["flat"]
     text = f"{found['num_faces']:,} faces show nothing, {found['num_constant']:,} of them of one gray level"
-    yield finding("flat", not found["num_faces"], text)
+    yield "flat", not found["num_faces"], text
     found = result["images"]
     kinds = ", ".join([*list(found["sizes"])[:3], *list(found["modes"])[:3]])
     text = f"{found['num_outliers']:,} faces unlike most in size or mode ({kinds})"
-    yield finding("images", not found["num_outliers"], text)
-    found = result["pixels"]
+    yield "images", not found["num_outliers"], text
+    yield _about_pixels(result["pixels"], PUBLISHED.get(result["dataset"], {}).get("pixels"))
+
+
+def _about_counts(published: dict | None, name: str) -> tuple[str, bool, str]:
+    if published is None:
+        return "counts", True, f"nothing published is known of {name!r}"
+    if published["agrees"]:
+        return "counts", True, f"as published ({published['source']})"
+    listed = [f"{d['split']} {d['class']} {d['found']:,}, not {d['published']:,}" for d in published["differences"]]
+    more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
+    return "counts", False, f"not as published: {'; '.join(listed[:5])}{more} ({published['source']})"
+
+
+def _about_pixels(found: dict, published: dict | None) -> tuple[str, bool, str]:
     text = f"train has mean {found['mean']:.4f} and spread {found['std']:.4f}"
-    if expected := PUBLISHED.get(result["dataset"], {}).get("pixels"):
-        text += f", the original {expected['mean']:.4f} and {expected['std']:.4f}"
+    if published:
+        text += f", the original {published['mean']:.4f} and {published['std']:.4f}"
     if found["mirror"]:
         text += f": this copy seems {', '.join(found['mirror'])}"
-    yield finding("pixels", not found["mirror"], text)
+    return "pixels", not found["mirror"], text

@@ -33,7 +33,7 @@ def audit_text(result: dict) -> str:
     return "\n".join(lines)
 
 
-def write_audit(result: dict, faces: DatasetDict, folder: str | Path) -> list[Path]:
+def write_audit(result: dict, tables: DatasetDict, folder: str | Path) -> list[Path]:
     """
     Write `audit.json`, `class_balance.png`, `samples.png` and, where labels conflict, `conflicts.png`.
 
@@ -42,7 +42,7 @@ def write_audit(result: dict, faces: DatasetDict, folder: str | Path) -> list[Pa
 
     Args:
         result (`dict`): From [`~fer_hf.data.audit.audit`].
-        faces (`DatasetDict`): The faces that were audited.
+        tables (`DatasetDict`): The tables that were audited.
         folder (`str` or `Path`): Where the files go; made if need be.
 
     Returns:
@@ -56,13 +56,13 @@ def write_audit(result: dict, faces: DatasetDict, folder: str | Path) -> list[Pa
     paths = [folder / name for name in names]
     write_json(paths[0], result)
     plot_class_balance(result["counts"], paths[1], f"{result['dataset']}: classes by split")
-    plot_faces(faces["train"], paths[2])
+    plot_faces(tables["train"], paths[2])
     if len(paths) > 3:
-        plot_conflicts(result, faces, paths[3])
+        plot_conflicts(result, tables, paths[3])
     return paths
 
 
-def plot_conflicts(result: dict, faces: DatasetDict, path: str | Path, num_groups: int = 10, width: int = 6) -> None:
+def plot_conflicts(result: dict, tables: DatasetDict, path: str | Path, num_groups: int = 10, width: int = 6) -> None:
     """
     Write the worst conflicts: a row for each group of identical faces, with what each copy is called and where.
 
@@ -70,7 +70,7 @@ def plot_conflicts(result: dict, faces: DatasetDict, path: str | Path, num_group
 
     Args:
         result (`dict`): From [`~fer_hf.data.audit.audit`].
-        faces (`DatasetDict`): The faces that were audited.
+        tables (`DatasetDict`): The tables that were audited.
         path (`str` or `Path`): PNG file.
         num_groups (`int`, defaults to 10): Rows at most.
         width (`int`, defaults to 6): Copies shown at most of a group, every label before a second of the same.
@@ -85,7 +85,7 @@ def plot_conflicts(result: dict, faces: DatasetDict, path: str | Path, num_group
             axes.axis("off")
             if column < len(group):
                 face = group[column]
-                axes.imshow(faces[face["split"]][face["index"]]["image"], cmap="gray", vmin=0, vmax=255)
+                axes.imshow(tables[face["split"]][face["index"]]["image"], cmap="gray", vmin=0, vmax=255)
                 axes.set_title(f"{face['label']}\n{face['split']} {face['row']}", fontsize=8)
     found = result["conflicts"]
     figure.suptitle(f"{found['num_groups']:,} groups of identical faces with different labels", fontsize=10)

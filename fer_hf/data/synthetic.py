@@ -9,14 +9,13 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from fer_hf.data.drawing import DRAWING_VERSION, LANDMARKS, UNIT_NAMES, draw_face
+from fer_hf.data.drawing import DRAWING_VERSION, draw_face
+from fer_hf.data.drawing_rig import LANDMARKS, UNIT_NAMES
 from fer_hf.data.images import png
 from fer_hf.data.source import Source, face_features, face_tables
 from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS
 
-
-__all__ = ["ACTION_UNITS", "DRAWING_VERSION", "LANDMARKS", "draw_face", "sample_units", "source"]
 
 # The action units of each expression, in the numbering of Ekman and Friesen's Facial Action Coding System (1978), as
 # its guide to the emotions, EMFACS (Friesen and Ekman, 1983), combines them.
@@ -115,10 +114,10 @@ def source(
             `"none"` for equally many faces of each expression, `"fer2013"` for FER-2013's shares (Training split).
         landmarks (`bool`, *optional*, defaults to `False`):
             Whether to add the column `landmarks`: 48 `float32` in [0, 1], x and y of each of
-            [`~fer_hf.data.drawing.LANDMARKS`] in turn.
+            [`~fer_hf.data.drawing_rig.LANDMARKS`] in turn.
         action_units (`bool`, *optional*, defaults to `False`):
             Whether to add the column `action_units`: a `float32` in [0, 1] for each of
-            [`~fer_hf.data.drawing.UNIT_NAMES`] in turn, the intensity with which it was drawn.
+            [`~fer_hf.data.drawing_rig.UNIT_NAMES`] in turn, the intensity with which it was drawn.
 
     Returns:
         [`Source`]: Described without drawing anything; `image` holds gray PNG files.
