@@ -60,7 +60,7 @@ def compare(name: str, table: datasets.Dataset, augmentation: str, args: argpars
     processor = image_processor(name, model.config)
     start = {key: value.clone() for key, value in model.state_dict().items()}
     faces = training_faces(table, processor, "none", "fast")
-    pixel_values = faces.to_pixel_values(faces.faces)
+    pixel_values = faces.to_pixel_values(faces.images)
     trainer = our_trainer(model, table, processor, augmentation, args.batch, folder)
     clock = StepClock()
     trainer.add_callback(clock)

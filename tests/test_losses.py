@@ -11,6 +11,9 @@ from fer_hf.errors import BadInputError
 from fer_hf.losses import ExpressionLoss
 
 
+pytestmark = pytest.mark.numeric
+
+
 def test_the_loss_of_two_faces_is_what_it_is_by_hand():
     logits = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]))
     labels = torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])

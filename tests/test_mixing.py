@@ -16,6 +16,9 @@ from fer_hf.metrics import classification_metrics
 from fer_hf.training import FerTrainer, FerTrainingArguments
 
 
+pytestmark = pytest.mark.numeric
+
+
 class Given:
     """Stands in for torchvision's Beta distribution."""
 

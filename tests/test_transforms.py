@@ -7,18 +7,11 @@ from PIL import Image
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvF
 
+from fer_hf.data.transform_steps import ColorJitter, Erasing, FiveCrop, Flip, PaddedCrop, ResizedCrop, Rotation, Shift
 from fer_hf.data.transforms import (
     AUGMENTATIONS,
     BatchAugmentation,
-    ColorJitter,
-    Erasing,
-    FiveCrop,
-    Flip,
     ImageAugmentation,
-    PaddedCrop,
-    ResizedCrop,
-    Rotation,
-    Shift,
     augmentation_steps,
     row_uniforms,
     runs_on_batches,
@@ -27,6 +20,8 @@ from fer_hf.data.transforms import (
 )
 from fer_hf.errors import BadInputError
 
+
+pytestmark = pytest.mark.numeric
 
 BILINEAR = v2.InterpolationMode.BILINEAR
 SIZE = (48, 48)
@@ -79,7 +74,7 @@ def test_the_flip_is_exact(faces):
 
 def test_the_five_crops_are_exactly_torchvisions(faces):
     for of, to, side in ((256, 224, 42), (48, 40, 40), (256, 200, 38)):
-        five = tvF.five_crop(faces, [side, side])  # corners by rows, then the centre
+        five = tvF.five_crop(faces, [side, side])  # corners by rows, then the center
         for index in range(5):
             assert torch.equal(step_on(FiveCrop(of, to), [(index + 0.5) / 5], faces).round().byte(), five[index])
 
@@ -100,7 +95,7 @@ def test_an_area_above_one_keeps_the_whole_face(faces):
 def test_a_padded_crop_spans_its_room():
     step, middle = PaddedCrop(230, 224, padding=8), np.full((1, 2), 0.5)
     corners = step.matrix(np.array([[0.0, 0.0], [1 - 1e-9, 1 - 1e-9]]), SIZE)
-    # 23 places per axis, from 11 of 230 pixels before the centre to 11 after it
+    # 23 places per axis, from 11 of 230 pixels before the center to 11 after it
     assert corners[:, 0, 2] == pytest.approx([-11 * 48 / 230, 11 * 48 / 230])
     assert step.matrix(middle, SIZE)[0, :2, 2] == pytest.approx([0, 0])
     # and always 224 of 230 pixels wide

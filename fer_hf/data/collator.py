@@ -25,8 +25,8 @@ class FaceCollator:
         """
         Args:
             examples (`list[dict]`): With `image` (PIL, any mode) and the label column (a class id or a list of
-                numbers). A `dict` is a batch already, from [`TrainingFaces`], and passes through
-                but for `drawn`, of which models know nothing.
+                numbers). A `dict` is a batch already, from [`~fer_hf.data.training_set.TrainingFaces`], and passes
+                through but for `drawn`, of which models know nothing.
 
         Returns:
             `dict`: `pixel_values` of shape `(batch_size, num_channels, height, width)`, whatever else the processor

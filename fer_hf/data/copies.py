@@ -25,19 +25,19 @@ def pixel_hashes(dataset: Dataset) -> np.ndarray:
     return np.array([pixel_hash(pixels) for pixels, _ in decoded_faces(dataset, "hashing faces")], dtype="<U32")
 
 
-def leaked_rows(faces: DatasetDict) -> dict[str, np.ndarray]:
+def leaked_rows(tables: DatasetDict) -> dict[str, np.ndarray]:
     """
     Which faces of validation and test stand in train as well, pixel by pixel, under whatever label.
 
     Args:
-        faces (`datasets.DatasetDict`): With `train`, and `validation`, `test` or both.
+        tables (`datasets.DatasetDict`): With `train`, and `validation`, `test` or both.
 
     Returns:
         `dict[str, np.ndarray]`: For `validation` and `test`, as far as they exist, a boolean mask of shape
         `(num_rows,)` that is true where train holds an identical face.
     """
-    train = pixel_hashes(faces["train"])
-    return {split: np.isin(pixel_hashes(faces[split]), train) for split in ("validation", "test") if split in faces}
+    train = pixel_hashes(tables["train"])
+    return {split: np.isin(pixel_hashes(tables[split]), train) for split in ("validation", "test") if split in tables}
 
 
 def decoded_faces(dataset: Dataset, what: str) -> Iterator[tuple[np.ndarray, Image.Image]]:

@@ -134,24 +134,24 @@ _COMPARABLE = {
 }
 
 
-def comparable_with(dataset: str, split: str, faces: DatasetDict) -> str | None:
+def comparable_with(dataset: str, split: str, tables: DatasetDict) -> str | None:
     """
     Which published figures were measured on the same faces.
 
     Args:
         dataset (`str`): The data set's name.
         split (`str`): One split, or several joined by `+`.
-        faces (`DatasetDict`): The tables, to see whether these are the official splits.
+        tables (`DatasetDict`): The data, to see whether these are the official splits.
 
     Returns:
         `str` or `None`: `None` if nothing is known, or the split is not the official one.
     """
     parts = split.split("+")
     text = _COMPARABLE.get((dataset, "+".join(sorted(parts, reverse=True))))
-    return text if text and all(_is_official(dataset, part, faces) for part in parts) else None
+    return text if text and all(_is_official(dataset, part, tables) for part in parts) else None
 
 
-def _is_official(dataset: str, split: str, faces: DatasetDict) -> bool:
-    names, labels = faces[split].features["label"].names, faces[split]["label"][:]
+def _is_official(dataset: str, split: str, tables: DatasetDict) -> bool:
+    names, labels = tables[split].features["label"].names, tables[split]["label"][:]
     counts = {canonical_name(name): labels.count(index) for index, name in enumerate(names)}
     return counts == PUBLISHED[dataset]["counts"].get(split)

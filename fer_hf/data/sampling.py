@@ -132,8 +132,8 @@ def epoch_sampler(sampler: str, dataset: Any, seed: int) -> EpochSampler:
 
     Args:
         sampler (`str`): One of [`SAMPLERS`].
-        dataset: A `datasets.Dataset` with a `label` column, or [`TrainingFaces`], for which repeated
-            draws are numbered.
+        dataset: A `datasets.Dataset` with a `label` column, or [`~fer_hf.data.training_set.TrainingFaces`], for which
+            repeated draws are numbered.
         seed (`int`): Any integer.
 
     Raises:
@@ -151,33 +151,33 @@ def epoch_sampler(sampler: str, dataset: Any, seed: int) -> EpochSampler:
     return EpochSampler(len(labels), seed, rule(labels), number_repeats)
 
 
-def oversample(faces: datasets.Dataset, expression: str, degrees: float = 10.0, seed: int = 0) -> datasets.Dataset:
+def oversample(table: datasets.Dataset, expression: str, degrees: float = 10.0, seed: int = 0) -> datasets.Dataset:
     """
     Make the faces of one expression four times as many: a mirror image of each, then of both a copy rotated by up to
     `degrees` either way. With the report on a PReLU network for FER-2013, 349 disgusted faces of 22,967 become 1,396
     of 24,014. Only for training faces: a copy in another split would be a leak.
 
     Args:
-        faces (`datasets.Dataset`): With `image` and `label`.
+        table (`datasets.Dataset`): With `image` and `label`.
         expression (`str`): Name of the class.
         degrees (`float`, defaults to 10): Largest rotation; corners are filled with black.
         seed (`int`): Of the angles.
 
     Returns:
-        `datasets.Dataset`: The faces in their order, then the made ones, told apart by the new column `made`.
+        `datasets.Dataset`: The table's rows in their order, then the made ones, told apart by the new column `made`.
 
     Raises:
         BadInputError: If no face shows `expression`.
     """
-    names = faces.features["label"].names
+    names = table.features["label"].names
     label = names.index(expression) if expression in names else -1
-    rows = [row for row, value in enumerate(faces["label"][:]) if value == label]
+    rows = [row for row, value in enumerate(table["label"][:]) if value == label]
     if not rows:
         raise BadInputError(f"`oversample` needs an expression of the training faces, got {expression!r}.")
     angles = np.random.default_rng(seed).uniform(-degrees, degrees, 2 * len(rows)).tolist()
-    features = faces.features.copy()
+    features = table.features.copy()
     features["made"] = datasets.Value("bool")
-    shown = faces.select(rows)
+    shown = table.select(rows)
     originals = list(shown["image"])
     mirrored = [ImageOps.mirror(image) for image in originals]
     turned = [
@@ -187,5 +187,5 @@ def oversample(faces: datasets.Dataset, expression: str, degrees: float = 10.0, 
     columns = {name: shown[name][:] * 3 for name in shown.column_names if name != "image"}
     columns |= {"image": [*mirrored, *turned], "made": [True] * (3 * len(rows))}
     made = datasets.Dataset.from_dict(columns, features=features)
-    kept = faces.add_column("made", [False] * len(faces)).cast(features)
+    kept = table.add_column("made", [False] * len(table)).cast(features)
     return datasets.concatenate_datasets([kept, made])

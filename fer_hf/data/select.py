@@ -48,7 +48,9 @@ def kept_classes(
     return kept
 
 
-def select_classes(faces: DatasetDict | IterableDatasetDict, kept: Sequence[str]) -> DatasetDict | IterableDatasetDict:
+def select_classes(
+    tables: DatasetDict | IterableDatasetDict, kept: Sequence[str]
+) -> DatasetDict | IterableDatasetDict:
     """
     Leaves out the faces of all expressions but the `kept`. These are numbered anew from 0, and the names of `label`
     follow. A `soft_label` keeps the shares of the expressions that stay, divided by their sum, or is 1 for the face's
@@ -57,7 +59,7 @@ def select_classes(faces: DatasetDict | IterableDatasetDict, kept: Sequence[str]
     How many faces are left out is logged, unless they are streamed.
 
     Args:
-        faces (`DatasetDict` or `IterableDatasetDict`):
+        tables (`DatasetDict` or `IterableDatasetDict`):
             With a `label` of class names.
         kept (`Sequence[str]`):
             What [`kept_classes`] returns.
@@ -65,14 +67,14 @@ def select_classes(faces: DatasetDict | IterableDatasetDict, kept: Sequence[str]
     Raises:
         `DataError`: If no face of a split stays.
     """
-    features = next(iter(faces.values())).features.copy()
+    features = next(iter(tables.values())).features.copy()
     names = features["label"].names
     features["label"] = datasets.ClassLabel(names=list(kept))
     if "soft_label" in features:
         features["soft_label"] = datasets.List(features["soft_label"].feature, length=len(kept))
     arguments = {"kept": [names.index(name) for name in kept], "num_classes": len(names)}
-    selected = type(faces)()
-    for split, table in faces.items():
+    selected = type(tables)()
+    for split, table in tables.items():
         # As Arrow tables, so that images are neither decoded nor encoded again; `datasets` caches the result.
         mapped = table.with_format("arrow").map(_keep, batched=True, fn_kwargs=arguments, features=features)
         selected[split] = mapped.with_format(None)
@@ -104,21 +106,21 @@ def _keep(table: pa.Table, kept: list[int], num_classes: int) -> pa.Table:
     return table
 
 
-def deduplicate_train(faces: DatasetDict) -> DatasetDict:
+def deduplicate_train(tables: DatasetDict) -> DatasetDict:
     """
     Leaves out of `train` every face that stands in validation or test as well, pixel by pixel and under whatever
     label. How many they are is logged. Faces that train itself holds twice stay.
 
     Args:
-        faces (`DatasetDict`):
+        tables (`DatasetDict`):
             With `train`, and `validation`, `test` or both.
 
     Returns:
         `DatasetDict`: The same tables but `train`.
     """
-    held_out = [pixel_hashes(faces[split]) for split in ("validation", "test") if split in faces]
-    leaked = np.isin(pixel_hashes(faces["train"]), np.concatenate(held_out))
+    held_out = [pixel_hashes(tables[split]) for split in ("validation", "test") if split in tables]
+    leaked = np.isin(pixel_hashes(tables["train"]), np.concatenate(held_out))
     logger.info(
         f"train: {leaked.sum():,} of {len(leaked):,} faces left out, which stand in validation or test as well"
     )
-    return DatasetDict({**faces, "train": faces["train"].select(np.flatnonzero(~leaked))})
+    return DatasetDict({**tables, "train": tables["train"].select(np.flatnonzero(~leaked))})

@@ -95,7 +95,7 @@ class PlainFaces(TrainingFaces):
         processor: BaseImageProcessor,
         augmentation: str,
         seed: int,
-        label_column="label",
+        label_column: str = "label",
     ):
         super().__init__(table, label_column)
         size = model_size(processor)
@@ -118,12 +118,12 @@ class PlainFaces(TrainingFaces):
 
 class FastFaces(TrainingFaces):
     """
-    The fast path: `pixel_values` are uint8 faces at their own size, and [`ToPixelValues`] enlarges, converts and
+    The fast path: `pixel_values` are the faces' bytes at their own size, and [`ToPixelValues`] enlarges, converts and
     normalises them in one step on the model's device.
 
     Args:
         table, label_column: As for [`TrainingFaces`].
-        faces (`torch.ByteTensor` of shape `(num_faces, channels, height, width)`): From [`decode_faces`].
+        images (`torch.ByteTensor` of shape `(num_faces, channels, height, width)`): From [`decode_faces`].
         to_pixel_values (`ToPixelValues`): For whoever takes the batches.
         augmentation (`str`): One of [`~fer_hf.data.transforms.AUGMENTATIONS`] that runs on batches.
         seed (`int`): Any integer.
@@ -134,22 +134,22 @@ class FastFaces(TrainingFaces):
     def __init__(
         self,
         table: datasets.Dataset,
-        faces: torch.Tensor,
+        images: torch.Tensor,
         to_pixel_values: "ToPixelValues",
         augmentation: str,
         seed: int,
         label_column: str = "label",
     ):
         super().__init__(table, label_column)
-        self.faces, self.to_pixel_values = faces, to_pixel_values
+        self.images, self.to_pixel_values = images, to_pixel_values
         self.augment = BatchAugmentation(augmentation, seed)
 
     def __getitems__(self, rows: list[int]) -> dict[str, torch.Tensor]:
         """As [`TrainingFaces`], with uint8 `pixel_values`."""
         draws = np.asarray(rows, dtype=np.int64)
         index = torch.from_numpy(draws % len(self))
-        faces = self.augment(self.faces.index_select(0, index), int(self._epoch), draws)
-        return {"pixel_values": faces, "labels": self.labels[index], "drawn": self._drawn(rows)}
+        images = self.augment(self.images.index_select(0, index), int(self._epoch), draws)
+        return {"pixel_values": images, "labels": self.labels[index], "drawn": self._drawn(rows)}
 
 
 class ToPixelValues:
@@ -166,10 +166,10 @@ class ToPixelValues:
         self.processor, self.cropped, self.num_channels = processor, cropped, num_channels
         self.final_size = model_size(processor)
 
-    def __call__(self, faces: torch.Tensor) -> torch.Tensor:
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """
         Args:
-            faces (`torch.ByteTensor` of shape `(batch_size, channels, height, width)`): Gray or RGB.
+            images (`torch.ByteTensor` of shape `(batch_size, channels, height, width)`): Gray or RGB.
 
         Returns:
             `torch.FloatTensor` of shape `(batch_size, num_channels, *size)`.
@@ -178,15 +178,15 @@ class ToPixelValues:
         if self.cropped:
             final = SizeDict(height=self.final_size[0], width=self.final_size[1])
             # Not the processor's own, which may crop as it resizes.
-            faces = TorchvisionBackend.resize(processor, faces, final, processor.resample)
+            images = TorchvisionBackend.resize(processor, images, final, processor.resample)
         elif processor.do_resize:
-            faces = processor.resize(faces, processor.size, processor.resample)
+            images = processor.resize(images, processor.size, processor.resample)
         if processor.do_center_crop and not self.cropped:
-            faces = processor.center_crop(faces, processor.crop_size)
+            images = processor.center_crop(images, processor.crop_size)
         # Gray stays one channel up to here, at a third of the work.
-        faces = faces.expand(-1, self.num_channels, -1, -1)
+        images = images.expand(-1, self.num_channels, -1, -1)
         return processor.rescale_and_normalize(
-            faces, processor.do_rescale, processor.rescale_factor, processor.do_normalize,
+            images, processor.do_rescale, processor.rescale_factor, processor.do_normalize,
             processor.image_mean, processor.image_std,
         )  # fmt: skip
 
@@ -210,23 +210,22 @@ def decode_faces(table: datasets.Dataset) -> torch.Tensor | None:
         `torch.ByteTensor` of shape `(num_faces, channels, height, width)`: One channel if all faces are gray, else
         RGB. `None` if the faces differ in size, or there are none.
     """
-    faces: np.ndarray | None = None
-    images = table.select_columns(["image"])
+    decoded: np.ndarray | None = None
     gray = True
-    for row, example in enumerate(images):
+    for row, example in enumerate(table.select_columns(["image"])):
         image = example["image"]
         if gray and image.mode != "L":
             if row > 0:  # the gray ones so far become RGB
-                faces = np.repeat(faces, 3, axis=-1)
+                decoded = np.repeat(decoded, 3, axis=-1)
             gray = False
         pixels = np.asarray(image if gray else image.convert("RGB"))
         pixels = pixels[:, :, None] if gray else pixels
-        if faces is None:
-            faces = np.empty((len(images), *pixels.shape), np.uint8)
-        elif pixels.shape != faces.shape[1:]:
+        if decoded is None:
+            decoded = np.empty((len(table), *pixels.shape), np.uint8)
+        elif pixels.shape != decoded.shape[1:]:
             return None
-        faces[row] = pixels
-    return None if faces is None else torch.from_numpy(faces).permute(0, 3, 1, 2).contiguous()
+        decoded[row] = pixels
+    return None if decoded is None else torch.from_numpy(decoded).permute(0, 3, 1, 2).contiguous()
 
 
 def training_faces(
@@ -278,18 +277,18 @@ def _fast_faces(
     cropped = sets_size(augmentation)
     if cropped and model_size(processor) is None:
         return "the image processor has no fixed size"
-    faces = decode_faces(table)
-    if faces is None:
+    images = decode_faces(table)
+    if images is None:
         return "the faces differ in size"
-    channels = faces.shape[1]
+    channels = images.shape[1]
     if not runs_on_batches(augmentation, channels):
         return f"augmentation {augmentation!r} works on images where faces have colour"
     # A processor may have steps of its own: what the two paths make of noise of the faces' size decides.
-    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, *faces.shape[1:]), dtype=np.uint8))
+    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, *images.shape[1:]), dtype=np.uint8))
     image = Image.fromarray(noise[0].permute(1, 2, 0).squeeze(dim=-1).numpy())
     plain = FaceCollator(processor)([{"image": image, "label": 0}])["pixel_values"]
     if plain.dim() == 4 and channels in (1, plain.shape[1]):  # some processors cut images into patches
         ours = ToPixelValues(processor, num_channels=plain.shape[1])(noise)
         if ours.shape == plain.shape and torch.equal(ours, plain):
-            return faces, ToPixelValues(processor, cropped, plain.shape[1])
+            return images, ToPixelValues(processor, cropped, plain.shape[1])
     return f"{type(processor).__name__} has steps of its own"

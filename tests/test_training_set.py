@@ -16,6 +16,9 @@ from fer_hf.data.transforms import AUGMENTATIONS, runs_on_batches
 from fer_hf.errors import BadInputError
 
 
+pytestmark = pytest.mark.numeric
+
+
 def processor_of(side, **changes):
     return ViTImageProcessor(size={"height": side, "width": side}, do_convert_rgb=True, **changes)
 
