@@ -71,7 +71,7 @@ def test_a_missing_validation_is_carved_from_train_and_said(tmp_path, caplog):
     folder = write(tmp_path / "data", ("train", "test"))
     with caplog.at_level(logging.INFO, logger="fer_hf"):
         faces = load(folder, tmp_path, validation_fraction=0.25)
-    assert "7 of 28 training images are taken out for validation" in caplog.text
+    assert "7 of 28 training faces are taken out for validation" in caplog.text
     assert list(faces) == list(THREE)
     assert sorted(faces["validation"]["label"][:]) == list(range(7))
     assert sorted(faces["train"]["row"][:] + faces["validation"]["row"][:]) == list(range(28))

@@ -14,7 +14,7 @@ from datasets.table import embed_table_storage
 from fer_hf.data.imagefolder import match_labels
 from fer_hf.data.images import encoded_image
 from fer_hf.data.source import face_features, image_column
-from fer_hf.data.splits import carve
+from fer_hf.data.splits import carve_validation
 from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS, EXPRESSIONS_WITH_CONTEMPT
 
@@ -108,9 +108,9 @@ def load(name: str, cache_dir: str | os.PathLike | None = None, **options) -> da
         tables[split] = _with_labels(f"{name}, {split}", table, np.array(numbers, dtype=np.int64), classes)
     if "train" in tables and "validation" not in tables and options["validation_fraction"] != 0:
         train = tables["train"]
-        kept, carved = carve(np.array(train["label"]), options["validation_fraction"], options["split_seed"])
+        fraction, seed = options["validation_fraction"], options["split_seed"]
+        kept, carved = carve_validation(train["label"][:], fraction, seed, name)
         tables["train"], tables["validation"] = train.select(kept), train.select(carved)
-        logger.info(f"{name}: no validation split, so {len(carved):,} of {len(train):,} training faces are taken out")
     return datasets.DatasetDict({split: tables[split] for split in _SPLIT_NAMES if split in tables})
 
 

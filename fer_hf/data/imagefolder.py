@@ -6,11 +6,9 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import numpy as np
-
 from fer_hf.data.folders import entries, fingerprint, images_by_label, make_shards, read
 from fer_hf.data.source import Source, face_features
-from fer_hf.data.splits import carve
+from fer_hf.data.splits import carve_validation
 from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS, EXPRESSIONS_WITH_CONTEMPT, canonical_name
 
@@ -70,14 +68,10 @@ def source(
         _report(folder, split, found[split], meaning)
 
     if "train" in faces and "validation" not in faces and validation_fraction != 0:
-        labels = np.array([face["label"] for face in faces["train"]])
-        kept, carved = carve(labels, validation_fraction, split_seed)
-        faces["validation"] = [faces["train"][i] for i in carved]
-        faces["train"] = [faces["train"][i] for i in kept]
-        logger.info(
-            f"{folder}: no folder {' or '.join(SPLIT_NAMES['validation'])}, so {len(carved):,} of {len(labels):,} "
-            "training images are taken out for validation"
-        )
+        train = faces["train"]
+        labels = [row["label"] for row in train]
+        kept, carved = carve_validation(labels, validation_fraction, split_seed, str(folder))
+        faces["train"], faces["validation"] = [train[i] for i in kept], [train[i] for i in carved]
 
     features = face_features(names)
     described = json.dumps(["imagefolder", FORMAT_VERSION, meaning, validation_fraction, split_seed])

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import datasets
-import numpy as np
 
 from fer_hf.data.folders import entries, find_images, fingerprint, images_by_label, make_shards, read
 from fer_hf.data.rafdb_files import (
@@ -32,7 +31,7 @@ from fer_hf.data.rafdb_files import (
     read_votes,
 )
 from fer_hf.data.source import Source, face_features
-from fer_hf.data.splits import carve
+from fer_hf.data.splits import carve_validation
 from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS
 
@@ -107,16 +106,11 @@ def source(
     for part, found in parts.items():
         if not found:
             raise DataError(f"{root}: no {part} face. Use the complete data set, with training and test faces.")
-    splits = {"train": parts["train"], "test": parts["test"]}
+    splits = parts
     if validation_fraction != 0:
-        labels = np.array([face["label"] for face in parts["train"]])
-        kept, carved = carve(labels, validation_fraction, split_seed)
-        splits = {
-            "train": [parts["train"][i] for i in kept],
-            "validation": [parts["train"][i] for i in carved],
-            "test": parts["test"],
-        }
-        logger.info(f"rafdb: {len(carved):,} of {len(labels):,} training faces are taken out for validation")
+        train, test = parts["train"], parts["test"]
+        kept, carved = carve_validation([face["label"] for face in train], validation_fraction, split_seed, "rafdb")
+        splits = {"train": [train[i] for i in kept], "validation": [train[i] for i in carved], "test": test}
 
     size = ALIGNED_SIZE if image == "aligned" else None
     features = face_features(**extra)
