@@ -27,7 +27,7 @@ class ExpressionLoss:
     by the sum of their weights, which would differ between the batches and processes of a step: pieces add up exactly.
 
     Args:
-        focal_gamma (`float`, defaults to 0): How much faces that are recognised already are played down. Lin et al.,
+        focal_gamma (`float`, defaults to 0): How much less a face counts that is already recognised. Lin et al.,
             2017, https://huggingface.co/papers/1708.02002; 0 is the cross-entropy.
         class_weights (`torch.FloatTensor` of shape `(num_labels,)`, *optional*): Should be 1 on average over the
             training faces, so that the scale of the loss stays.

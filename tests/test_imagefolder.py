@@ -213,4 +213,4 @@ def test_wrong_label_maps_are_refused(tmp_path, label_map, message):
 
 
 def test_too_few_images_for_validation_are_refused(tmp_path):
-    assert_refused(write(tmp_path / "data", ("train",), count=1), tmp_path, "every class stands in both")
+    assert_refused(write(tmp_path / "data", ("train",), count=1), tmp_path, "every class is in both")

@@ -271,11 +271,11 @@ BAD_OFFICIAL = {
     "no code": (replace(LABELS, b"00003.jpg 3", b"00003.jpg"), ["line 3", "a name and a label", "'train_00003.jpg'"]),
     "blank line": (replace(LABELS, b"train_00003.jpg 3\n", b"\n"), ["line 3", "a name and a label, got ''"]),
     "strange name": (replace(LABELS, b"train_00003.jpg", b"face3.jpg"), ["line 3", "'face3.jpg' is not named as"]),
-    "row twice": (replace(LABELS, b"train_00004", b"train_00003"), ["line 4", "stands in line 3 already"]),
+    "row twice": (replace(LABELS, b"train_00004", b"train_00003"), ["line 4", "is already in line 3"]),
     "row without image": (remove(FACE), [LABELS + ", line 3", "no image for this line (lines without image: 1)"]),
     "image without row": (
         replace(LABELS, b"train_00003.jpg 3\n", b""),
-        ["train_00003_aligned.jpg: does not stand in", "(images that do not: 1)"],
+        ["train_00003_aligned.jpg: is not listed in", "(images that do not: 1)"],
     ),
     "image twice": (copy(FACE, FACE.replace("jpg", "png")), ["the same face as"]),
     "no label file": (remove(LABELS), [LABELS, "cannot be read"]),
@@ -318,11 +318,11 @@ BAD_OFFICIAL = {
     ),
     "votes for one face only": (
         write("basic/EmoLabel/" + VOTES, b"train_00001.jpg 0 0 0 1 0 0 0\n"),
-        ["does not stand in", VOTES, "(images that do not: 34)"],
+        ["is not listed in", VOTES, "(images that do not: 34)"],
     ),
     "votes twice": (
         write("basic/EmoLabel/" + VOTES, b"train_00001.jpg 0 0 0 1 0 0 0\n" * 2),
-        ["line 2", "stands in line 1 already"],
+        ["line 2", "is already in line 1"],
     ),
     "two files of votes": (copy("basic/EmoLabel/" + VOTES, "basic/EmoLabel/distribution_2.txt"), ["a second file"]),
     "loop of links": (
@@ -358,9 +358,9 @@ BAD_KAGGLE = {
     "row without image": (remove(KAGGLE_FACE), [CSV + ", line 4", "no image for this line"]),
     "image without row": (
         replace(CSV, b"train_00003_aligned.jpg,3\n", b""),
-        ["train_00003_aligned.jpg: does not stand in"],
+        ["train_00003_aligned.jpg: is not listed in"],
     ),
-    "row twice": (replace(CSV, b"train_00004", b"train_00003"), [CSV + ", line 5", "stands in line 4 already"]),
+    "row twice": (replace(CSV, b"train_00004", b"train_00003"), [CSV + ", line 5", "is already in line 4"]),
     "code 9": (replace(CSV, b"00003_aligned.jpg,3", b"00003_aligned.jpg,9"), [CSV + ", line 4", "the label is '9'"]),
     "a column too many": (
         replace(CSV, b"jpg,3", b"jpg,3,3"),
@@ -397,7 +397,7 @@ def test_what_is_no_data_set_is_refused(trees, tmp_path):
         ({"image": "cropped"}, "`image` must be 'aligned' or 'original', got 'cropped'"),
         ({"image": "original"}, "this layout has aligned faces only"),
         ({"validation_fraction": 1.5}, "must be a number between 0 and 1, got 1.5"),
-        ({"validation_fraction": 0.01}, "every class stands in both"),
+        ({"validation_fraction": 0.01}, "every class is in both"),
         ({"split_seed": -1}, "seed of a split must be a whole number"),
     ],
 )

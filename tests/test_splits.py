@@ -56,5 +56,5 @@ def test_a_seed_that_is_none_is_refused(seed):
 
 @pytest.mark.parametrize(("counts", "fraction"), [((9, 1), 0.5), ((9, 9, 9), 0.05), ((), 0.5)])
 def test_classes_too_small_to_stand_in_both_parts_are_refused(counts, fraction):
-    with pytest.raises(DataError, match="so that every class stands in both parts; faces by class id"):
+    with pytest.raises(DataError, match="so that every class is in both parts; faces by class id"):
         carve(make_labels(counts), fraction, 0)

@@ -20,7 +20,7 @@ _SIDE = 48  # pixels; faces are compared at this size
 
 def audit(tables: DatasetDict, name: str) -> dict:
     """
-    Look for everything that is known to go wrong with sets of faces. Nothing is changed.
+    Check a data set for everything that is known to go wrong with sets of faces. Nothing is changed.
 
     Args:
         tables (`datasets.DatasetDict`):
@@ -36,7 +36,7 @@ def audit(tables: DatasetDict, name: str) -> dict:
         - `dataset`, `num_faces`, `num_distinct`, `num_rows` (by split), `counts` (by split and class);
         - `findings`: one sentence for every check, with `ok`;
         - `published`: `source`, `agrees` and the `differences`, or `None` if nothing is known;
-        - `duplicates`: groups of faces with identical pixels, wherever they stand; `num_redundant` faces could go;
+        - `duplicates`: groups of faces with identical pixels in all splits; `num_redundant` faces could go;
         - `leaks`: for a pair of splits such as `test_in_train`, how many faces of the first have an identical copy in
           the second, how many of those share the label of some copy, and by class;
         - `conflicts`: groups of identical faces with different labels, the worst (most labels, then most faces) first
@@ -57,7 +57,7 @@ def audit(tables: DatasetDict, name: str) -> dict:
     """
     _check(tables)
     looks = {split: _look(table, split) for split, table in tables.items()}
-    # Of all splits, one after the other: a face is known by its number.
+    # All splits, one after the other; the place in these arrays is a face's number.
     everywhere = {key: np.concatenate([look[key] for look in looks.values()]) for key in _COMPARED}
     names = tables["train"].features["label"].names
     counts = {split: _by_class(look["label"], names) for split, look in looks.items()}
@@ -113,7 +113,7 @@ def _look(table: Dataset, split: str) -> dict[str, np.ndarray]:
         look["colour"].append(pixels.ndim == 3)
         look["mean"].append(pixels.mean())
         look["std"].append(pixels.std())
-        # A face of one colour shows nothing either, though its channels differ.
+        # A face of one colour is blank, too, though its channels differ.
         look["spread"].append(pixels.std(axis=(0, 1)).max() if pixels.ndim == 3 else look["std"][-1])
         look["lowest"].append(pixels.min())
         look["highest"].append(pixels.max())
@@ -121,7 +121,7 @@ def _look(table: Dataset, split: str) -> dict[str, np.ndarray]:
 
 
 def _places(tables: DatasetDict, looks: dict[str, dict[str, np.ndarray]], names: list[str]) -> Callable[[int], dict]:
-    """What says of a face's number where it stands."""
+    """A function that tells, for the number of a face, where it is in the data set."""
     places = [(split, index) for split, table in tables.items() for index in range(len(table))]
     rows = {split: t["row"][:] if "row" in t.column_names else range(len(t)) for split, t in tables.items()}
 
@@ -236,7 +236,7 @@ def _findings(result: dict) -> Iterator[tuple[str, bool, str]]:
     for pair, leak in result["leaks"].items():
         split, other = pair.split("_in_")
         total = result["num_rows"][split]
-        text = f"{leak['num_faces']:,} of {total:,} faces of {split} stand in {other} as well, pixel by pixel"
+        text = f"{leak['num_faces']:,} of {total:,} faces of {split} are also in {other}, pixel for pixel"
         text += f" ({leak['num_faces'] / max(total, 1):.1%}; {leak['same_label']:,} with the same label)"
         yield "leaks", not leak["num_faces"], text
     for pair, near in result["near_copies"].items():
@@ -250,7 +250,7 @@ def _findings(result: dict) -> Iterator[tuple[str, bool, str]]:
     text = f"{found['num_groups']:,} groups of identical faces ({found['num_faces']:,} faces) have different labels"
     yield "conflicts", not found["num_groups"], text
     found = result["flat"]
-    text = f"{found['num_faces']:,} faces show nothing, {found['num_constant']:,} of them of one gray level"
+    text = f"{found['num_faces']:,} faces are blank, {found['num_constant']:,} of them of a single gray level"
     yield "flat", not found["num_faces"], text
     found = result["images"]
     kinds = ", ".join([*list(found["sizes"])[:3], *list(found["modes"])[:3]])

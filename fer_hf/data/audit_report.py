@@ -1,4 +1,4 @@
-"""An audit for human eyes: text for the terminal, and pictures. The numbers are those of [`fer_hf.data.audit`]."""
+"""An audit as text for the terminal and as pictures. The numbers are those of [`fer_hf.data.audit`]."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from fer_hf.plots import plot_class_balance, plot_faces
 
 def audit_text(result: dict) -> str:
     """
-    An audit to be read at a glance: counts by split and class, then every finding on a line of its own.
+    An audit at a glance: counts by split and class, then one line for every finding.
 
     Args:
         result (`dict`): From [`~fer_hf.data.audit.audit`].
@@ -64,7 +64,7 @@ def write_audit(result: dict, tables: DatasetDict, folder: str | Path) -> list[P
 
 def plot_conflicts(result: dict, tables: DatasetDict, path: str | Path, num_groups: int = 10, width: int = 6) -> None:
     """
-    Write the worst conflicts: a row for each group of identical faces, with what each copy is called and where.
+    Write the worst conflicts: a row for each group of identical faces, with the label, split and row of each copy.
 
     The picture shows faces of the data set. If these are real people, do not publish it.
 

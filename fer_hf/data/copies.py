@@ -1,4 +1,4 @@
-"""Identical faces: hashes of what faces show, and which faces of validation and test stand in train as well."""
+"""Identical faces: a hash of every face's pixels, and which faces of validation and test are also in train."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from PIL import Image
 
 def pixel_hashes(dataset: Dataset) -> np.ndarray:
     """
-    One hash per face over what it shows, not over how it is stored: a PNG and a BMP of the same pixels agree, and so
-    do a gray face and the same face with three equal channels. Sizes are part of the hash. Alpha is ignored.
+    One hash per face over its pixels, not its file: a PNG and a BMP of the same pixels agree, and so do a gray face
+    and the same face with three equal channels. Sizes are part of the hash. Alpha is ignored.
 
     Progress bars are those of `datasets` (`datasets.disable_progress_bars()` silences them).
 
@@ -27,7 +27,7 @@ def pixel_hashes(dataset: Dataset) -> np.ndarray:
 
 def leaked_rows(tables: DatasetDict) -> dict[str, np.ndarray]:
     """
-    Which faces of validation and test stand in train as well, pixel by pixel, under whatever label.
+    Which faces of validation and test are also in train: the same pixels, under any label.
 
     Args:
         tables (`datasets.DatasetDict`): With `train`, and `validation`, `test` or both.

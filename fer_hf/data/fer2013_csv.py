@@ -80,8 +80,8 @@ def lines(block: Block) -> Iterator[tuple[int, str, dict[str, bytes]]]:
     The rows of a block.
 
     Yields:
-        `tuple[int, str, dict[str, bytes]]`: The row, "file, line number" for complaints, and what stands in each of
-        the block's columns, without blanks and quotes around it.
+        `tuple[int, str, dict[str, bytes]]`: The row, "file, line number" for error messages, and the content
+        of each of the block's columns, without blanks and quotes around it.
 
     Raises:
         `DataError`: If a line has not as many columns as the header.
@@ -126,7 +126,7 @@ def index_official(path: Path, digest) -> dict[str, list[tuple[Block, bytes]]]:
         counts = {usage: content.count(usage) for usage in USAGES}
         for usage in filter(counts.get, counts):
             shards[USAGES[usage]].append((block, usage))
-        # Told now, not when the rows are read: who has another Usage would else hear of a missing split.
+        # Checked now, not when the rows are read: otherwise another Usage would be reported as a missing split.
         if sum(counts.values()) < content.count(b"\n"):
             for _, where, fields in lines(block):
                 check_usage(fields["Usage"], where)

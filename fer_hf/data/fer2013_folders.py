@@ -99,7 +99,7 @@ def _parts_as_splits(found: dict[str, list[tuple[int, str]]], root: Path) -> dic
     for part, images in found.items():
         if not images:
             raise DataError(f"{root / part}: no image in this folder. Unpack the data set again.")
-        # Without the label folder, so that anger/1.png and angry/1.png stand in the same place.
+        # Without the label folder, so that anger/1.png and angry/1.png get the same place.
         images = sorted(images, key=lambda image: (image[0], Path(image[1]).relative_to(root / part).parts[1:]))
         faces[part] = [(row + place, label, path) for place, (label, path) in enumerate(images)]
         row += len(images)

@@ -47,7 +47,7 @@ _LABEL_DTYPES = {"string", "large_string", *(f"{sign}int{bits}" for sign in ("",
 def load(name: str, cache_dir: str | os.PathLike | None = None, **options) -> datasets.DatasetDict:
     """
     A data set of the Hub, reduced to the columns `image`, `label` (canonical order) and `row` (the position in the
-    Hub's own split, from 0). Images are read as [`fer_hf.data.images`] says, and their bytes stand in the tables.
+    Hub's own split, from 0). Images are read as [`fer_hf.data.images`] says, and their bytes are in the tables.
 
     Labels are understood by name, never by number: the names of the label column's `ClassLabel`, or its strings, mean
     what [`~fer_hf.labels.canonical_name`] or `label_map` says. A column of bare integers is refused without a

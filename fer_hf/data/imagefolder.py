@@ -1,4 +1,4 @@
-"""Images of the user's own in folders: `<split>/<label>/*`, where splits and labels are known by their names."""
+"""Your own images in folders, `<split>/<label>/*`; splits and labels are recognised by name."""
 
 import json
 import logging
@@ -31,8 +31,8 @@ def source(
     """
     Any `<split>/<label>/*`: splits named `train`, `validation` (or `valid`, `val`) and `test`, of which one is enough.
 
-    Images keep their size, and gray ones stay gray; what becomes of palettes, transparency, animations and the like
-    stands in [`fer_hf.data.images`]. Labels are the names of the folders below a split, understood through
+    Images keep their size, and gray ones stay gray; [`fer_hf.data.images`] says what becomes of palettes,
+    transparency, animations and the like. Labels are the names of the folders below a split, understood through
     [`~fer_hf.labels.canonical_name`] (`Happiness`, `happy` and `joy` mean the same, and such folders are merged) or
     `label_map`. `label` has the seven expressions, and contempt as the eighth where one of the folders is contempt.
     `row` counts the images of a split's folder from 0, sorted by path. Folders below a label's are searched, too.
@@ -88,7 +88,7 @@ def match_labels(
     names: Iterable[str], label_map: Mapping[str, str | None] | None, where: str, kind: str
 ) -> dict[str, str | None]:
     """
-    What label names of someone else's mean.
+    Map the label names of a source to expressions.
 
     Args:
         names (`Iterable[str]`):
@@ -96,7 +96,7 @@ def match_labels(
         label_map (`Mapping[str, str | None]`, *optional*):
             The meaning of some, which goes before what is known; `None` for those to leave out.
         where (`str`):
-            Begins every complaint.
+            Begins every error message.
         kind (`str`):
             What carries the names, such as `"folder"`.
 

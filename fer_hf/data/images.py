@@ -1,5 +1,5 @@
 """
-Images of any origin, read without surprises. Every door uses this reader: folders, `hub:` data sets, photos.
+The one reader of images, for folders, `hub:` data sets and photos: every picture is treated by the same rules.
 
 What becomes of an image:
 
@@ -22,7 +22,7 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from fer_hf.errors import DataError
+from fer_hf.errors import BadInputError, DataError
 
 
 MIN_SIDE, MAX_SIDE = 8, 10_000  # pixels; the largest square is 300 MB as RGB
@@ -62,13 +62,13 @@ def open_image(
     content: bytes, where: str, size: tuple[int, int] | None = None, min_side: int = MIN_SIDE
 ) -> Image.Image:
     """
-    The one place that decodes images of others.
+    Decode an image. Nothing else in the package opens images.
 
     Args:
         content (`bytes`):
             A file's content, which alone tells the format.
         where (`str`):
-            The file, or the split and row, that begins every complaint.
+            The file, or the split and row; begins every error message.
         size (`tuple[int, int]`, *optional*):
             The only width and height accepted. By default, any from `min_side` to 10,000 pixels a side.
         min_side (`int`, *optional*, defaults to 8):
@@ -96,7 +96,7 @@ def readable(where: str) -> Iterator[None]:
     """Turns whatever Pillow's decoders raise on a damaged picture into a `DataError` of one line about `where`."""
     try:
         yield
-    except DataError:
+    except BadInputError:
         raise
     except Exception as error:
         reason = "of no known format" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
@@ -162,7 +162,7 @@ def encoded_image(content: bytes, where: str, mode: str | None = None, size: tup
     """
     image = open_image(content, where, size)
     with readable(where):
-        # Through an array, which leaves comments, profiles and other luggage behind.
+        # Through an array, which drops comments, profiles and other metadata.
         return content if _is_plain(image, content, mode) else png(np.asarray(plain_image(image, mode)))
 
 

@@ -61,7 +61,7 @@ def load_dataset(
             The expressions to use, or those to leave out, by name. Labels are numbered anew from 0 without gaps, see
             [`~fer_hf.data.select.select_classes`]; what is left out is counted in the log.
         deduplicate (`str`, *optional*):
-            `"train"` leaves out of train the faces that stand in validation or test as well, pixel by pixel; a few
+            `"train"` leaves out of train the faces that are also in validation or test, pixel for pixel; takes a few
             seconds. Not with `streaming`.
         options (keyword arguments):
             The data set's own, such as `layout="folders"` for `"fer2013"`.
@@ -71,7 +71,7 @@ def load_dataset(
 
         - `image` (`datasets.Image`): the face; 48x48 pixels in 256 grays for `"fer2013"`,
         - `label` (`datasets.ClassLabel`): the expression, in the order of [`fer_hf.labels.EXPRESSIONS`],
-        - `row` (`int`): where the face stands in the source, such as the row of its CSV counted from 0,
+        - `row` (`int`): where the face is in the source, such as the row of its CSV counted from 0,
 
         and what a data set adds by option.
 

@@ -1,4 +1,4 @@
-"""What is published of the data sets, and the signs by which processed copies of them are told."""
+"""What is published about the data sets, and the signs by which processed copies are recognised."""
 
 import numpy as np
 from datasets import DatasetDict

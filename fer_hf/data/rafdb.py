@@ -172,7 +172,7 @@ def _check_same(listed: dict[Key, tuple], images: dict[Key, str], list_path: Pat
         )
     if missing := sorted(images.keys() - listed.keys()):
         raise DataError(
-            f"{images[missing[0]]}: does not stand in {list_path} (images that do not: {len(missing)}). "
+            f"{images[missing[0]]}: is not listed in {list_path} (images that do not: {len(missing)}). "
             "Unpack the data set again, or remove such images."
         )
 

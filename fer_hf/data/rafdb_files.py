@@ -97,9 +97,7 @@ def _add(faces: dict, where: str, name: str, code: str):
 
 def _refuse_second(faces: dict, key: Key, where: str, name: str):
     if key in faces:
-        raise DataError(
-            f"{where}: {name} stands in {faces[key][0].rpartition(', ')[2]} already. Remove one of the two."
-        )
+        raise DataError(f"{where}: {name} is already in {faces[key][0].rpartition(', ')[2]}. Remove one of the two.")
 
 
 def read_votes(path: Path) -> dict[Key, tuple[str, list[float]]]:

@@ -1,6 +1,5 @@
 """
-How training faces are drawn: orders that are pure functions of seed and epoch, weights of faces and classes, and one
-class made larger.
+The order of training faces: pure functions of seed and epoch, weights that balance classes, and oversampling.
 """
 
 from collections.abc import Iterator
@@ -83,7 +82,7 @@ class ClassBalancedSampler(EpochSampler):
 
 
 def _repeats(order: torch.Tensor) -> torch.Tensor:
-    """How often each entry has come before in `order`."""
+    """For each entry of `order`, how often it came before."""
     by_face = order.argsort(stable=True)
     new = torch.ones(len(order), dtype=torch.bool)
     new[1:] = order[by_face][1:] != order[by_face][:-1]

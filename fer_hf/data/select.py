@@ -1,4 +1,4 @@
-"""Which faces of a data set to use: some expressions only, or no training face that is also a test face."""
+"""Use a part of a data set: some expressions only, or no training face that is also a test face."""
 
 import logging
 from collections.abc import Sequence
@@ -108,8 +108,8 @@ def _keep(table: pa.Table, kept: list[int], num_classes: int) -> pa.Table:
 
 def deduplicate_train(tables: DatasetDict) -> DatasetDict:
     """
-    Leaves out of `train` every face that stands in validation or test as well, pixel by pixel and under whatever
-    label. How many they are is logged. Faces that train itself holds twice stay.
+    Leaves out of `train` every face that is also in validation or test: the same pixels, under any label. How many
+    they are is logged. Faces that train itself holds twice stay.
 
     Args:
         tables (`DatasetDict`):
@@ -121,6 +121,6 @@ def deduplicate_train(tables: DatasetDict) -> DatasetDict:
     held_out = [pixel_hashes(tables[split]) for split in ("validation", "test") if split in tables]
     leaked = np.isin(pixel_hashes(tables["train"]), np.concatenate(held_out))
     logger.info(
-        f"train: {leaked.sum():,} of {len(leaked):,} faces left out, which stand in validation or test as well"
+        f"train: {leaked.sum():,} of {len(leaked):,} faces left out, because they are also in validation or test"
     )
     return DatasetDict({**tables, "train": tables["train"].select(np.flatnonzero(~leaked))})

@@ -1,4 +1,4 @@
-"""What a data source hands to the Arrow builder, and the columns that every source shares."""
+"""The description of a data source from which tables are built, and the columns that every source shares."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -57,7 +57,7 @@ def image_column(images: list[bytes]) -> pa.StructArray:
 @dataclass(frozen=True)
 class Source:
     """
-    A data set as it lies on disk (or in a seed), described well enough to be turned into Arrow tables.
+    A data set on disk (or drawn from a seed), described well enough to build its Arrow tables.
 
     Attributes:
         name (`str`):

@@ -1,4 +1,4 @@
-"""Takes one split out of another, for sources that publish too few."""
+"""Carve a split out of another, for sources that lack one."""
 
 import logging
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from fer_hf.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-# 0.2 is the share that reports on the challenge's train.csv test on.
+# Reports on the challenge's train.csv test on a share of 0.2.
 _DEFAULTS = {"test_fraction": 0.2, "validation_fraction": 0.1, "split_seed": 42}
 
 
@@ -34,7 +34,7 @@ def carve(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, n
         out, int64, each sorted; together they are every position once.
 
     Raises:
-        `DataError`: If fraction or seed is out of range, or the classes are too small to stand in both parts.
+        `DataError`: If fraction or seed is out of range, or a class is too small to be in both parts.
     """
     if not isinstance(fraction, float) or not 0 < fraction < 1:
         raise DataError(f"The share of faces to take out must be a number between 0 and 1, got {fraction!r}.")
@@ -46,7 +46,7 @@ def carve(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, n
     except ValueError as error:
         counts = dict(zip(*(part.tolist() for part in np.unique(labels, return_counts=True)), strict=True))
         raise DataError(
-            f"A share of {fraction} cannot be taken out of {len(labels)} faces so that every class stands in both "
+            f"A share of {fraction} cannot be taken out of {len(labels)} faces so that every class is in both "
             f"parts; faces by class id: {counts}. Use more faces or another share."
         ) from error
     return np.sort(kept), np.sort(carved)

@@ -1,6 +1,6 @@
 """
-The training split as whole batches: faces decoded once into one uint8 tensor, drawn, augmented and handed over without
-any work per face (the fast path), or PIL images through torchvision and the image processor (the plain path).
+The training split as whole batches: all faces decoded once into one uint8 tensor and augmented a batch at a time (the
+fast path), or PIL images through torchvision and the image processor (the plain path).
 """
 
 import logging
@@ -124,7 +124,7 @@ class FastFaces(TrainingFaces):
     Args:
         table, label_column: As for [`TrainingFaces`].
         images (`torch.ByteTensor` of shape `(num_faces, channels, height, width)`): From [`decode_faces`].
-        to_pixel_values (`ToPixelValues`): For whoever takes the batches.
+        to_pixel_values (`ToPixelValues`): For the consumer of the batches.
         augmentation (`str`): One of [`~fer_hf.data.transforms.AUGMENTATIONS`] that runs on batches.
         seed (`int`): Any integer.
     """

@@ -63,7 +63,8 @@ def _mix(bits: np.ndarray) -> np.ndarray:
     return bits ^ (bits >> np.uint64(31))
 
 
-# What a source leaves unsaid is chosen, and marked so; every rotation is bilinear and fills with black (chosen).
+# Where a source does not say a number, we chose one, and the comment says so. Every rotation is bilinear and fills
+# with black (chosen).
 AUGMENTATIONS: dict[str, tuple[Step, ...]] = {
     "none": (),
     "flip": (Flip(),),

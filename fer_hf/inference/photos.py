@@ -32,12 +32,17 @@ def load_photo(photo: Photo, timeout: float | None = None) -> Image.Image:
     Raises:
         BadInputError: If there is no such photo, or it is damaged or of unknown range, in one line that names it.
     """
-    is_name = isinstance(photo, str | os.PathLike) and not str(photo).startswith("data:")
-    name = str(photo) if is_name else f"the {type(photo).__name__}"
+    name = _name(photo)
     with readable(name):
         image = _open(photo, name, timeout)
         check_image(image, name, min_side=1)
         return plain_image(image, "RGB")
+
+
+def _name(photo: Photo) -> str:
+    if isinstance(photo, str | os.PathLike):
+        return "the data URI" if str(photo).startswith("data:") else str(photo)
+    return f"the {type(photo).__name__}"
 
 
 def _open(photo: Photo, name: str, timeout: float | None) -> Image.Image:
