@@ -81,6 +81,7 @@ def test_leaked_rows_are_those_with_an_identical_face_in_train(drawn):
 # Near copies
 
 
+@pytest.mark.numeric
 def test_the_screen_misses_no_near_copy(drawn):
     noise = np.random.default_rng(0).normal(0, 25, (40, 48, 48))
     near = np.clip(drawn[:40] + noise, 0, 255).astype(np.uint8)

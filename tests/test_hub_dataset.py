@@ -1,4 +1,3 @@
-import io
 import logging
 
 import datasets
@@ -7,6 +6,7 @@ import pytest
 from PIL import Image
 
 from fer_hf.data import DataError, content_fingerprint, hub_dataset
+from fer_hf.data.images import png
 from fer_hf.labels import EXPRESSIONS, EXPRESSIONS_WITH_CONTEMPT
 
 
@@ -121,12 +121,6 @@ def with_images(folder, images):
     columns = {"image": [{"bytes": image, "path": None} for image in images], "label": ["joy"] * len(images)}
     datasets.Dataset.from_dict(columns, features=features).to_parquet(folder / "data/test-00000-of-00001.parquet")
     return str(folder)
-
-
-def png(pixels):
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def test_images_are_read_as_those_of_folders_are(tmp_path):

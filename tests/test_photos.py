@@ -1,7 +1,6 @@
 """Photos by URL are read by the same rules as files: formats, depth, limits, one line where they are refused."""
 
 import base64
-import io
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -9,14 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fer_hf.data.images import png
 from fer_hf.errors import BadInputError
 from fer_hf.inference.photos import load_photo
-
-
-def png(pixels):
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 LEVELS = np.arange(12, dtype=np.uint8).reshape(3, 4)
