@@ -406,7 +406,7 @@ def test_gradual_unfreezing_goes_from_the_encoders_top_through_the_stem():
 
 
 def test_faces_of_another_size_are_refused():
-    with pytest.raises(ValueError, match=r"Expected faces of 48x48 pixels \(`image_size`\), got 64x48"):
+    with pytest.raises(ValueError, match=r"`pixel_values` must be 48x48 pixels \(`image_size`\), got 64x48"):
         tiny()(torch.randn(1, 1, 64, 48))
 
 

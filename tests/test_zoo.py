@@ -318,7 +318,7 @@ def test_what_cannot_be_built_is_refused_in_one_line():
 
 
 def test_a_face_of_the_wrong_size_is_refused_where_the_network_cannot_take_it():
-    with pytest.raises(ValueError, match=r"`pixel_values` must be 48x48 pixels, got shape \(1, 1, 40, 40\)"):
+    with pytest.raises(ValueError, match=r"`pixel_values` must be 48x48 pixels \(`image_size`\), got 40x40"):
         small("cnn-v2")(torch.randn(1, 1, 40, 40))
 
 
