@@ -311,10 +311,24 @@ def test_what_cannot_be_built_is_refused_in_one_line():
         build("alexnet", imagesize=64)
     with pytest.raises(ModelError, match="vgg16: `stem` small is for ResNets, and `network` is 'vgg16'"):
         build("vgg16", stem="small")
+    with pytest.raises(ModelError, match="prelu-cnn: `problem_type` must be single_label_classification, got 'regres"):
+        build("prelu-cnn", problem_type="regression")
     with pytest.raises(ModelError, match="Field 'image_size' expected int, got str"):
         build("cnn-v2", image_size="48")
     with pytest.raises(ModelError, match="`image_size` must be >= 16 for so many stages, got 8"):
         build("cnn-v2", image_size=8)
+
+
+def test_a_checkpoint_with_another_problem_type_is_refused_and_one_without_loads(tmp_path):
+    small("prelu-cnn").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for problem_type in ("single_label_classification", None):
+        (tmp_path / "config.json").write_text(json.dumps({**config, "problem_type": problem_type}))
+        AutoModelForImageClassification.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "problem_type": "multi_label_classification"}))
+    for load in (AutoModelForImageClassification, AutoModel):
+        with pytest.raises(ValueError, match="`problem_type` must be single_label_classification, got 'multi_label"):
+            load.from_pretrained(tmp_path)
 
 
 def test_a_face_of_the_wrong_size_is_refused_where_the_network_cannot_take_it():
