@@ -12,7 +12,8 @@ from torchvision.models import resnet18
 from transformers import ViTForImageClassification, ViTModel
 
 from fer_hf import build
-from fer_hf.models import ModelError, load_backbone_weights
+from fer_hf.errors import ModelError
+from fer_hf.models import load_backbone_weights
 
 
 @pytest.fixture

@@ -50,8 +50,9 @@ from transformers import (
 from fer_hf import HEADS, MLPHeadForImageClassification, build, load_image_classifier
 from fer_hf.data.collator import FaceCollator
 from fer_hf.data.training_set import training_faces
-from fer_hf.models import ModelError, head_modules
-from fer_hf.models.loading import load_trained_classifier
+from fer_hf.errors import ModelError
+from fer_hf.models import load_trained_classifier
+from fer_hf.models.heads import head_modules
 from fer_hf.training import FerTrainer, FerTrainingArguments, GradualUnfreezing
 
 

@@ -16,8 +16,10 @@ from transformers import AutoConfig, AutoModel, AutoModelForImageClassification,
 from fer_hf.cli.main import main
 from fer_hf.data import load_dataset
 from fer_hf.data.training_set import training_faces
+from fer_hf.errors import ModelError
 from fer_hf.labels import EXPRESSIONS, id2label
-from fer_hf.models import ARCHITECTURES, ModelError, build, describe, head_modules, image_processor
+from fer_hf.models import ARCHITECTURES, build, describe, image_processor
+from fer_hf.models.heads import head_modules
 from fer_hf.models.zoo import architecture_config
 
 
