@@ -84,6 +84,7 @@ def test_a_second_network_in_the_file_is_not_mixed_in(rgb, published, tmp_path):
     assert len(mapping) == 120
 
 
+@pytest.mark.numeric
 def test_a_gray_first_convolution_sees_in_gray_what_the_rgb_one_saw(gray, published, tmp_path, caplog):
     path = write(tmp_path / "r18.safetensors", without_head(published))
     with caplog.at_level(logging.INFO, "fer_hf"):

@@ -133,6 +133,7 @@ def kept(model, saved):
     return found, set(ours)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("kind", list(CLASSIFIERS))
 def test_any_image_classifier_loads_and_trains(kind, tmp_path, names, drawn_faces):
     saved = save(kind, tmp_path / "start")
@@ -293,6 +294,7 @@ def test_many_weights_left_aside_are_summed_up(tmp_path, names, caplog):
     assert caplog.text.strip().endswith("weights left aside: logit_bias, logit_scale, text_model.* (22)")
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("crop", [{"crop_pct": 0.875}, {"crop_pct": 0.9, "crop_mode": "squash"}])
 def test_the_processor_for_timm_does_what_timms_transform_does(tmp_path, names, crop):
     model = timm_model("test_vit", [3, 160, 160], **crop)

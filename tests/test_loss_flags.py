@@ -121,6 +121,7 @@ FLAGS = {
 }
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS)
 def test_a_stock_model_trains_with_every_loss_and_logs_what_it_is_by_hand(
@@ -158,6 +159,7 @@ def test_a_stock_model_trains_with_every_loss_and_logs_what_it_is_by_hand(
         assert entry["accuracy"] == pytest.approx(right.float().mean().item(), abs=1e-7)
 
 
+@pytest.mark.numeric
 def test_evaluation_is_never_mixed_and_has_the_same_loss(drawn_faces, processor, tmp_path):
     loss = LossArguments(loss="focal", mixup_alpha=0.4, cutmix_alpha=1.0, class_weights={"happy": 3})
     trainer = make_trainer(drawn_faces, processor, tmp_path, loss, label_smoothing_factor=0.2)
@@ -174,6 +176,7 @@ def test_evaluation_is_never_mixed_and_has_the_same_loss(drawn_faces, processor,
     assert trainer.running_loss.sums == {}  # only training faces count
 
 
+@pytest.mark.numeric
 def test_smoothing_without_other_flags_is_the_librarys(drawn_faces, processor, tmp_path):
     logits, labels = torch.randn(5, 7), torch.randint(7, (5,))
     ours = ExpressionLoss(label_smoothing=0.1)(ModelOutput(logits=logits), labels)
@@ -186,6 +189,7 @@ def test_smoothing_without_other_flags_is_the_librarys(drawn_faces, processor, t
         FerTrainer(model=trainer.model, args=trainer.args, compute_loss_func=soft_cross_entropy)
 
 
+@pytest.mark.numeric
 def test_a_model_that_counts_no_faces_is_right_under_accumulation(drawn_faces, processor, tmp_path):
     # Its own loss is the mean over a batch, and the mean of such means is not that over a step's 7 faces.
     torch.manual_seed(0)
@@ -206,6 +210,7 @@ def test_a_model_that_counts_no_faces_is_right_under_accumulation(drawn_faces, p
     assert logs(trainer)[0]["loss"] == pytest.approx(cross_entropy(logits, labels).item(), rel=1e-5)
 
 
+@pytest.mark.numeric
 def test_logs_are_means_over_the_steps_since_the_last_one(drawn_faces, processor_16, tmp_path, names):
     trainer = make_trainer(
         drawn_faces, processor_16, tmp_path, LossArguments(), tiny_dacl(names), max_steps=4, logging_steps=3,
@@ -240,6 +245,7 @@ def test_a_later_run_starts_its_logs_anew(drawn_faces, processor, tmp_path):
     assert logs(trainer)[-1]["accuracy"] == pytest.approx(right, abs=1e-7)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("flags", [FLAGS[name] for name in ("cross_entropy", "focal, class weights", "mixup")])
 def test_of_a_dacl_model_the_softmax_part_is_replaced_and_the_centers_stay(drawn_faces, processor_16, tmp_path, flags):
     names = drawn_faces["train"].features["label"].names
@@ -300,6 +306,7 @@ def test_the_loss_alone_decides_what_a_dacl_model_is(tmp_path, names, given, mod
                 ModelArguments(str(tmp_path)).load(names, LossArguments(loss=other))
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("loss", ["center", "sparse_center"])
 def test_center_losses_are_trained_with_the_softmax_part_of_the_flags(drawn_faces, tmp_path, names, loss):
     loss = LossArguments(loss=loss)
@@ -345,6 +352,7 @@ def run_of_eight(faces, processor, folder, names, batch):
     return {"log": logs(trainer)[0], "weights": model.state_dict()}
 
 
+@pytest.mark.numeric
 def test_two_processes_log_and_learn_what_one_does(drawn_faces, processor_16, tmp_path, names):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -362,6 +370,7 @@ def test_two_processes_log_and_learn_what_one_does(drawn_faces, processor_16, tm
 # Soft labels
 
 
+@pytest.mark.numeric
 def test_votes_are_trained_on_and_evaluation_is_against_the_label(tmp_path, processor):
     data = {"target": "distribution"}
     faces = load_dataset("ferplus", write(tmp_path / "data"), cache_dir=tmp_path / "cache", **data)
