@@ -24,10 +24,12 @@ from pathlib import Path
 
 import yaml
 
+from fer_hf.cli.arguments import LossArguments
 from fer_hf.cli.launch import run
 from fer_hf.errors import BadInputError
 from fer_hf.files import write_json
 from fer_hf.models import describe
+from fer_hf.models.zoo import architecture_config
 from fer_hf.provenance import public_words
 from fer_hf.runs.leaderboard import leaderboard_page, leaderboard_table, plot_leaderboard, read_record, summarise
 
@@ -141,7 +143,10 @@ def planned(row: dict, plan: dict, processes: int = 1) -> dict:
     merged = {**values, **flags}
     cost = None
     if "architecture" in merged:
-        cost = describe(merged["architecture"], **(merged.get("config_overrides") or {}))["multiply_adds"]
+        architecture, overrides = merged["architecture"], merged.get("config_overrides") or {}
+        loss = LossArguments(loss=merged.get("loss"))
+        fields = loss.settle(architecture, architecture_config(architecture, **overrides), overrides)
+        cost = describe(architecture, **overrides, **fields)["multiply_adds"]
     batch = merged["per_device_train_batch_size"] * processes
     if "multiply_adds" in plan:
         steps = max(1, round(plan["multiply_adds"] / (PASSES_PER_STEP * cost * batch)))

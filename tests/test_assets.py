@@ -22,6 +22,7 @@ def test_every_shipped_checkpoint_loads_offline_with_only_a_head_new(names):
         assert model(batch["pixel_values"]).logits.shape == (1, 7)
 
 
+@pytest.mark.numeric
 def test_the_compact_backbone_sees_a_colour_photo_as_its_mean_over_channels():
     torch.manual_seed(0)
     model = AutoModelForImageClassification.from_pretrained(asset("fer-compact-vit-mae")).eval()
@@ -45,4 +46,5 @@ def test_a_shipped_classifier_scores_on_privatetest_what_its_record_says(name, t
     classifier = pipeline("image-classification", model=folder, top_k=1)
     answers = [EXPRESSIONS.index(answer[0]["label"]) for answer in classifier(list(faces["image"]), batch_size=64)]
     report = json.loads((Path(folder) / "run_record.json").read_text())["results"]["test"]
-    assert accuracy_score(faces["label"][:], answers) == report["accuracy"]
+    # Two faces of 3,589 may lie so near a border that another processor rounds them across it.
+    assert accuracy_score(faces["label"][:], answers) == pytest.approx(report["accuracy"], abs=2.5 / len(faces))

@@ -12,7 +12,8 @@ from torchvision.models import resnet18
 from transformers import ViTForImageClassification, ViTModel
 
 from fer_hf import build
-from fer_hf.models import ModelError, load_backbone_weights
+from fer_hf.errors import ModelError
+from fer_hf.models import load_backbone_weights
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_a_head_in_the_file_is_refused_unless_it_may_be_left_aside(rgb, publishe
         mapping = load_backbone_weights(rgb, path, allow_unmatched=True)
     assert mapping["layer1.0.conv1.weight"] == "backbone.layer1.0.conv1.weight"
     assert len(mapping) == 120
-    assert "120 of 120 backbone tensors loaded, * -> backbone.*, such as " in caplog.text
+    assert "120 of 120 backbone tensors loaded, such as " in caplog.text
     assert "left aside: 2 tensor(s) of the file without a place in the backbone: fc.bias, fc.weight" in caplog.text
     assert all(torch.equal(rgb.backbone.state_dict()[key], value) for key, value in without_head(published).items())
     assert torch.equal(rgb.classifier.weight, before["classifier.weight"])
@@ -83,6 +84,7 @@ def test_a_second_network_in_the_file_is_not_mixed_in(rgb, published, tmp_path):
     assert len(mapping) == 120
 
 
+@pytest.mark.numeric
 def test_a_gray_first_convolution_sees_in_gray_what_the_rgb_one_saw(gray, published, tmp_path, caplog):
     path = write(tmp_path / "r18.safetensors", without_head(published))
     with caplog.at_level(logging.INFO, "fer_hf"):
@@ -157,7 +159,7 @@ def test_files_that_are_not_there_or_broken_are_one_line(rgb, tmp_path):
     for source, message in [
         (str(tmp_path / "none.safetensors"), "does not exist"),
         (str(tmp_path), "model.safetensors does not exist"),
-        (str(broken), "broken.safetensors: "),
+        (str(broken), "broken.safetensors is cut off or no safetensors file"),
         ("nobody/nothing", "is no file, and the Hub does not give it"),
     ]:
         with pytest.raises(ModelError, match=message) as error:

@@ -1,16 +1,14 @@
 """The small CNN under an encoder, and the ViT from scratch: two networks that the reports could not train."""
 
-import math
 from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
+from learning import ENTROPY, accuracy, happy_quarter, train
 from torch import nn
 from transformers import ViTForImageClassification, set_seed
 
-from fer_hf.labels import EXPRESSIONS
 from fer_hf.models import CNNTransformerConfig, CNNTransformerForImageClassification
 from fer_hf.models.heads import head_modules
 from fer_hf.models.zoo import build
@@ -32,34 +30,7 @@ def tiny(**changes) -> CNNTransformerForImageClassification:
 
 @pytest.fixture(scope="module")
 def faces(drawn_faces):
-    """64 drawn faces in [-1, 1] and their labels: a quarter is happy, as in FER-2013, and 8 are of each other kind."""
-    rows = [row for split in ("train", "validation", "test") for row in drawn_faces[split]]
-    kinds = [[row for row in rows if row["label"] == label] for label in range(len(EXPRESSIONS))]
-    rows = [row for label, kind in enumerate(kinds) for row in kind[: 16 if EXPRESSIONS[label] == "happy" else 8]]
-    pixels = np.stack([np.asarray(row["image"].convert("L")) for row in rows])
-    return torch.tensor(pixels)[:, None] / 127.5 - 1, torch.tensor([row["label"] for row in rows])
-
-
-# Loss, in nats, of a network that gives every face the shares of those labels.
-ENTROPY = 6 / 8 * math.log(8) + 1 / 4 * math.log(4)
-
-
-def train(model, optimizer, pixels, labels, steps, warmup_steps=0):
-    """Whole-batch steps; returns the last training loss and the logits in eval mode."""
-    warmup = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / max(1, warmup_steps)))
-    model.train()
-    for _ in range(steps):
-        optimizer.zero_grad()
-        loss = model(pixels, labels=labels).loss
-        loss.backward()
-        optimizer.step()
-        warmup.step()
-    with torch.no_grad():
-        return loss.item(), model.eval()(pixels).logits
-
-
-def accuracy(logits, labels):
-    return (logits.argmax(dim=-1) == labels).float().mean().item()
+    return happy_quarter(drawn_faces)
 
 
 def test_the_default_has_196_tokens_of_512_and_twenty_million_parameters():
@@ -74,9 +45,10 @@ def test_the_default_has_196_tokens_of_512_and_twenty_million_parameters():
     assert [h.shape for h in out.hidden_states] == [(2, tokens, d)] * 7
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_a_face_passes_stages_positions_layers_and_the_mean(norm_first):
-    model, x = tiny(norm_first=norm_first).eval(), torch.randn(2, 1, 48, 48)
+    model, x = tiny(norm_first=norm_first).double().eval(), torch.randn(2, 1, 48, 48, dtype=torch.float64)
     hidden = x
     convs = [module for module in model.backbone.embeddings.stem if isinstance(module, nn.Conv2d)]
     for conv in convs:  # a fresh BatchNorm divides by sqrt(1 + 1e-5)
@@ -97,8 +69,8 @@ def test_a_face_passes_stages_positions_layers_and_the_mean(norm_first):
             tokens = layer.norm2(tokens + perceive(tokens))
     if norm_first:
         tokens = nn.functional.layer_norm(tokens, (32,))
-    torch.testing.assert_close(out.last_hidden_state, tokens, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(model(x).logits, model.classifier(tokens.mean(dim=1)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(out.last_hidden_state, tokens)
+    torch.testing.assert_close(model(x).logits, model.classifier(tokens.mean(dim=1)))
 
 
 def test_weights_start_after_the_named_rules():
@@ -111,6 +83,7 @@ def test_weights_start_after_the_named_rules():
     assert backbone.layers[0].linear1.bias.any()
 
 
+@pytest.mark.numeric
 def test_recomputed_layers_drop_the_same_elements():
     x, labels = torch.randn(8, 1, 48, 48), torch.arange(8) % 7
     plain, checkpointed = tiny().train(), tiny().train()
@@ -127,6 +100,7 @@ def test_recomputed_layers_drop_the_same_elements():
         torch.testing.assert_close(p.grad, q.grad, msg=name)
 
 
+@pytest.mark.numeric
 def test_every_parameter_gets_a_gradient():
     model = tiny().train()
     model(torch.randn(16, 1, 48, 48), labels=torch.arange(16) % 7).loss.backward()
@@ -144,7 +118,7 @@ def test_gradual_unfreezing_goes_from_the_encoders_top_to_the_stem():
 
 
 def test_faces_of_another_size_are_refused():
-    with pytest.raises(ValueError, match=r"Expected faces of 48x48 pixels \(`image_size`\), got 64x48"):
+    with pytest.raises(ValueError, match=r"`pixel_values` must be 48x48 pixels \(`image_size`\), got 64x48"):
         tiny()(torch.randn(1, 1, 64, 48))
 
 
@@ -164,13 +138,15 @@ def test_bad_configurations_are_refused(fields, message):
         tiny(**fields)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_a_small_network_learns_64_faces(faces, norm_first):
-    pixels = nn.functional.interpolate(faces[0], size=32, mode="area")
+    images = nn.functional.interpolate(faces[0], size=32, mode="area")
     model = tiny(image_size=32, norm_first=norm_first)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    _, logits = train(model, optimizer, pixels, faces[1], steps=80, warmup_steps=10)
-    assert accuracy(logits, faces[1]) > 0.95
+    losses, logits = train(model, optimizer, images, faces[1], steps=30, warmup_steps=10)
+    assert losses[-1] < losses[0] / 2
+    assert accuracy(logits, faces[1]) > 0.5  # a quarter by one answer for all
 
 
 # ViT from scratch
@@ -192,21 +168,21 @@ def test_the_vit_from_scratch_is_the_stock_class_on_48_pixels():
     assert model.config.problem_type == "single_label_classification"
 
 
+@pytest.mark.numeric
 def test_a_small_vit_learns_64_faces_with_warm_up(faces):
-    pixels = faces[0].expand(-1, 3, -1, -1)
     model = small_vit()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    _, logits = train(model, optimizer, pixels, faces[1], steps=100, warmup_steps=10)
-    assert accuracy(logits, faces[1]) > 0.95
+    losses, logits = train(model, optimizer, faces[0].expand(-1, 3, -1, -1), faces[1], steps=50, warmup_steps=10)
+    assert losses[-1] < losses[0] / 2
+    assert accuracy(logits, faces[1]) > 0.5
 
 
-def test_a_small_vit_at_too_high_a_rate_ends_at_the_majority_share(faces):
+@pytest.mark.numeric
+def test_a_small_vit_at_too_high_a_rate_learns_nothing(faces):
     # The report's network stayed at 25 % accuracy and a loss of 1.81; its optimizer is not known. Plain Adam at 0.1
-    # without warm-up does that here: the one or two answers that are left (the seed decides) are right for no more
-    # than the happy quarter. At 0.01 this small network still learns.
-    pixels = faces[0].expand(-1, 3, -1, -1)
+    # without warm-up does that here. At 0.01 this small network still learns.
     model = small_vit()
-    loss, logits = train(model, torch.optim.Adam(model.parameters(), lr=0.1), pixels, faces[1], steps=40)
-    assert loss > ENTROPY - 0.1
-    assert len(logits.argmax(dim=-1).unique()) <= 2
-    assert accuracy(logits, faces[1]) <= 0.25
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    losses, logits = train(model, optimizer, faces[0].expand(-1, 3, -1, -1), faces[1], steps=40)
+    assert losses[-1] > ENTROPY - 0.3
+    assert accuracy(logits, faces[1]) < 0.4

@@ -419,7 +419,7 @@ def test_damaged_faces_are_scored_in_every_severity(tmp_path, processor, drawn_f
         (["--tta", "five_crop"], "`tta` must be one of none, flip, ten_crop"),
         (["--batch_size", "0"], "`batch_size` must be at least 1"),
         (["--subgroups", "gender"], "`subgroups` must name columns of test"),
-        (["--model", "/nowhere"], "Cannot load `model` '/nowhere'"),
+        (["--model", "/nowhere"], "There is no folder /nowhere"),
         (["--device", "cuda:99"], "`device` 'cuda:99' cannot be used"),
         (["--output", "."], "`output` must be a file"),
     ],

@@ -50,7 +50,9 @@ from transformers import (
 from fer_hf import HEADS, MLPHeadForImageClassification, build, load_image_classifier
 from fer_hf.data.collator import FaceCollator
 from fer_hf.data.training_set import training_faces
-from fer_hf.models import ModelError, head_modules
+from fer_hf.errors import ModelError
+from fer_hf.models import load_trained_classifier
+from fer_hf.models.heads import head_modules
 from fer_hf.training import FerTrainer, FerTrainingArguments, GradualUnfreezing
 
 
@@ -131,6 +133,7 @@ def kept(model, saved):
     return found, set(ours)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("kind", list(CLASSIFIERS))
 def test_any_image_classifier_loads_and_trains(kind, tmp_path, names, drawn_faces):
     saved = save(kind, tmp_path / "start")
@@ -291,6 +294,7 @@ def test_many_weights_left_aside_are_summed_up(tmp_path, names, caplog):
     assert caplog.text.strip().endswith("weights left aside: logit_bias, logit_scale, text_model.* (22)")
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("crop", [{"crop_pct": 0.875}, {"crop_pct": 0.9, "crop_mode": "squash"}])
 def test_the_processor_for_timm_does_what_timms_transform_does(tmp_path, names, crop):
     model = timm_model("test_vit", [3, 160, 160], **crop)
@@ -315,7 +319,8 @@ def test_bad_heads_and_checkpoints_are_refused_in_one_line(tmp_path, names):
         assert "\n" not in str(error.value)
 
     refused("`head` must be one of linear, mlp3, mlp5, mlp5_bn, got 'mlp4'", "x", "mlp4")
-    refused("Cannot load `model_name_or_path`", str(tmp_path / "nothing"))
+    (tmp_path / "config.json").write_text("{}")
+    refused(f"The model '{tmp_path}' could not be loaded: Unrecognized model", str(tmp_path))
     save("convnext", tmp_path / "convnext")
     refused("`head` 'mlp3' needs a backbone of one of vit, .* is a convnext", str(tmp_path / "convnext"), "mlp3")
 
@@ -341,3 +346,56 @@ def test_missing_weights_are_seen_where_the_backbone_has_no_name_of_its_own(kind
         ModelError, match=r"1 of \d+ backbone tensors are missing or of another shape, such as .*patch"
     ):
         load_image_classifier(str(tmp_path), names)
+
+
+LOADERS = [lambda path: load_image_classifier(path, ("happy", "sad")), load_trained_classifier]
+
+
+@pytest.mark.parametrize("load", LOADERS, ids=["for training", "as trained"])
+def test_damaged_weights_are_named_in_one_line(load, tmp_path, tiny_vit, processor):
+    tiny_vit.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    whole = weights.read_bytes()
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 343237176\n"
+    for content, message in (
+        (pointer, "model.safetensors is a Git LFS pointer, not the weights: `git lfs pull`"),
+        (whole[:-1], "model.safetensors is cut off or no safetensors file"),
+        (whole[:100], "model.safetensors is cut off or no safetensors file"),
+        (b"", "model.safetensors is cut off or no safetensors file"),
+    ):
+        weights.write_bytes(content)
+        with pytest.raises(ModelError, match=message) as error:
+            load(str(tmp_path))
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("load", LOADERS, ids=["for training", "as trained"])
+@pytest.mark.parametrize(
+    "name", ["/nowhere/at/all", "./run", "../run", "~/no-such-run", "runs/typo", "typo", "a/b/c", ""]
+)
+def test_a_folder_that_is_not_there_is_never_looked_up_on_the_hub(load, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    monkeypatch.setattr("fer_hf.models.loading.AutoConfig", None)
+    with pytest.raises(
+        ModelError, match=f"There is no folder {name}. A model is a folder, an `owner/name` on the Hub"
+    ) as error:
+        load(name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_trained_classifier_keeps_its_own_labels_and_loads_from_anywhere(tmp_path, monkeypatch, tiny_vit, processor):
+    tiny_vit.save_pretrained(tmp_path / "run")
+    processor.save_pretrained(tmp_path / "run")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model, own = load_trained_classifier("~/run")
+    assert model.config.id2label == tiny_vit.config.id2label
+    assert not model.training
+    assert own.do_convert_rgb
+    assert all(torch.equal(value, tiny_vit.state_dict()[key]) for key, value in model.state_dict().items())
+
+
+def test_a_classifier_without_its_head_is_no_trained_one(in21k):
+    with pytest.raises(ModelError, match=r"is no trained classifier: it has no weights classifier\.bias"):
+        load_trained_classifier(in21k[0])

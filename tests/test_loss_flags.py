@@ -121,6 +121,7 @@ FLAGS = {
 }
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS)
 def test_a_stock_model_trains_with_every_loss_and_logs_what_it_is_by_hand(
@@ -158,6 +159,7 @@ def test_a_stock_model_trains_with_every_loss_and_logs_what_it_is_by_hand(
         assert entry["accuracy"] == pytest.approx(right.float().mean().item(), abs=1e-7)
 
 
+@pytest.mark.numeric
 def test_evaluation_is_never_mixed_and_has_the_same_loss(drawn_faces, processor, tmp_path):
     loss = LossArguments(loss="focal", mixup_alpha=0.4, cutmix_alpha=1.0, class_weights={"happy": 3})
     trainer = make_trainer(drawn_faces, processor, tmp_path, loss, label_smoothing_factor=0.2)
@@ -174,6 +176,7 @@ def test_evaluation_is_never_mixed_and_has_the_same_loss(drawn_faces, processor,
     assert trainer.running_loss.sums == {}  # only training faces count
 
 
+@pytest.mark.numeric
 def test_smoothing_without_other_flags_is_the_librarys(drawn_faces, processor, tmp_path):
     logits, labels = torch.randn(5, 7), torch.randint(7, (5,))
     ours = ExpressionLoss(label_smoothing=0.1)(ModelOutput(logits=logits), labels)
@@ -186,6 +189,7 @@ def test_smoothing_without_other_flags_is_the_librarys(drawn_faces, processor, t
         FerTrainer(model=trainer.model, args=trainer.args, compute_loss_func=ExpressionLoss())
 
 
+@pytest.mark.numeric
 def test_a_model_that_counts_no_faces_is_right_under_accumulation(drawn_faces, processor, tmp_path):
     # Its own loss is the mean over a batch, and the mean of such means is not that over a step's 7 faces.
     torch.manual_seed(0)
@@ -206,6 +210,7 @@ def test_a_model_that_counts_no_faces_is_right_under_accumulation(drawn_faces, p
     assert logs(trainer)[0]["loss"] == pytest.approx(cross_entropy(logits, labels).item(), rel=1e-5)
 
 
+@pytest.mark.numeric
 def test_logs_are_means_over_the_steps_since_the_last_one(drawn_faces, processor_16, tmp_path, names):
     trainer = make_trainer(
         drawn_faces, processor_16, tmp_path, LossArguments(), tiny_dacl(names), max_steps=4, logging_steps=3,
@@ -240,6 +245,7 @@ def test_a_later_run_starts_its_logs_anew(drawn_faces, processor, tmp_path):
     assert logs(trainer)[-1]["accuracy"] == pytest.approx(right, abs=1e-7)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("flags", [FLAGS[name] for name in ("cross_entropy", "focal, class weights", "mixup")])
 def test_of_a_dacl_model_the_softmax_part_is_replaced_and_the_centers_stay(drawn_faces, processor_16, tmp_path, flags):
     names = drawn_faces["train"].features["label"].names
@@ -272,31 +278,51 @@ def test_of_a_dacl_model_the_softmax_part_is_replaced_and_the_centers_stay(drawn
     assert "center_loss.centers" in moved(before, trainer.model.state_dict())
 
 
-@pytest.mark.parametrize(("loss", "mode"), [("center", "center"), ("sparse_center", "dacl")])
-def test_center_losses_set_the_mode_before_the_model_is_built(drawn_faces, processor, tmp_path, names, loss, mode):
+DACL_LOSSES = {
+    None: ("dacl", "sparse_center"),
+    "sparse_center": ("dacl", "sparse_center"),
+    "center": ("center", "center"),
+    "softmax": ("softmax", "softmax"),
+    "cross_entropy": ("softmax", "softmax"),
+}
+
+
+@pytest.mark.parametrize(("given", "mode", "settled"), [(given, *row) for given, row in DACL_LOSSES.items()])
+def test_the_loss_alone_decides_what_a_dacl_model_is(tmp_path, names, given, mode, settled):
+    loss = LossArguments(loss=given)
+    model, processor = ModelArguments(architecture="dacl", config_overrides=DACL).load(names, loss)
+    assert (model.config.mode, loss.loss) == (mode, settled)
+    assert (hasattr(model, "attention"), hasattr(model, "center_loss")) == (mode == "dacl", mode != "softmax")
+    # A checkpoint has its loss: it need not be given again, and no other can be.
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    for asked in (None, given, settled):
+        again = LossArguments(loss=asked)
+        assert ModelArguments(str(tmp_path)).load(names, again)[0].config.mode == mode
+        assert again.loss == settled
+    for other, (others, _) in DACL_LOSSES.items():
+        if other is not None and others != mode:
+            with pytest.raises(BadInputError, match=f"`loss` {other} differs from the {settled} that {tmp_path} was"):
+                ModelArguments(str(tmp_path)).load(names, LossArguments(loss=other))
+
+
+@pytest.mark.numeric
+@pytest.mark.parametrize("loss", ["center", "sparse_center"])
+def test_center_losses_are_trained_with_the_softmax_part_of_the_flags(drawn_faces, tmp_path, names, loss):
     loss = LossArguments(loss=loss)
-    model, own = ModelArguments(architecture="dacl-softmax", config_overrides=DACL).load(names, loss)
-    assert model.config.mode == mode
-    assert hasattr(model, "attention") == (mode == "dacl")
+    model, own = ModelArguments(architecture="dacl", config_overrides=DACL).load(names, loss)
     trainer = make_trainer(drawn_faces, own, tmp_path, loss, model)
     before = model.center_loss.centers.clone()
     trainer.train()
     assert not torch.equal(model.center_loss.centers, before)
     for entry in logs(trainer):
         assert entry["loss"] == pytest.approx(entry["softmax_loss"] + 0.2 * entry["sparse_center_loss"], rel=1e-4)
-    model.save_pretrained(tmp_path / "model")
-    own.save_pretrained(tmp_path / "model")
-    again, _ = ModelArguments(str(tmp_path / "model")).load(names, loss)
-    assert again.config.mode == mode
-    other = LossArguments(loss="sparse_center" if mode == "center" else "center")
-    with pytest.raises(BadInputError, match=rf"needs mode .*, and {tmp_path}/model has '{mode}'. Drop one."):
-        ModelArguments(str(tmp_path / "model")).load(names, other)
 
 
-def test_a_focal_dacl_keeps_the_mode_it_is_given(names):
-    overrides = {**DACL, "mode": "center"}
-    model, _ = ModelArguments(architecture="dacl", config_overrides=overrides).load(names, LossArguments(loss="focal"))
-    assert model.config.mode == "center"
+def test_of_other_models_the_default_is_cross_entropy(names):
+    loss = LossArguments()
+    ModelArguments(architecture="resnet50", config_overrides={"network": "resnet18"}).load(names, loss)
+    assert loss.loss == "cross_entropy"
 
 
 def logs_of_two_processes(rank, folder, faces, processor, names):
@@ -326,6 +352,7 @@ def run_of_eight(faces, processor, folder, names, batch):
     return {"log": logs(trainer)[0], "weights": model.state_dict()}
 
 
+@pytest.mark.numeric
 def test_two_processes_log_and_learn_what_one_does(drawn_faces, processor_16, tmp_path, names):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -343,6 +370,7 @@ def test_two_processes_log_and_learn_what_one_does(drawn_faces, processor_16, tm
 # Soft labels
 
 
+@pytest.mark.numeric
 def test_votes_are_trained_on_and_evaluation_is_against_the_label(tmp_path, processor):
     data = {"target": "distribution"}
     faces = load_dataset("ferplus", write(tmp_path / "data"), cache_dir=tmp_path / "cache", **data)
@@ -405,8 +433,11 @@ def test_the_flags_are_read_from_file_and_command_line(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"loss": "hinge"}, "`loss` must be one of cross_entropy, focal, soft_cross_entropy, center, sparse_center"),
-        ({"focal_gamma": 1.0}, "`focal_gamma` 1 goes with `loss` focal, got `loss` cross_entropy."),
+        (
+            {"loss": "hinge"},
+            "`loss` must be one of cross_entropy, focal, soft_cross_entropy, softmax, center, sparse_",
+        ),
+        ({"focal_gamma": 1.0}, "`focal_gamma` 1 goes with `loss` focal."),
         ({"loss": "focal", "focal_gamma": -1.0}, "`focal_gamma` must be at least 0, got -1.0"),
         ({"mixup_alpha": -0.1}, "`mixup_alpha` must be at least 0, got -0.1"),
         ({"cutmix_alpha": float("inf")}, "`cutmix_alpha` must be at least 0, got inf"),
@@ -419,16 +450,25 @@ def test_flags_out_of_range_are_refused(flags, message):
     assert "\n" not in str(error.value)
 
 
-def test_center_losses_are_refused_for_other_models(names):
-    loss = LossArguments(loss="center")
-    with pytest.raises(
-        BadInputError, match=r"`loss` center needs a model of the DACL family, .* resnet50 is a torchvision_cnn\."
-    ):
-        ModelArguments(architecture="resnet50").load(names, loss)
-    with pytest.raises(BadInputError, match="`loss` center needs a model of the DACL family"):
-        ModelArguments(architecture="dacl-reduced").load(names, loss)
-    with pytest.raises(BadInputError, match=r"`loss` center needs mode 'center', and dacl has 'softmax'\. Drop"):
-        ModelArguments(architecture="dacl", config_overrides={"mode": "softmax"}).load(names, loss)
+@pytest.mark.parametrize(
+    ("loss", "model", "message"),
+    [
+        ("center", {"architecture": "resnet50"}, "`loss` center needs a model of the DACL family, such as "
+         "`architecture` dacl; resnet50 is a torchvision_cnn."),
+        ("softmax", {"architecture": "dacl-reduced"}, "`loss` softmax needs a model of the DACL family"),
+        ("focal", {"architecture": "dacl"}, "`loss` focal is not for DACL models: dacl takes softmax, center or"),
+        ("soft_cross_entropy", {"architecture": "dacl"}, "`loss` soft_cross_entropy is not for DACL models"),
+        (None, {"architecture": "dacl", "config_overrides": {"mode": "softmax"}},
+         "`config_overrides` cannot set mode: `loss` softmax, center or sparse_center does."),
+        ("center", {"architecture": "dacl", "config_overrides": {"mode": "center"}}, "cannot set mode"),
+    ],
+)  # fmt: skip
+def test_losses_that_a_model_cannot_have_are_refused_before_it_is_built(names, monkeypatch, loss, model, message):
+    monkeypatch.setattr("fer_hf.cli.arguments.build", None)
+    with pytest.raises(BadInputError) as error:
+        ModelArguments(**model).load(names, LossArguments(loss=loss))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_weights_that_weigh_nothing_and_mixed_batches_of_one_are_refused(drawn_faces, tmp_path, names):

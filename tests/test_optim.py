@@ -13,7 +13,7 @@ from fer_hf import ARCHITECTURES, build
 from fer_hf.cli.arguments import DataArguments
 from fer_hf.cli.parsing import parse_arguments
 from fer_hf.errors import BadInputError
-from fer_hf.models import head_modules
+from fer_hf.models.heads import head_modules
 from fer_hf.training import FerTrainer, FerTrainingArguments, GradualUnfreezing
 from fer_hf.training.arguments import training_summary
 from fer_hf.training.optim import TORCH_OPTIMIZERS, layer_groups

@@ -17,7 +17,9 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from fer_hf.models import HEADS, MLPHeadConfig, MLPHeadForImageClassification, ModelError, head_modules
+from fer_hf.errors import ModelError
+from fer_hf.models import HEADS, MLPHeadConfig, MLPHeadForImageClassification
+from fer_hf.models.heads import head_modules
 from fer_hf.training.arguments import FerTrainingArguments
 from fer_hf.training.unfreezing import (
     GradualUnfreezing,

@@ -26,25 +26,28 @@ from fer_hf.training.arguments import json_map
 
 logger = logging.getLogger(__name__)
 
-# The losses, and what each sets in the configuration of a DACL model.
+# The losses, and the `mode` that each is in the configuration of a DACL model.
 LOSSES = {
-    "cross_entropy": {},
-    "focal": {},
-    "soft_cross_entropy": {},
-    "center": {"mode": "center"},
-    "sparse_center": {"mode": "dacl"},
+    "cross_entropy": "softmax",
+    "focal": None,
+    "soft_cross_entropy": None,
+    "softmax": "softmax",
+    "center": "center",
+    "sparse_center": "dacl",
 }
+_OF_DACL = {"softmax": "softmax", "center": "center", "dacl": "sparse_center"}
 
 
 @dataclass
 class LossArguments:
     """What is minimised, beside the stock `label_smoothing_factor`, and whether training faces are mixed."""
 
-    loss: str = field(
-        default="cross_entropy",
+    loss: str | None = field(
+        default=None,
         metadata={
-            "help": "cross_entropy; focal; soft_cross_entropy, against the annotators' votes of a data set that has "
-            "them; center or sparse_center, cross-entropy with a part that a DACL model adds.",
+            "help": "cross_entropy (default); focal; soft_cross_entropy, against the annotators' votes of a data set "
+            "that has them. Of DACL models: softmax, cross-entropy alone; center, and the center loss; sparse_center "
+            "(default), and the attentive center loss of the paper.",
             "choices": list(LOSSES),
         },
     )
@@ -63,11 +66,11 @@ class LossArguments:
     )
 
     def __post_init__(self):
-        if self.loss not in LOSSES:
+        if self.loss is not None and self.loss not in LOSSES:
             raise BadInputError(f"`loss` must be one of {', '.join(LOSSES)}, got {self.loss!r}.")
         default = type(self).focal_gamma
         if self.loss != "focal" and self.focal_gamma != default:
-            raise BadInputError(f"`focal_gamma` {self.focal_gamma:g} goes with `loss` focal, got `loss` {self.loss}.")
+            raise BadInputError(f"`focal_gamma` {self.focal_gamma:g} goes with `loss` focal.")
         self.class_weights = "none" if self.class_weights is None else self.class_weights
         MixingCollator(None, 1, self.mixup_alpha, self.cutmix_alpha)
         ExpressionLoss(self.focal_gamma)
@@ -77,37 +80,50 @@ class LossArguments:
         return self.mixup_alpha > 0 or self.cutmix_alpha > 0
 
     @property
-    def config_overrides(self) -> dict[str, Any]:
-        """Fields of the model's configuration that the loss sets."""
-        return LOSSES[self.loss]
-
-    @property
     def label_column(self) -> str:
         """The column of the training faces that becomes `labels`. Evaluation is always against `label`."""
         return "soft_label" if self.loss == "soft_cross_entropy" else "label"
 
-    def check_model(self, start_point: str, config: PreTrainedConfig, given: dict[str, Any]) -> None:
+    def settle(
+        self, start_point: str, config: PreTrainedConfig, overrides: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """
-        Whether a model with this configuration can have the loss.
+        Choose the loss for a model, where none was given, and refuse one that the model cannot have.
 
         Args:
             start_point (`str`): Checkpoint or architecture, for the message.
             config (`PreTrainedConfig`): Of the model.
-            given (`dict`): Of its fields, those that cannot be set any more.
+            overrides (`dict`, *optional*): What was asked for in a new model's configuration. `None` for a
+                checkpoint, which has its loss already.
+
+        Returns:
+            `dict`: Fields of a new model's configuration that the loss sets.
 
         Raises:
-            BadInputError: If it cannot.
+            BadInputError: If the model cannot have the loss.
         """
-        for name, value in self.config_overrides.items():
-            if config.model_type != "dacl":
+        if config.model_type != "dacl":
+            self.loss = self.loss or "cross_entropy"
+            if self.loss in _OF_DACL.values():
                 raise BadInputError(
                     f"`loss` {self.loss} needs a model of the DACL family, such as `architecture` dacl; "
                     f"{start_point} is a {config.model_type}."
                 )
-            if given.get(name, value) != value:
-                raise BadInputError(
-                    f"`loss` {self.loss} needs {name} {value!r}, and {start_point} has {given[name]!r}. Drop one."
-                )
+            return {}
+        if overrides is not None and "mode" in overrides:
+            raise BadInputError("`config_overrides` cannot set mode: `loss` softmax, center or sparse_center does.")
+        stored = "dacl" if overrides is not None else config.mode
+        mode = LOSSES[self.loss] if self.loss else stored
+        if mode is None:
+            raise BadInputError(
+                f"`loss` {self.loss} is not for DACL models: {start_point} takes softmax, center or sparse_center."
+            )
+        if overrides is None and mode != stored:
+            raise BadInputError(
+                f"`loss` {self.loss} differs from the {_OF_DACL[stored]} that {start_point} was built for. Drop it."
+            )
+        self.loss = _OF_DACL[mode]
+        return {"mode": mode}
 
     def function(self, faces: Dataset, args: TrainingArguments, sampler: str = "none") -> ExpressionLoss:
         """
@@ -221,7 +237,7 @@ class ModelArguments:
 
         Args:
             names (`tuple[str, ...]`): The expressions, in label order.
-            loss (`LossArguments`, *optional*): May set fields of a new model's configuration.
+            loss (`LossArguments`, *optional*): Is settled for the model, and decides for a new DACL model what it is.
 
         Raises:
             ModelError: As [`load_image_classifier`], [`build`] and [`load_backbone_weights`].
@@ -230,8 +246,8 @@ class ModelArguments:
         loss = loss or LossArguments()
         if self.architecture is not None:
             config = architecture_config(self.architecture, names, **self.config_overrides)
-            loss.check_model(self.architecture, config, self.config_overrides)
-            model = build(self.architecture, names, **{**self.config_overrides, **loss.config_overrides})
+            fields = loss.settle(self.architecture, config, self.config_overrides)
+            model = build(self.architecture, names, **self.config_overrides, **fields)
             processor = image_processor(self.architecture, model.config)
         else:
             model, processor = load_image_classifier(
@@ -242,7 +258,7 @@ class ModelArguments:
                 cache_dir=self.cache_dir,
                 trust_remote_code=self.trust_remote_code,
             )
-            loss.check_model(self.model_name_or_path, model.config, model.config.to_dict())
+            loss.settle(self.model_name_or_path, model.config)
         if self.backbone_weights is not None:
             load_backbone_weights(
                 model,

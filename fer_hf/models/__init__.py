@@ -2,10 +2,9 @@
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, ViTImageProcessor
 
-from fer_hf.errors import ModelError
 from fer_hf.models.backbone_weights import load_backbone_weights
-from fer_hf.models.heads import HEADS, head_modules
-from fer_hf.models.loading import load_image_classifier
+from fer_hf.models.heads import HEADS
+from fer_hf.models.loading import asset, load_image_classifier, load_trained_classifier
 from fer_hf.models.networks.configuration_cnn_transformer import CNNTransformerConfig
 from fer_hf.models.networks.configuration_compact_cnn import CompactCNNConfig
 from fer_hf.models.networks.configuration_dacl import DACLConfig
@@ -63,39 +62,29 @@ __all__ = [
     "HEADS",
     "CNNTransformerConfig",
     "CNNTransformerForImageClassification",
-    "CNNTransformerModel",
     "CompactCNNConfig",
     "CompactCNNForImageClassification",
-    "CompactCNNModel",
     "DACLConfig",
     "DACLForImageClassification",
-    "DACLModel",
     "MLPHeadConfig",
     "MLPHeadForImageClassification",
-    "MLPHeadModel",
-    "ModelError",
     "PReLUCNNConfig",
     "PReLUCNNForImageClassification",
-    "PReLUCNNModel",
     "PlainCNNConfig",
     "PlainCNNForImageClassification",
-    "PlainCNNModel",
     "ReducedDACLConfig",
     "ReducedDACLForImageClassification",
-    "ReducedDACLModel",
     "ReducedTransFERConfig",
     "ReducedTransFERForImageClassification",
-    "ReducedTransFERModel",
     "TorchvisionCNNConfig",
     "TorchvisionCNNForImageClassification",
-    "TorchvisionCNNModel",
     "TransFERConfig",
     "TransFERForImageClassification",
-    "TransFERModel",
+    "asset",
     "build",
     "describe",
-    "head_modules",
     "image_processor",
     "load_backbone_weights",
     "load_image_classifier",
+    "load_trained_classifier",
 ]

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from fer_hf.errors import ModelError
 from fer_hf.models.heads import head_modules, is_under
+from fer_hf.models.loading import check_safetensors
 
 
 logger = logging.getLogger(__name__)
@@ -57,50 +57,25 @@ def load_backbone_weights(
         ModelError: If there is no such file, it is a pickle, nothing in it fits, or (without `allow_unmatched`)
             something does not.
     """
-    try:
-        given = load_file(_find(source, revision, cache_dir))
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"`backbone_weights` {source}: {' '.join(str(error).split())}") from error
+    file = _find(source, revision, cache_dir)
+    check_safetensors(file)
+    given = load_file(file)
     head = head_modules(model)
     wanted = {key: value for key, value in model.state_dict().items() if not is_under(key, head)}
-    file_prefix, model_prefix = _prefixes(given, wanted)
-    mapping = {
-        key: model_prefix + key.removeprefix(file_prefix)
-        for key in given
-        if key.startswith(file_prefix) and model_prefix + key.removeprefix(file_prefix) in wanted
-    }
-    if not mapping:
-        raise ModelError(
-            f"`backbone_weights` {source}: none of its {len(given)} tensors, such as {min(given)}, has the name of "
-            f"one of the backbone's {len(wanted)}, such as {min(wanted)}."
-        )
+    mapping = _match_names(given, wanted, source)
     fitted = {theirs: _fitted(given[theirs], wanted[ours]) for theirs, ours in mapping.items()}
-    shapes = {
-        f"{theirs} {tuple(given[theirs].shape)} for {ours} {tuple(wanted[ours].shape)}": theirs
-        for theirs, ours in mapping.items()
-        if fitted[theirs] is None
-    }
-    # PyTorch before 0.4.1 did not count batches, and with a momentum the count is never read.
-    missing = set(wanted) - set(mapping.values())
-    missing = {key for key in missing if not key.endswith("num_batches_tracked")}
-    complaints = [
-        ("of the file without a place in the backbone", sorted(set(given) - set(mapping))),
-        ("of the backbone that the file lacks", sorted(missing)),
-        ("of another shape", sorted(shapes)),
-    ]
-    complaints = [f"{len(keys)} tensor(s) {what}: {_listed(keys)}" for what, keys in complaints if keys]
+    complaints = _complaints(given, wanted, mapping, fitted)
     if complaints and not allow_unmatched:
         raise ModelError(
             f"`backbone_weights` {source}: {'; '.join(complaints)}. `--allow_unmatched_backbone_weights` leaves them "
             "aside."
         )
     mapping = {theirs: ours for theirs, ours in mapping.items() if fitted[theirs] is not None}
+    if not mapping:
+        raise ModelError(f"`backbone_weights` {source}: nothing in it fits: {'; '.join(complaints)}.")
     model.load_state_dict({ours: fitted[theirs] for theirs, ours in mapping.items()}, strict=False)
-    first = next(iter(mapping.items()))
-    logger.info(
-        f"{source}: {len(mapping)} of {len(wanted)} backbone tensors loaded, "
-        f"{file_prefix}* -> {model_prefix}*, such as {first[0]} -> {first[1]}"
-    )
+    theirs, ours = next(iter(mapping.items()))
+    logger.info(f"{source}: {len(mapping)} of {len(wanted)} backbone tensors loaded, such as {theirs} -> {ours}")
     for theirs, ours in mapping.items():
         logger.debug(f"{source}: {theirs} -> {ours}")
         if given[theirs].shape != wanted[ours].shape:
@@ -129,6 +104,41 @@ def _find(source: str, revision: str | None, cache_dir: str | None) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"`backbone_weights` {source} is no file, and the Hub does not give it: {reason}") from error
+
+
+def _match_names(given: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], source: str) -> dict[str, str]:
+    """Key in the file -> key in the model, behind the best pair of prefixes."""
+    file_prefix, model_prefix = _prefixes(given, wanted)
+    pairs = {key: model_prefix + key.removeprefix(file_prefix) for key in given if key.startswith(file_prefix)}
+    mapping = {theirs: ours for theirs, ours in pairs.items() if ours in wanted}
+    if not mapping:
+        raise ModelError(
+            f"`backbone_weights` {source}: none of its {len(given)} tensors, such as {min(given)}, has the name of "
+            f"one of the backbone's {len(wanted)}, such as {min(wanted)}."
+        )
+    return mapping
+
+
+def _complaints(
+    given: dict[str, torch.Tensor],
+    wanted: dict[str, torch.Tensor],
+    mapping: dict[str, str],
+    fitted: dict[str, torch.Tensor | None],
+) -> list[str]:
+    """What does not fit, on either side: a phrase for each kind."""
+    # PyTorch before 0.4.1 did not count batches, and with a momentum the count is never read.
+    missing = [key for key in set(wanted) - set(mapping.values()) if not key.endswith("num_batches_tracked")]
+    shapes = [
+        f"{theirs} {tuple(given[theirs].shape)} for {ours} {tuple(wanted[ours].shape)}"
+        for theirs, ours in mapping.items()
+        if fitted[theirs] is None
+    ]
+    kinds = {
+        "of the file without a place in the backbone": set(given) - set(mapping),
+        "of the backbone that the file lacks": missing,
+        "of another shape": shapes,
+    }
+    return [f"{len(keys)} tensor(s) {what}: {_listed(sorted(keys))}" for what, keys in kinds.items() if keys]
 
 
 def _prefixes(given: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> tuple[str, str]:

@@ -1,13 +1,16 @@
-"""The one way in which recipes load a classifier from a checkpoint."""
+"""Loading a classifier: to train it on expressions of ours, or as it was trained."""
 
 import copy
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError, safe_open
 from transformers import (
     MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
     AutoConfig,
@@ -34,6 +37,10 @@ logger = logging.getLogger(__name__)
 # Where a configuration keeps the temperature of its logits. Transformers takes a bare `temperature` out of every
 # configuration that it reads, and saves none that has one: it would belong to text generation.
 TEMPERATURE_KEY = "calibration_temperature"
+
+# For every `from_pretrained`; what is missing is ours to judge.
+_OPTIONS = {"dtype": "float32", "ignore_mismatched_sizes": True, "output_loading_info": True}
+_LFS_POINTER = b"version https://git-lfs"
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
@@ -87,30 +94,16 @@ def load_image_classifier(
     """
     if head is not None and head not in HEADS:
         raise ModelError(f"`head` must be one of {', '.join(HEADS)}, got {head!r}.")
-    path = asset(name_or_path) if name_or_path in asset_names() else name_or_path
-    labels = {"num_labels": len(names), "id2label": id2label(names), "label2id": label2id(names)}
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # instead of the library's table, we log two lines
-    try:
+    path = _locate(name_or_path)
+    with _one_line_errors(name_or_path):
         config = AutoConfig.from_pretrained(path, **kwargs)
         processor = AutoImageProcessor.from_pretrained(path, **kwargs)
-        config.update(labels)
-        if hasattr(config, "label_names"):  # timm's form, which would win over ours when it is read again
-            config.label_names = list(names)
-        # Without it, the first batch's labels decide, and float labels would turn the model multi-label.
-        config.problem_type = "single_label_classification"
-        options = {"dtype": "float32", "ignore_mismatched_sizes": True, "output_loading_info": True, **kwargs}
+        _set_labels(config, names)
         ours = _under_our_head(config, head, name_or_path)
         if ours is None:
-            model, info = _stock_class(config).from_pretrained(path, config=config, **options)
+            model, info = _load_as_it_is(path, config, kwargs)
         else:
-            model, info = _load_under_our_head(path, config, ours, options)
-    except ModelError:
-        raise
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelError(f"Cannot load `model_name_or_path` {name_or_path!r}: {_first_line(error)}") from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
+            model, info = _load_under_our_head(path, config, ours, kwargs)
     _report_loading(model, name_or_path, info)
     return model, _for_any_image(processor)
 
@@ -131,22 +124,81 @@ def load_trained_classifier(name_or_path: str, **kwargs) -> tuple[PreTrainedMode
     Raises:
         ModelError: If nothing can be loaded, or a weight is missing: a backbone alone has nothing to say.
     """
-    path = asset(name_or_path) if name_or_path in asset_names() else name_or_path
-    options = {"dtype": "float32", "ignore_mismatched_sizes": True, "output_loading_info": True, **kwargs}
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
+    path = _locate(name_or_path)
+    with _one_line_errors(name_or_path):
         config = AutoConfig.from_pretrained(path, **kwargs)
         processor = AutoImageProcessor.from_pretrained(path, **kwargs)
-        model, info = _stock_class(config).from_pretrained(path, config=config, **options)
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelError(f"Cannot load `model` {name_or_path!r}: {_first_line(error)}") from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-    missing = sorted({*info["missing_keys"], *_keys(info["mismatched_keys"])})
+        model, info = _load_as_it_is(path, config, kwargs)
+    missing = _new_weights(info)
     if missing:
         raise ModelError(f"{name_or_path} is no trained classifier: it has no weights {_summary(missing)}.")
     return model, _for_any_image(processor)
+
+
+def check_safetensors(file: Path) -> None:
+    """Raises `ModelError` if a file is a Git LFS pointer, cut off, or otherwise no safetensors file."""
+    with file.open("rb") as opened:
+        if opened.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise ModelError(f"{file} is a Git LFS pointer, not the weights: `git lfs pull` in its folder gets them.")
+    try:
+        with safe_open(file, "pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{file} is cut off or no safetensors file: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """What an error of a library says, in one line."""
+    if isinstance(error, StrictDataclassError) and error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().partition("\n")[0]
+
+
+def _locate(name_or_path: str) -> str:
+    """
+    A folder or a Hub id, for `from_pretrained`.
+
+    Raises:
+        ModelError: If a folder does not exist, instead of looking it up on the Hub, or if its weights are damaged.
+    """
+    if name_or_path in asset_names():
+        return asset(name_or_path)
+    folder = Path(name_or_path).expanduser()
+    if name_or_path and folder.is_dir():
+        for file in sorted(folder.glob("*.safetensors")):
+            check_safetensors(file)
+        return str(folder)
+    owner, _, name = name_or_path.partition("/")
+    is_hub_id = owner.strip(".~") and name and "/" not in name
+    if not is_hub_id or Path(owner).is_dir():
+        raise ModelError(
+            f"There is no folder {name_or_path}. A model is a folder, an `owner/name` on the Hub, or one of "
+            f"{', '.join(asset_names())}, which ship with fer_hf."
+        )
+    return name_or_path
+
+
+@contextmanager
+def _one_line_errors(name_or_path: str) -> Iterator[None]:
+    """Say what a library complains about in one line of ours, and keep it from printing tables."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    except ModelError:
+        raise
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError, StrictDataclassError) as error:
+        raise ModelError(f"The model {name_or_path!r} could not be loaded: {reason(error)}") from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+
+
+def _set_labels(config: PreTrainedConfig, names: tuple[str, ...]) -> None:
+    config.update({"num_labels": len(names), "id2label": id2label(names), "label2id": label2id(names)})
+    if hasattr(config, "label_names"):  # timm's form, which would win over ours when it is read again
+        config.label_names = list(names)
+    # Without it, the first batch's labels decide, and float labels would turn the model multi-label.
+    config.problem_type = "single_label_classification"
 
 
 def _under_our_head(config: PreTrainedConfig, head: str | None, name_or_path: str) -> MLPHeadConfig | None:
@@ -175,6 +227,10 @@ def _under_our_head(config: PreTrainedConfig, head: str | None, name_or_path: st
     return MLPHeadConfig(backbone_config=backbone_config, **labels, **HEADS[head or "linear"])
 
 
+def _load_as_it_is(path: str, config: PreTrainedConfig, kwargs: dict[str, Any]) -> tuple[PreTrainedModel, dict]:
+    return _stock_class(config).from_pretrained(path, config=config, **{**_OPTIONS, **kwargs})
+
+
 def _stock_class(config: PreTrainedConfig) -> type:
     """The Auto class; for a model that was distilled, the class without the teacher's output: it takes labels."""
     classes = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING.get(type(config), None)
@@ -190,9 +246,10 @@ def _same_head(config: MLPHeadConfig, other: MLPHeadConfig) -> bool:
 
 
 def _load_under_our_head(
-    path: str, config: PreTrainedConfig, ours: MLPHeadConfig, options: dict[str, Any]
+    path: str, config: PreTrainedConfig, ours: MLPHeadConfig, kwargs: dict[str, Any]
 ) -> tuple[PreTrainedModel, dict]:
     """As `from_pretrained(output_loading_info=True)`, with a new head of ours on the checkpoint's backbone."""
+    options = {**_OPTIONS, **kwargs}
     if isinstance(config, MLPHeadConfig):
         loaded, info = MLPHeadForImageClassification.from_pretrained(path, config=config, **options)
         backbone, prefix = loaded.backbone, ""
@@ -202,19 +259,19 @@ def _load_under_our_head(
         }
     else:
         if ours.backbone_config.model_type in ("vit", "deit"):
-            options = {**options, "add_pooling_layer": False}
+            options["add_pooling_layer"] = False
         backbone, info = AutoModel.from_pretrained(path, config=ours.backbone_config, **options)
         prefix = "backbone."
     model = MLPHeadForImageClassification(ours)
     model.backbone = backbone
-    missing = {f"{prefix}{key}" for key in (*info["missing_keys"], *_keys(info["mismatched_keys"]))}
+    missing = {f"{prefix}{key}" for key in _new_weights(info)}
     missing = {key for key in missing if key.startswith("backbone.")}
     missing |= {f"classifier.{key}" for key in model.classifier.state_dict()}
     return model.eval(), {**info, "missing_keys": missing, "mismatched_keys": ()}
 
 
 def _report_loading(model: PreTrainedModel, name_or_path: str, info: dict) -> None:
-    new = sorted({*info["missing_keys"], *_keys(info["mismatched_keys"])})
+    new = _new_weights(info)
     head = head_modules(model)
     backbone = [key for key in new if not is_under(key, head)]
     if backbone:
@@ -255,8 +312,10 @@ def _like_timms(data_config: dict[str, Any]) -> BaseImageProcessor:
     )
 
 
-def _keys(mismatched: Iterable) -> list[str]:
-    return [key if isinstance(key, str) else key[0] for key in mismatched]
+def _new_weights(info: dict) -> list[str]:
+    """Weights that the checkpoint lacks, or has in another shape."""
+    mismatched = (key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])
+    return sorted({*info["missing_keys"], *mismatched})
 
 
 def _summary(keys: Iterable[str]) -> str:
@@ -266,7 +325,3 @@ def _summary(keys: Iterable[str]) -> str:
         return ", ".join(keys)
     counts = Counter(key.split(".")[0] for key in keys)
     return ", ".join(root if root in keys else f"{root}.* ({count})" for root, count in counts.items())
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

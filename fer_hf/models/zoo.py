@@ -20,6 +20,7 @@ from transformers import (
 from fer_hf.errors import ModelError
 from fer_hf.labels import EXPRESSIONS, id2label, label2id
 from fer_hf.models.heads import HEADS
+from fer_hf.models.loading import reason
 from fer_hf.models.networks.configuration_cnn_transformer import CNNTransformerConfig
 from fer_hf.models.networks.configuration_compact_cnn import CompactCNNConfig
 from fer_hf.models.networks.configuration_dacl import DACLConfig
@@ -160,8 +161,6 @@ ARCHITECTURES: dict[str, Architecture] = {
     "dacl-112": _dacl(f"{_DACL}, smaller faces (ours)", image_size=112),
     "dacl-64": _dacl(f"{_DACL}, smaller faces (ours)", image_size=64),
     "dacl-48": _dacl(f"{_DACL}, smaller faces (ours)", image_size=48),
-    "dacl-center": _dacl(f"{_DACL}: its center-loss baseline", mode="center"),
-    "dacl-softmax": _dacl(f"{_DACL}: its softmax baseline", mode="softmax"),
     "dacl-reduced": Architecture(
         f"{_COMPARISON}: DACL, reduced to ResNet-18 and a linear map", ReducedDACLConfig, **_NOT_NORMALISED
     ),
@@ -216,7 +215,7 @@ def architecture_config(name: str, names: Iterable[str] = EXPRESSIONS, **overrid
     try:
         return row.config_class(**{"problem_type": "single_label_classification", **labels, **row.fields, **overrides})
     except StrictDataclassError as error:
-        raise ModelError(f"{name}: {' '.join(str(error.__cause__ or error).split())}") from error
+        raise ModelError(f"{name}: {reason(error)}") from error
 
 
 def build(name: str, names: Iterable[str] = EXPRESSIONS, **config_overrides: Any) -> PreTrainedModel:
@@ -235,7 +234,10 @@ def build(name: str, names: Iterable[str] = EXPRESSIONS, **config_overrides: Any
         ModelError: If the name or a field is unknown, or a value is refused.
     """
     config = architecture_config(name, names, **config_overrides)
-    return AutoModelForImageClassification.from_config(config, dtype=torch.float32)
+    try:
+        return AutoModelForImageClassification.from_config(config, dtype=torch.float32)
+    except ValueError as error:
+        raise ModelError(f"{name}: {reason(error)}") from error
 
 
 def image_processor(name: str, config: PreTrainedConfig) -> BaseImageProcessor:

@@ -23,8 +23,9 @@ class DACLConfig(PreTrainedConfig):
         attention_hidden_sizes (`list[int]`, defaults to `[3584, 512, 64]`):
             Widths of the attention network's hidden layers.
         mode (`str`, defaults to `"dacl"`):
-            `dacl`, or one of the paper's two baselines, which have no attention network: `center`, the center loss of
-            Wen et al., 2016 (attention 1 everywhere), or `softmax`, cross-entropy alone.
+            What a checkpoint stores of its loss; for a new model, `--loss` sets it. `dacl` (`--loss sparse_center`),
+            or one of the paper's two baselines, which have no attention network: `center`, the center loss of Wen et
+            al., 2016 (attention 1 everywhere), or `softmax`, cross-entropy alone.
         center_loss_weight (`float`, defaults to 0.01):
             Weight (lambda) of the sparse center loss beside the cross-entropy.
         center_rate (`float`, defaults to 0.5):

@@ -2,14 +2,18 @@
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
-from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .configuration_cnn_transformer import CNNTransformerConfig
+from .modeling_classifier import (
+    FaceClassifierMixin,
+    FacePreTrainedModel,
+    check_image_size,
+    init_as_pytorch,
+    match_channels,
+)
 
 
 class CNNTransformerEmbeddings(nn.Module):
@@ -39,13 +43,10 @@ class CNNTransformerLayer(GradientCheckpointingLayer, nn.TransformerEncoderLayer
     """PyTorch's encoder layer."""
 
 
-class CNNTransformerPreTrainedModel(PreTrainedModel):
+class CNNTransformerPreTrainedModel(FacePreTrainedModel):
     """What the two models below share: how weights start, and what goes in."""
 
     config: CNNTransformerConfig
-    base_model_prefix = "backbone"
-    main_input_name = "pixel_values"
-    input_modalities = ("image",)
     # Of the encoder's layers only: recomputing the stem's BatchNorm layers would count their batches twice.
     supports_gradient_checkpointing = True
     _no_split_modules = ["CNNTransformerEmbeddings", "CNNTransformerLayer"]
@@ -55,17 +56,8 @@ class CNNTransformerPreTrainedModel(PreTrainedModel):
         """PyTorch's defaults, Kaiming's rule for the convolutions, and a truncated normal for the positions."""
         if isinstance(module, nn.Conv2d):
             init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.Linear):
-            bound = module.in_features**-0.5
-            init.uniform_(module.weight, -bound, bound)
-            # The projection inside an attention is of this class, and starts without a bias.
-            if isinstance(module, NonDynamicallyQuantizableLinear):
-                init.zeros_(module.bias)
-            else:
-                init.uniform_(module.bias, -bound, bound)
-        elif isinstance(module, nn.MultiheadAttention):
-            init.xavier_uniform_(module.in_proj_weight)
-            init.zeros_(module.in_proj_bias)
+        elif isinstance(module, nn.Linear | nn.MultiheadAttention):
+            init_as_pytorch(module)
         elif isinstance(module, CNNTransformerEmbeddings):
             init.trunc_normal_(module.position_embeddings, std=self.config.initializer_range)
         else:
@@ -75,9 +67,6 @@ class CNNTransformerPreTrainedModel(PreTrainedModel):
 class CNNTransformerModel(CNNTransformerPreTrainedModel):
     """
     Stem and encoder without the classifier.
-
-    Gray networks (`num_channels=1`) take RGB faces too, as ITU-R 601 luma, because image processors and pipelines of
-    Transformers make every image RGB.
     """
 
     def __init__(self, config: CNNTransformerConfig):
@@ -121,11 +110,8 @@ class CNNTransformerModel(CNNTransformerPreTrainedModel):
         """
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        size = self.config.image_size
-        if pixel_values.shape[2:] != (size, size):
-            height, width = pixel_values.shape[2:]
-            raise ValueError(f"Expected faces of {size}x{size} pixels (`image_size`), got {height}x{width}.")
-        hidden = self.embeddings(_match_channels(pixel_values, self.config.num_channels))
+        check_image_size(pixel_values, self.config.image_size)
+        hidden = self.embeddings(match_channels(pixel_values, self.config.num_channels))
         hidden_states = [hidden]
         for layer in self.layers:
             hidden = layer(hidden)
@@ -138,15 +124,7 @@ class CNNTransformerModel(CNNTransformerPreTrainedModel):
         )
 
 
-def _match_channels(pixel_values: torch.Tensor, num_channels: int) -> torch.Tensor:
-    """RGB as luma for a gray network; gray repeated for an RGB one."""
-    if num_channels == 1 and pixel_values.shape[1] == 3:
-        weights = pixel_values.new_tensor([0.299, 0.587, 0.114])
-        return (pixel_values * weights[:, None, None]).sum(dim=1, keepdim=True)  # (batch_size, 1, height, width)
-    return pixel_values.expand(-1, num_channels, -1, -1)
-
-
-class CNNTransformerForImageClassification(CNNTransformerPreTrainedModel):
+class CNNTransformerForImageClassification(FaceClassifierMixin, CNNTransformerPreTrainedModel):
     """
     A convolutional stem, a Transformer encoder and a linear layer on the mean of its tokens.
 
@@ -162,39 +140,6 @@ class CNNTransformerForImageClassification(CNNTransformerPreTrainedModel):
 
         # Initialize weights and apply final processing
         self.post_init()
-
-    def forward(
-        self,
-        pixel_values: torch.Tensor,
-        labels: torch.Tensor | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
-        output_hidden_states: bool | None = None,
-        **kwargs,
-    ) -> ImageClassifierOutput:
-        """
-        Args:
-            pixel_values (`torch.FloatTensor` of shape `(batch_size, 1 or 3, image_size, image_size)`):
-                Faces as the image processor makes them.
-            labels (`torch.LongTensor` of shape `(batch_size,)` or `torch.FloatTensor` of shape
-                `(batch_size, num_labels)`, *optional*):
-                Class ids, or probabilities; with them the output has a `loss` (cross-entropy in nats).
-            num_items_in_batch (`torch.Tensor` or `int`, *optional*):
-                The Trainer's count of label elements over all accumulated batches and processes. If `None`, the loss
-                is the mean over this batch.
-            output_hidden_states (`bool`, *optional*):
-                As for [`CNNTransformerModel`].
-
-        Returns:
-            [`~transformers.modeling_outputs.ImageClassifierOutput`]: `logits` of shape `(batch_size, num_labels)`.
-        """
-        features = self.backbone(pixel_values, output_hidden_states=output_hidden_states)
-        logits = self.classifier(features.pooler_output)  # (batch_size, num_labels)
-        loss = None
-        if labels is not None:
-            # A soft label counts as num_labels items.
-            faces = len(labels) if num_items_in_batch is None else num_items_in_batch * len(labels) / labels.numel()
-            loss = cross_entropy(logits.float(), labels, reduction="sum") / faces
-        return ImageClassifierOutput(loss=loss, logits=logits, hidden_states=features.hidden_states)
 
 
 __all__ = ["CNNTransformerForImageClassification", "CNNTransformerModel", "CNNTransformerPreTrainedModel"]

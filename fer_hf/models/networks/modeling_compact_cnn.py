@@ -2,21 +2,17 @@
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention, ImageClassifierOutput
+from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
 
 from .configuration_compact_cnn import CompactCNNConfig
+from .modeling_classifier import FaceClassifierMixin, FacePreTrainedModel, init_as_pytorch, match_channels
 
 
-class CompactCNNPreTrainedModel(PreTrainedModel):
+class CompactCNNPreTrainedModel(FacePreTrainedModel):
     """What the two models below share: how weights start, and what goes in."""
 
     config: CompactCNNConfig
-    base_model_prefix = "backbone"
-    main_input_name = "pixel_values"
-    input_modalities = ("image",)
     # Recomputing a BatchNorm layer would count its batch twice, so there is no gradient checkpointing.
 
     @torch.no_grad()
@@ -26,9 +22,7 @@ class CompactCNNPreTrainedModel(PreTrainedModel):
         if isinstance(module, nn.Conv2d):
             init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, nn.Linear):
-            bound = module.in_features**-0.5
-            init.uniform_(module.weight, -bound, bound)
-            init.uniform_(module.bias, -bound, bound)
+            init_as_pytorch(module)
 
 
 class CompactCNNConv(nn.Sequential):
@@ -77,9 +71,6 @@ class CompactCNNModel(CompactCNNPreTrainedModel):
     A 3x3 convolution, then stages of residual blocks (ResNet-D of He et al., 2018,
     https://huggingface.co/papers/1812.01187) with squeeze-and-excitation. Dense convolutions throughout: on a CPU,
     depthwise ones take more time than their few multiplications suggest.
-
-    Gray networks (`num_channels=1`) take RGB faces too, as ITU-R 601 luma, because image processors and pipelines of
-    Transformers make every image RGB.
     """
 
     def __init__(self, config: CompactCNNConfig):
@@ -114,7 +105,7 @@ class CompactCNNModel(CompactCNNPreTrainedModel):
         """
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        hidden = self.stem(_match_channels(pixel_values, self.config.num_channels))
+        hidden = self.stem(match_channels(pixel_values, self.config.num_channels))
         maps = [hidden]
         for stage in self.stages:
             hidden = stage(hidden)
@@ -126,15 +117,7 @@ class CompactCNNModel(CompactCNNPreTrainedModel):
         )
 
 
-def _match_channels(pixel_values: torch.Tensor, num_channels: int) -> torch.Tensor:
-    """RGB as luma for a gray network; gray repeated for an RGB one."""
-    if num_channels == 1 and pixel_values.shape[1] == 3:
-        weights = pixel_values.new_tensor([0.299, 0.587, 0.114])
-        return (pixel_values * weights[:, None, None]).sum(dim=1, keepdim=True)  # (batch_size, 1, height, width)
-    return pixel_values.expand(-1, num_channels, -1, -1)
-
-
-class CompactCNNForImageClassification(CompactCNNPreTrainedModel):
+class CompactCNNForImageClassification(FaceClassifierMixin, CompactCNNPreTrainedModel):
     """Our own small network for 48-pixel faces: accuracy per multiply on a CPU, in under 1.4 million parameters."""
 
     def __init__(self, config: CompactCNNConfig):
@@ -146,38 +129,8 @@ class CompactCNNForImageClassification(CompactCNNPreTrainedModel):
         # Initialize weights and apply final processing
         self.post_init()
 
-    def forward(
-        self,
-        pixel_values: torch.Tensor,
-        labels: torch.Tensor | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
-        output_hidden_states: bool | None = None,
-        **kwargs,
-    ) -> ImageClassifierOutput:
-        """
-        Args:
-            pixel_values (`torch.FloatTensor` of shape `(batch_size, 1 or 3, height, width)`):
-                Faces as the image processor makes them.
-            labels (`torch.LongTensor` of shape `(batch_size,)` or `torch.FloatTensor` of shape
-                `(batch_size, num_labels)`, *optional*):
-                Class ids, or probabilities; with them the output has a `loss` (cross-entropy in nats).
-            num_items_in_batch (`torch.Tensor` or `int`, *optional*):
-                The Trainer's count of label elements over all accumulated batches and processes. If `None`, the loss
-                is the mean over this batch.
-            output_hidden_states (`bool`, *optional*):
-                As for [`CompactCNNModel`].
-
-        Returns:
-            [`~transformers.modeling_outputs.ImageClassifierOutput`]: `logits` of shape `(batch_size, num_labels)`.
-        """
-        features = self.backbone(pixel_values, output_hidden_states=output_hidden_states)
-        logits = self.classifier(self.dropout(features.pooler_output))  # (batch_size, num_labels)
-        loss = None
-        if labels is not None:
-            # A soft label counts as num_labels items.
-            faces = len(labels) if num_items_in_batch is None else num_items_in_batch * len(labels) / labels.numel()
-            loss = cross_entropy(logits.float(), labels, reduction="sum") / faces
-        return ImageClassifierOutput(loss=loss, logits=logits, hidden_states=features.hidden_states)
+    def get_logits(self, pooled: torch.Tensor) -> torch.Tensor:
+        return super().get_logits(self.dropout(pooled))
 
 
 __all__ = ["CompactCNNForImageClassification", "CompactCNNModel", "CompactCNNPreTrainedModel"]

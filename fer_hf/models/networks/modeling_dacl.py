@@ -4,13 +4,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import distributed, nn
-from torch.nn.functional import cross_entropy, one_hot
-from torchvision import models
-from transformers import PreTrainedModel
+from torch.nn.functional import one_hot
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention, ImageClassifierOutput
 
 from .configuration_dacl import DACLConfig
+from .modeling_classifier import (
+    FacePreTrainedModel,
+    classification_loss,
+    count_faces,
+    init_as_pytorch,
+    match_channels,
+)
+from .modeling_resnet import add_resnet, resnet_maps
 
 
 @dataclass
@@ -42,13 +48,10 @@ class DACLOutput(ImageClassifierOutput):
     sparse_center_loss: torch.FloatTensor | None = None
 
 
-class DACLPreTrainedModel(PreTrainedModel):
+class DACLPreTrainedModel(FacePreTrainedModel):
     """What the two models below share: how weights start, and what goes in."""
 
     config: DACLConfig
-    base_model_prefix = "backbone"
-    main_input_name = "pixel_values"
-    input_modalities = ("image",)
     # Recomputing a BatchNorm layer would count its batch twice, so there is no gradient checkpointing.
 
     @torch.no_grad()
@@ -57,9 +60,7 @@ class DACLPreTrainedModel(PreTrainedModel):
         if isinstance(module, nn.Conv2d):
             init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, nn.Linear) and module is getattr(self, "classifier", None):
-            bound = module.in_features**-0.5
-            init.uniform_(module.weight, -bound, bound)
-            init.uniform_(module.bias, -bound, bound)
+            init_as_pytorch(module)
         elif isinstance(module, nn.Linear):
             init.kaiming_normal_(module.weight)
             init.zeros_(module.bias)
@@ -71,25 +72,11 @@ class DACLPreTrainedModel(PreTrainedModel):
 
 
 class DACLModel(DACLPreTrainedModel):
-    """
-    The ResNet without its last linear layer. Parameters keep torchvision's names, so that its checkpoints fit.
-
-    Gray networks (`num_channels=1`) take RGB faces too, as ITU-R 601 luma, because image processors and pipelines of
-    Transformers make every image RGB.
-    """
+    """The ResNet without its last linear layer. Parameters keep torchvision's names, so that its checkpoints fit."""
 
     def __init__(self, config: DACLConfig):
         super().__init__(config)
-        network = getattr(models, config.network)()
-        self.num_features = network.fc.in_features
-        del network.fc
-        if config.stem == "small":
-            network.conv1 = nn.Conv2d(config.num_channels, 64, 3, padding=1, bias=False)
-            network.maxpool = nn.Identity()
-        elif config.num_channels != 3:
-            network.conv1 = nn.Conv2d(config.num_channels, 64, 7, stride=2, padding=3, bias=False)
-        for name, child in network.named_children():
-            self.add_module(name, child)
+        add_resnet(self, config.network, config.num_channels, config.stem)
 
         # Initialize weights and apply final processing
         self.post_init()
@@ -111,25 +98,12 @@ class DACLModel(DACLPreTrainedModel):
         """
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        hidden = _match_channels(pixel_values, self.config.num_channels)
-        hidden = self.maxpool(self.relu(self.bn1(self.conv1(hidden))))
-        maps = [hidden]
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            hidden = stage(hidden)
-            maps.append(hidden)
+        maps = resnet_maps(self, match_channels(pixel_values, self.config.num_channels))
         return BaseModelOutputWithPoolingAndNoAttention(
-            last_hidden_state=hidden,
-            pooler_output=self.avgpool(hidden).flatten(1),  # (batch_size, num_features)
-            hidden_states=tuple(maps) if output_hidden_states else None,
+            last_hidden_state=maps[-1],
+            pooler_output=self.avgpool(maps[-1]).flatten(1),  # (batch_size, num_features)
+            hidden_states=maps if output_hidden_states else None,
         )
-
-
-def _match_channels(pixel_values: torch.Tensor, num_channels: int) -> torch.Tensor:
-    """RGB as luma for a gray network; gray repeated for an RGB one."""
-    if num_channels == 1 and pixel_values.shape[1] == 3:
-        weights = pixel_values.new_tensor([0.299, 0.587, 0.114])
-        return (pixel_values * weights[:, None, None]).sum(dim=1, keepdim=True)  # (batch_size, 1, height, width)
-    return pixel_values.expand(-1, num_channels, -1, -1)
 
 
 class DACLAttention(nn.Module):
@@ -185,7 +159,7 @@ class SparseCenterLoss(nn.Module):
         return super().train(mode)
 
     def _differences(self, features: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Each label's share of a face, and the face's way from its center, in float32 whatever the autocast."""
+        """Each label's share of a face, and the difference between features and centers, in float32 under autocast."""
         if labels.dim() == 1:
             labels = one_hot(labels, len(self.centers))
         return labels.float(), features.float()[:, None] - self.centers.float()  # (batch_size, num_labels, features)
@@ -308,32 +282,22 @@ class DACLForImageClassification(DACLPreTrainedModel):
         Raises:
             ValueError: If the attention network cannot take faces of this size.
         """
-        config = self.config
         outputs = self.backbone(pixel_values, output_hidden_states=output_hidden_states)
         features = outputs.pooler_output  # (batch_size, num_features)
         logits = self.classifier(features)  # (batch_size, num_labels)
-        attention = None
-        if config.mode == "dacl":
-            if outputs.last_hidden_state.shape[-2:] != (self.attention.side, self.attention.side):
-                raise ValueError(
-                    f"`pixel_values` are {' x '.join(map(str, pixel_values.shape[-2:]))} pixels, and this model's "
-                    f"attention network takes `image_size` {config.image_size} x {config.image_size}."
-                )
-            attention = self.attention(outputs.last_hidden_state)  # (batch_size, num_features)
+        attention = self._attention_weights(outputs.last_hidden_state, pixel_values)
 
-        loss = softmax_loss = center_loss = None
-        if labels is not None:
-            # A soft label counts as num_labels items.
-            step_faces = None if num_items_in_batch is None else num_items_in_batch * len(labels) / labels.numel()
-            faces = len(labels) if step_faces is None else step_faces
-            loss = softmax_loss = cross_entropy(logits.float(), labels, reduction="sum") / faces
-            if config.mode != "softmax":
-                weights = torch.ones_like(features) if attention is None else attention
-                center_loss = self.center_loss(features, weights, labels) / faces
-                loss = softmax_loss + config.center_loss_weight * center_loss
-                # Centers move with a training step, and without a gradient there is none.
-                if self.center_loss.training and loss.requires_grad:
-                    self.center_loss.update(features, weights, labels, step_faces)
+        loss = softmax_loss = classification_loss(logits, labels, num_items_in_batch)
+        center_loss = None
+        if labels is not None and self.config.mode != "softmax":
+            faces = count_faces(labels, num_items_in_batch)
+            weights = torch.ones_like(features) if attention is None else attention
+            center_loss = self.center_loss(features, weights, labels) / faces
+            loss = softmax_loss + self.config.center_loss_weight * center_loss
+            # Centers move with a training step, and without a gradient there is none.
+            if self.center_loss.training and loss.requires_grad:
+                step_faces = None if num_items_in_batch is None else faces
+                self.center_loss.update(features, weights, labels, step_faces)
         return DACLOutput(
             loss=loss,
             logits=logits,
@@ -343,6 +307,18 @@ class DACLForImageClassification(DACLPreTrainedModel):
             softmax_loss=softmax_loss,
             sparse_center_loss=None if center_loss is None else center_loss.detach(),
         )
+
+    def _attention_weights(self, last_map: torch.Tensor, pixel_values: torch.Tensor) -> torch.Tensor | None:
+        """How much each feature counts, `(batch_size, num_features)`; `None` without an attention network."""
+        if self.config.mode != "dacl":
+            return None
+        if last_map.shape[-2:] != (self.attention.side, self.attention.side):
+            size = self.config.image_size
+            raise ValueError(
+                f"`pixel_values` are {' x '.join(map(str, pixel_values.shape[-2:]))} pixels, and this model's "
+                f"attention network takes `image_size` {size} x {size}."
+            )
+        return self.attention(last_map)
 
 
 __all__ = ["DACLForImageClassification", "DACLModel", "DACLOutput", "DACLPreTrainedModel", "SparseCenterLoss"]

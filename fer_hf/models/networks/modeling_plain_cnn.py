@@ -2,21 +2,22 @@
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel
-from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention, ImageClassifierOutput
+from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
 
 from .configuration_plain_cnn import PlainCNNConfig
+from .modeling_classifier import (
+    FaceClassifierMixin,
+    FacePreTrainedModel,
+    check_image_size,
+    init_as_pytorch,
+    match_channels,
+)
 
 
-class PlainCNNPreTrainedModel(PreTrainedModel):
+class PlainCNNPreTrainedModel(FacePreTrainedModel):
     """What the two models below share: how weights start, and what goes in."""
 
     config: PlainCNNConfig
-    base_model_prefix = "backbone"
-    main_input_name = "pixel_values"
-    input_modalities = ("image",)
     # Recomputing a BatchNorm layer would count its batch twice, so there is no gradient checkpointing.
 
     @torch.no_grad()
@@ -24,18 +25,12 @@ class PlainCNNPreTrainedModel(PreTrainedModel):
         """PyTorch's defaults: uniform in +- 1 / sqrt(fan_in)."""
         super()._init_weights(module)
         if isinstance(module, nn.Conv2d | nn.Linear):
-            bound = module.weight[0].numel() ** -0.5
-            init.uniform_(module.weight, -bound, bound)
-            if module.bias is not None:
-                init.uniform_(module.bias, -bound, bound)
+            init_as_pytorch(module)
 
 
 class PlainCNNModel(PlainCNNPreTrainedModel):
     """
     Stages of 3x3 convolutions, each ending in 2x2 max pooling.
-
-    Gray networks (`num_channels=1`) take RGB faces too, as ITU-R 601 luma, because image processors and pipelines of
-    Transformers make every image RGB.
     """
 
     def __init__(self, config: PlainCNNConfig):
@@ -76,12 +71,10 @@ class PlainCNNModel(PlainCNNPreTrainedModel):
         Raises:
             ValueError: If the faces have another size than the configuration's.
         """
-        size = self.config.image_size
-        if tuple(pixel_values.shape[-2:]) != (size, size):
-            raise ValueError(f"`pixel_values` must be {size}x{size} pixels, got shape {tuple(pixel_values.shape)}.")
+        check_image_size(pixel_values, self.config.image_size)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        hidden = _match_channels(pixel_values, self.config.num_channels)
+        hidden = match_channels(pixel_values, self.config.num_channels)
         maps = []
         for stage in self.stages:
             hidden = stage(hidden)
@@ -93,15 +86,7 @@ class PlainCNNModel(PlainCNNPreTrainedModel):
         )
 
 
-def _match_channels(pixel_values: torch.Tensor, num_channels: int) -> torch.Tensor:
-    """RGB as luma for a gray network; gray repeated for an RGB one."""
-    if num_channels == 1 and pixel_values.shape[1] == 3:
-        weights = pixel_values.new_tensor([0.299, 0.587, 0.114])
-        return (pixel_values * weights[:, None, None]).sum(dim=1, keepdim=True)  # (batch_size, 1, height, width)
-    return pixel_values.expand(-1, num_channels, -1, -1)
-
-
-class PlainCNNForImageClassification(PlainCNNPreTrainedModel):
+class PlainCNNForImageClassification(FaceClassifierMixin, PlainCNNPreTrainedModel):
     """
     With the defaults, the VGG for FER-2013 of Khaireddin and Chen, 2021 (https://huggingface.co/papers/2105.03588),
     which the report that compares CNNs on FER-2013 trains too. Other settings give CNN V1 and V2 of the report on CNNs
@@ -124,39 +109,6 @@ class PlainCNNForImageClassification(PlainCNNPreTrainedModel):
 
         # Initialize weights and apply final processing
         self.post_init()
-
-    def forward(
-        self,
-        pixel_values: torch.Tensor,
-        labels: torch.Tensor | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
-        output_hidden_states: bool | None = None,
-        **kwargs,
-    ) -> ImageClassifierOutput:
-        """
-        Args:
-            pixel_values (`torch.FloatTensor` of shape `(batch_size, 1 or 3, height, width)`):
-                Faces as the image processor makes them.
-            labels (`torch.LongTensor` of shape `(batch_size,)` or `torch.FloatTensor` of shape
-                `(batch_size, num_labels)`, *optional*):
-                Class ids, or probabilities; with them the output has a `loss` (cross-entropy in nats).
-            num_items_in_batch (`torch.Tensor` or `int`, *optional*):
-                The Trainer's count of label elements over all accumulated batches and processes. If `None`, the loss
-                is the mean over this batch.
-            output_hidden_states (`bool`, *optional*):
-                As for [`PlainCNNModel`].
-
-        Returns:
-            [`~transformers.modeling_outputs.ImageClassifierOutput`]: `logits` of shape `(batch_size, num_labels)`.
-        """
-        features = self.backbone(pixel_values, output_hidden_states=output_hidden_states)
-        logits = self.classifier(features.pooler_output)  # (batch_size, num_labels)
-        loss = None
-        if labels is not None:
-            # A soft label counts as num_labels items.
-            faces = len(labels) if num_items_in_batch is None else num_items_in_batch * len(labels) / labels.numel()
-            loss = cross_entropy(logits.float(), labels, reduction="sum") / faces
-        return ImageClassifierOutput(loss=loss, logits=logits, hidden_states=features.hidden_states)
 
 
 __all__ = ["PlainCNNForImageClassification", "PlainCNNModel", "PlainCNNPreTrainedModel"]

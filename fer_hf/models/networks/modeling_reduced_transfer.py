@@ -2,15 +2,13 @@
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
-from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torchvision.models.resnet import BasicBlock
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .configuration_reduced_transfer import ReducedTransFERConfig
+from .modeling_classifier import FaceClassifierMixin, FacePreTrainedModel, init_as_pytorch, match_channels
 
 
 class ReducedTransFERStem(nn.Module):
@@ -66,13 +64,10 @@ class ReducedTransFERLayer(GradientCheckpointingLayer, nn.TransformerEncoderLaye
     """PyTorch's encoder layer with its defaults: norms last, ReLU."""
 
 
-class ReducedTransFERPreTrainedModel(PreTrainedModel):
+class ReducedTransFERPreTrainedModel(FacePreTrainedModel):
     """What the two models below share: how weights start, and what goes in."""
 
     config: ReducedTransFERConfig
-    base_model_prefix = "backbone"
-    main_input_name = "pixel_values"
-    input_modalities = ("image",)
     # Of the encoder's layers only: recomputing the stem's BatchNorm layers would count their batches twice.
     supports_gradient_checkpointing = True
     _no_split_modules = ["BasicBlock", "ReducedTransFERLayer"]
@@ -82,17 +77,8 @@ class ReducedTransFERPreTrainedModel(PreTrainedModel):
         """torchvision's rule for the ResNet, PyTorch's defaults for everything else."""
         if isinstance(module, nn.Conv2d) and module.bias is None:
             init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.Conv2d | nn.Linear):
-            bound = module.weight[0].numel() ** -0.5
-            init.uniform_(module.weight, -bound, bound)
-            # The projection inside an attention is of this class, and starts without a bias.
-            if isinstance(module, NonDynamicallyQuantizableLinear):
-                init.zeros_(module.bias)
-            else:
-                init.uniform_(module.bias, -bound, bound)
-        elif isinstance(module, nn.MultiheadAttention):
-            init.xavier_uniform_(module.in_proj_weight)
-            init.zeros_(module.in_proj_bias)
+        elif isinstance(module, nn.Conv2d | nn.Linear | nn.MultiheadAttention):
+            init_as_pytorch(module)
         else:
             super()._init_weights(module)
 
@@ -100,9 +86,6 @@ class ReducedTransFERPreTrainedModel(PreTrainedModel):
 class ReducedTransFERModel(ReducedTransFERPreTrainedModel):
     """
     The reduced TransFER without its classifier.
-
-    Gray networks (`num_channels=1`) take RGB faces too, as ITU-R 601 luma, because image processors and pipelines of
-    Transformers make every image RGB.
     """
 
     def __init__(self, config: ReducedTransFERConfig):
@@ -140,7 +123,7 @@ class ReducedTransFERModel(ReducedTransFERPreTrainedModel):
         """
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        features = self.branches(self.stem(_match_channels(pixel_values, self.config.num_channels)))
+        features = self.branches(self.stem(match_channels(pixel_values, self.config.num_channels)))
         hidden = features.flatten(2).transpose(1, 2)  # (batch_size, num_branches * height * width, hidden_size)
         hidden_states = [hidden]
         for layer in self.layers:
@@ -153,15 +136,7 @@ class ReducedTransFERModel(ReducedTransFERPreTrainedModel):
         )
 
 
-def _match_channels(pixel_values: torch.Tensor, num_channels: int) -> torch.Tensor:
-    """RGB as luma for a gray network; gray repeated for an RGB one."""
-    if num_channels == 1 and pixel_values.shape[1] == 3:
-        weights = pixel_values.new_tensor([0.299, 0.587, 0.114])
-        return (pixel_values * weights[:, None, None]).sum(dim=1, keepdim=True)  # (batch_size, 1, height, width)
-    return pixel_values.expand(-1, num_channels, -1, -1)
-
-
-class ReducedTransFERForImageClassification(ReducedTransFERPreTrainedModel):
+class ReducedTransFERForImageClassification(FaceClassifierMixin, ReducedTransFERPreTrainedModel):
     """
     What the CNN comparison on FER-2013 trains under the name TransFER.
 
@@ -183,39 +158,6 @@ class ReducedTransFERForImageClassification(ReducedTransFERPreTrainedModel):
 
         # Initialize weights and apply final processing
         self.post_init()
-
-    def forward(
-        self,
-        pixel_values: torch.Tensor,
-        labels: torch.Tensor | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
-        output_hidden_states: bool | None = None,
-        **kwargs,
-    ) -> ImageClassifierOutput:
-        """
-        Args:
-            pixel_values (`torch.FloatTensor` of shape `(batch_size, 1 or 3, height, width)`):
-                Faces as the image processor makes them.
-            labels (`torch.LongTensor` of shape `(batch_size,)` or `torch.FloatTensor` of shape
-                `(batch_size, num_labels)`, *optional*):
-                Class ids, or probabilities; with them the output has a `loss` (cross-entropy in nats).
-            num_items_in_batch (`torch.Tensor` or `int`, *optional*):
-                The Trainer's count of label elements over all accumulated batches and processes. If `None`, the loss
-                is the mean over this batch.
-            output_hidden_states (`bool`, *optional*):
-                As for [`ReducedTransFERModel`].
-
-        Returns:
-            [`~transformers.modeling_outputs.ImageClassifierOutput`]: `logits` of shape `(batch_size, num_labels)`.
-        """
-        features = self.backbone(pixel_values, output_hidden_states=output_hidden_states)
-        logits = self.classifier(features.pooler_output)  # (batch_size, num_labels)
-        loss = None
-        if labels is not None:
-            # A soft label counts as num_labels items.
-            faces = len(labels) if num_items_in_batch is None else num_items_in_batch * len(labels) / labels.numel()
-            loss = cross_entropy(logits.float(), labels, reduction="sum") / faces
-        return ImageClassifierOutput(loss=loss, logits=logits, hidden_states=features.hidden_states)
 
 
 __all__ = ["ReducedTransFERForImageClassification", "ReducedTransFERModel", "ReducedTransFERPreTrainedModel"]

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy, gelu, scaled_dot_product_attention
-from transformers import PreTrainedModel
+from torch.nn.functional import gelu, scaled_dot_product_attention
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 
 from .configuration_transfer import TransFERConfig
+from .modeling_classifier import FacePreTrainedModel, check_image_size, classification_loss, match_channels
 
 
 @dataclass
@@ -214,13 +214,10 @@ class TransFERClassifier(nn.Linear):
     """The linear layer on the class token, which starts at zero."""
 
 
-class TransFERPreTrainedModel(PreTrainedModel):
+class TransFERPreTrainedModel(FacePreTrainedModel):
     """What the two models below share: how weights start, and what goes in."""
 
     config: TransFERConfig
-    base_model_prefix = "backbone"
-    main_input_name = "pixel_values"
-    input_modalities = ("image",)
     # Of the encoder's layers only: recomputing the stem's BatchNorm layers would count their batches twice.
     supports_gradient_checkpointing = True
     _no_split_modules = ["TransFERUnit", "TransFERLayer"]
@@ -256,9 +253,6 @@ class TransFERPreTrainedModel(PreTrainedModel):
 class TransFERModel(TransFERPreTrainedModel):
     """
     TransFER without its classifier.
-
-    Gray networks (`num_channels=1`) take RGB faces too, as ITU-R 601 luma, because image processors and pipelines of
-    Transformers make every image RGB.
     """
 
     def __init__(self, config: TransFERConfig):
@@ -298,11 +292,8 @@ class TransFERModel(TransFERPreTrainedModel):
             output_attentions = self.config.output_attentions
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        size = self.config.image_size
-        if pixel_values.shape[2:] != (size, size):
-            height, width = pixel_values.shape[2:]
-            raise ValueError(f"Expected faces of {size}x{size} pixels (`image_size`), got {height}x{width}.")
-        features = self.stem(_match_channels(pixel_values, self.config.num_channels))
+        check_image_size(pixel_values, self.config.image_size)
+        features = self.stem(match_channels(pixel_values, self.config.num_channels))
         features, maps = self.local_attention(features)
         hidden = self.embeddings(features)  # (batch_size, 1 + height * width, hidden_size)
         hidden_states, attentions = [hidden], []
@@ -318,14 +309,6 @@ class TransFERModel(TransFERPreTrainedModel):
             attentions=tuple(attentions) if output_attentions else None,
             local_attentions=maps,
         )
-
-
-def _match_channels(pixel_values: torch.Tensor, num_channels: int) -> torch.Tensor:
-    """RGB as luma for a gray network; gray repeated for an RGB one."""
-    if num_channels == 1 and pixel_values.shape[1] == 3:
-        weights = pixel_values.new_tensor([0.299, 0.587, 0.114])
-        return (pixel_values * weights[:, None, None]).sum(dim=1, keepdim=True)  # (batch_size, 1, height, width)
-    return pixel_values.expand(-1, num_channels, -1, -1)
 
 
 class TransFERForImageClassification(TransFERPreTrainedModel):
@@ -349,35 +332,24 @@ class TransFERForImageClassification(TransFERPreTrainedModel):
         pixel_values: torch.Tensor,
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
         **kwargs,
     ) -> TransFERClassifierOutput:
         """
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, 1 or 3, image_size, image_size)`):
                 Faces as the image processor makes them.
-            labels (`torch.LongTensor` of shape `(batch_size,)` or `torch.FloatTensor` of shape
-                `(batch_size, num_labels)`, *optional*):
-                Class ids, or probabilities; with them the output has a `loss` (cross-entropy in nats).
-            num_items_in_batch (`torch.Tensor` or `int`, *optional*):
-                The Trainer's count of label elements over all accumulated batches and processes. If `None`, the loss
-                is the mean over this batch.
-            output_attentions, output_hidden_states (`bool`, *optional*):
-                As for [`TransFERModel`].
+            labels, num_items_in_batch (*optional*):
+                As for [`classification_loss`]; with labels the output has a `loss`.
+            kwargs:
+                As for [`TransFERModel`]: `output_attentions`, `output_hidden_states`.
 
         Returns:
             [`TransFERClassifierOutput`]: `logits` of shape `(batch_size, num_labels)` and `local_attentions`.
         """
-        features = self.backbone(pixel_values, output_attentions, output_hidden_states)
+        features = self.backbone(pixel_values, **kwargs)
         logits = self.classifier(features.pooler_output)  # (batch_size, num_labels)
-        loss = None
-        if labels is not None:
-            # A soft label counts as num_labels items.
-            faces = len(labels) if num_items_in_batch is None else num_items_in_batch * len(labels) / labels.numel()
-            loss = cross_entropy(logits.float(), labels, reduction="sum") / faces
         return TransFERClassifierOutput(
-            loss=loss,
+            loss=classification_loss(logits, labels, num_items_in_batch),
             logits=logits,
             hidden_states=features.hidden_states,
             attentions=features.attentions,
