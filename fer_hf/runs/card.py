@@ -7,11 +7,19 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from fer_hf.models.loading import asset, asset_names
-from fer_hf.runs.facts import MODEL_PAPERS, dataset_facts, hub_dataset_id
-from fer_hf.runs.files import PICTURES, RECONSTRUCTIONS, RunDirectoryError, evaluations, face_pictures, read_json, run_directory, uses_remote_code
 from fer_hf.metrics import time_to_accuracy
-from fer_hf.models.loading import TEMPERATURE_KEY
+from fer_hf.models.loading import TEMPERATURE_KEY, asset, asset_names
+from fer_hf.runs.facts import MODEL_PAPERS, dataset_facts, hub_dataset_id
+from fer_hf.runs.files import (
+    PICTURES,
+    RECONSTRUCTIONS,
+    RunDirectoryError,
+    evaluations,
+    face_pictures,
+    read_json,
+    run_directory,
+    uses_remote_code,
+)
 
 
 _ASSETS = Path(__file__).parent.parent / "assets"

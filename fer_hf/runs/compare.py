@@ -8,8 +8,8 @@ from scipy.stats import binomtest
 
 from fer_hf.errors import BadInputError
 from fer_hf.evaluation.predictions import Predictions, load_predictions
-from fer_hf.provenance import own_name
 from fer_hf.metrics.bootstrap import draw_counts, interval
+from fer_hf.provenance import own_name
 
 
 def compare_runs(run_a: str | Path, run_b: str | Path, split: str = "test", seed: int = 0) -> dict:

@@ -4,16 +4,21 @@ from pathlib import Path
 
 from datasets import Dataset, DatasetDict
 
-from fer_hf.models.loading import asset_names
 from fer_hf.data.copies import leaked_rows
-from fer_hf.plots import calibration_bins, plot_class_balance, plot_confusion_matrix, plot_learning_curves, plot_phases, plot_reliability
 from fer_hf.evaluation.predictions import Predictions, save_predictions
-from fer_hf.runs.record import describe_dataset, scoring
-from fer_hf.provenance import environment, own_name
-from fer_hf.files import write_json
 from fer_hf.evaluation.report import expression_report, report_text
+from fer_hf.files import write_json
+from fer_hf.plots import (
+    calibration_bins,
+    plot_class_balance,
+    plot_confusion_matrix,
+    plot_learning_curves,
+    plot_phases,
+    plot_reliability,
+)
+from fer_hf.provenance import command_line, environment
+from fer_hf.runs.record import describe_dataset, scoring
 from fer_hf.training.arguments import training_summary
-from fer_hf.provenance import command_line
 from fer_hf.training.trainer import FerTrainer
 from fer_hf.training.unfreezing import GradualUnfreezing, count_parameters
 

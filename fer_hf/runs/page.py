@@ -13,10 +13,10 @@ from datasets import Dataset, DatasetDict
 from scipy.special import softmax
 from tqdm.auto import tqdm
 
+import fer_hf.plots as plots
 from fer_hf.data import content_fingerprint
 from fer_hf.data.collator import FaceCollator
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation import plots
 from fer_hf.evaluation.attention import attention, class_means, similarity
 from fer_hf.evaluation.predictions import FILE, Predictions, load_predictions
 from fer_hf.models.loading import load_trained_classifier

@@ -1,18 +1,10 @@
 """`run_record.json`: everything that is known about a run, written once, from which cards and tables are filled."""
 
-import json
-import os
 from datetime import UTC, datetime
-from pathlib import Path
 
-import torch
 from datasets import DatasetDict
 
-
 from fer_hf.data import content_fingerprint
-from fer_hf.provenance import commit, versions
-
-
 
 
 def describe_dataset(name: str, faces: DatasetDict) -> dict:
@@ -33,7 +25,3 @@ def scoring(dataset: str, split: str, fingerprint: str, tta: str) -> dict:
     """One entry of a record's `test_scored`: that these faces were scored, now."""
     date = datetime.now(UTC).isoformat(timespec="seconds")
     return {"dataset": dataset, "split": split, "fingerprint": fingerprint, "date": date, "tta": tta}
-
-
-
-
