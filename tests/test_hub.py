@@ -1,6 +1,5 @@
 """Cards, the list of files that may leave, and the whole way to a Hub on loopback and back."""
 
-import copy
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from hub_server import running_hub
 from huggingface_hub import EvalResult, HfApi, ModelCard, constants
 from huggingface_hub.errors import RepositoryNotFoundError
 from PIL import Image
+from run_records import change_record, run_record
 from transformers import ViTForImageClassification, ViTImageProcessor
 
 from fer_hf import MLPHeadConfig, MLPHeadForImageClassification
@@ -46,41 +46,13 @@ def _report(right: list[int], wrong: int) -> dict:
         for name, hits, recall in zip(EXPRESSIONS, right, recalls, strict=True)
     }
     accuracy, mean = sum(right) / total, sum(recalls) / size
-    scores = {"accuracy": accuracy, "macro_f1": mean - 0.01, "weighted_f1": mean + 0.01, "mean_class_accuracy": mean}
+    scores = {"accuracy": accuracy, "macro_f1": mean - 0.01, "weighted_f1": mean + 0.01, "balanced_accuracy": mean}
     return scores | {"num_faces": total, "loss": 1.23456, "per_class": per_class, "confusion_matrix": matrix}
 
 
-RECORD = {
-    "fer_hf_version": "0.1.0",
-    "date": "2026-11-22T10:00:00+00:00",
-    "command": "accelerate launch recipes/vit_gradual_unfreeze.py --config recipes/configs/tiny.yaml --data_dir DIR",
-    "commit": "abc1234",
-    "seed": 17,
-    "versions": {"python": "3.11.7", "torch": "2.15.0", "transformers": "5.23.0"},
-    "hardware": {"device": "cpu", "processes": 1, "cpu_threads": 2},
-    "dataset": {
-        "name": "fer2013",
-        "fingerprints": {split: f"{split:0<64}" for split in ("train", "validation", "test")},
-        "counts": {split: {name: 1000 * i + 7 for i, name in enumerate(EXPRESSIONS)} for split in ("train", "test")},
-    },
-    "model": {
-        "name_or_path": "google/vit-base-patch16-224-in21k",
-        "source": "hub",
-        "architecture": "ViTForImageClassification",
-        "head": "linear",
-        "parameters": 12345,
-    },
-    "training": {"learning_rate": 3e-05, "optim": "adamw_torch", "sampler": None, "unfreeze_schedule": "a|b"},
-    "unfreezing": [
-        {"epoch": 0, "thawed": ["classifier"], "trainable_parameters": 5383},
-        {"epoch": 2, "thawed": ["vit.layers.1", "vit.layernorm"], "trainable_parameters": 98765},
-    ],
-    "best": {"metric": "eval_accuracy", "value": 0.54321, "epoch": 3.0, "step": 300},
-    "runtime": {"train_seconds": 750.0},
-    "results": {"validation": _report([3, 1, 4, 1, 5, 9, 2], 6), "test": _report([31, 2, 17, 80, 43, 25, 60], 19)},
-}
-
-
+RECORD = run_record(
+    results={"validation": _report([3, 1, 4, 1, 5, 9, 2], 6), "test": _report([31, 2, 17, 80, 43, 25, 60], 19)}
+)
 STAYS = ("training_args.bin", "optimizer.pt", "trainer_state.json", "predictions.safetensors", "notes.txt", ".token")
 
 
@@ -122,19 +94,13 @@ def this_process_uses(hub, monkeypatch):
     return hub
 
 
-def _change_record(run_dir: Path, change) -> None:
-    record = copy.deepcopy(RECORD)
-    change(record)
-    (run_dir / "run_record.json").write_text(json.dumps(record))
-
-
 def _uploads(hub) -> int:
     return sum(line.startswith("PUT") for line in hub.log)
 
 
 def _with_intervals(report: dict, width: float) -> dict:
     """The scores that have intervals, and those: as wide as `width` to either side."""
-    scores = {name: report[name] for name in ("accuracy", "macro_f1", "mean_class_accuracy")}
+    scores = {name: report[name] for name in ("accuracy", "macro_f1", "balanced_accuracy")}
     intervals = {name: [value - width, value + width] for name, value in scores.items()}
     return {"num_faces": report["num_faces"], **scores, "intervals": intervals}
 
@@ -153,12 +119,11 @@ def _python(code_or_file: list[str], **environment: str) -> subprocess.Completed
 
 def test_a_card_says_that_a_run_was_resumed(run_dir):
     assert "12.5 minutes of training on" in render_model_card(run_dir).text
-    record = {**RECORD, "runtime": {"train_seconds": 750.0, "resumed_at_step": 6496}}
-    (run_dir / "run_record.json").write_text(json.dumps(record))
+    change_record(run_dir, lambda record: record["runtime"].update(resumed_at_step=6496))
     told = "12.5 minutes of training (last resumed at step 6,496, at this commit from there on) on"
     assert told in render_model_card(run_dir).text
-    record["runtime"]["commits"] = [{"from_step": 0, "commit": "abc"}, {"from_step": 6496, "commit": None}]
-    (run_dir / "run_record.json").write_text(json.dumps(record))
+    commits = [{"from_step": 0, "commit": "abc"}, {"from_step": 6496, "commit": None}]
+    change_record(run_dir, lambda record: record["runtime"].update(commits=commits))
     told = "(last resumed at step 6,496; its commits: `abc` from step 0, `unknown` from step 6,496) on"
     assert told in render_model_card(run_dir).text
 
@@ -169,7 +134,7 @@ def test_a_card_says_when_validation_reached_what(run_dir):
         {"elapsed_seconds": 90.0, "accuracy": 0.61},
         {"elapsed_seconds": 180.0, "accuracy": 0.64},
     ]
-    (run_dir / "run_record.json").write_text(json.dumps({**RECORD, "validations": validations}))
+    change_record(run_dir, lambda record: record.update(validations=validations))
     card = render_model_card(run_dir).text
     assert "| 50 % | 60 % | 63 % |\n|---:|---:|---:|\n| 1.5 | 1.5 | 3.0 |\n" in card
 
@@ -184,11 +149,11 @@ def test_every_number_of_a_card_is_the_records(run_dir):
         ("validation", "Accuracy"): validation["accuracy"],
         ("test", "Accuracy"): test["accuracy"],
         ("test", "Macro F1"): test["macro_f1"],
-        ("test", "Mean per-class accuracy"): test["mean_class_accuracy"],
+        ("test", "Balanced accuracy"): test["balanced_accuracy"],
     }
     text = card.text
     for split, report in RECORD["results"].items():
-        scores = ("accuracy", "macro_f1", "weighted_f1", "mean_class_accuracy", "loss")
+        scores = ("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "loss")
         cells = [split, str(report["num_faces"]), *(f"{report[key]:.4f}" for key in scores)]
         assert f"| {' | '.join(cells)} |\n" in text
     for i, name in enumerate(EXPRESSIONS):
@@ -257,7 +222,7 @@ def test_a_card_shows_what_was_scored_with_what_certainty_and_how_often(run_dir)
         seen = {"dataset": "fer2013", "split": "test", "fingerprint": "c0ffee" * 8, "tta": "none"}
         record["test_scored"] = [seen | {"date": "2026-11-20T08:00:00"}, seen | {"date": "2026-11-21T08:00:00"}]
 
-    _change_record(run_dir, change)
+    change_record(run_dir, change)
     before = {"expected_calibration_error": 0.0811, "negative_log_likelihood": 0.9001}
     after = {"expected_calibration_error": 0.0199, "negative_log_likelihood": 0.8002}
     _write_evaluation(
@@ -301,13 +266,13 @@ def test_a_card_shows_what_was_scored_with_what_certainty_and_how_often(run_dir)
 
 
 def test_a_licence_is_what_the_data_allow_or_the_publisher_says(run_dir):
-    _change_record(run_dir, lambda record: record["dataset"].update(name="rafdb"))
+    change_record(run_dir, lambda record: record["dataset"].update(name="rafdb"))
     data = render_model_card(run_dir).data.to_dict()
     assert (data["license"], data["license_name"]) == ("other", "non-commercial-research")
     data = render_model_card(run_dir, license="mit").data.to_dict()
     assert data["license"] == "mit"
     assert "license_name" not in data
-    _change_record(run_dir, lambda record: record["dataset"].update(name="hub:someone/faces"))
+    change_record(run_dir, lambda record: record["dataset"].update(name="hub:someone/faces"))
     data = render_model_card(run_dir).data.to_dict()
     assert (data["license"], data["datasets"]) == ("apache-2.0", ["someone/faces"])
     assert data["model-index"][0]["results"][0]["dataset"]["type"] == "someone/faces"
@@ -321,7 +286,7 @@ def test_every_dataset_has_its_card(run_dir, dataset):
         record["model"] |= {"name_or_path": "runs/x", "source": "local"}
         del record["results"]["validation"]
 
-    _change_record(run_dir, change)
+    change_record(run_dir, change)
     card = render_model_card(run_dir)
     assert "base_model" not in card.data.to_dict()
     assert ("says nothing about people" in card.text) == (dataset == "synthetic")
@@ -337,7 +302,7 @@ def test_a_record_with_a_hole_is_refused(run_dir, path):
             record = record[parent]
         del record[key]
 
-    _change_record(run_dir, drop)
+    change_record(run_dir, drop)
     with pytest.raises(RunDirectoryError, match=path.split(".")[-1]):
         render_model_card(run_dir)
 
@@ -412,7 +377,7 @@ def test_faces_of_people_stay_unless_asked_for(run_dir, capsys):
     )
 
     # Drawn faces are free; a model trained on them and scored on people's is not.
-    _change_record(run_dir, lambda record: record["dataset"].update(name="synthetic"))
+    change_record(run_dir, lambda record: record["dataset"].update(name="synthetic"))
     (run_dir / "report.html").write_text(mark.format("synthetic"))
     files, _ = listed()
     assert files & {*sheets, "report.html"} == {"report.html"}
@@ -434,7 +399,7 @@ def test_faces_of_people_stay_unless_asked_for(run_dir, capsys):
     ],
 )
 def test_paths_of_a_machine_are_refused(run_dir, capsys, command, found):
-    _change_record(run_dir, lambda record: record.update(command=command))
+    change_record(run_dir, lambda record: record.update(command=command))
     code = push_to_hub([str(run_dir), "--repo_id", "owner/name", "--dry_run"])
     error = capsys.readouterr().err
     if found is None:
@@ -615,7 +580,7 @@ def test_cards_are_gathered_with_pictures_and_an_index(run_dir, tmp_path, capsys
     add_to_gallery(run_dir, folder, "owner/tiny-vit")  # again: its row and its pictures are replaced
     assert not list((folder / "tiny-vit").iterdir())
     test = RECORD["results"]["test"]
-    scores = [f"{test[name]:.4f}" for name in ("accuracy", "macro_f1", "mean_class_accuracy")]
+    scores = [f"{test[name]:.4f}" for name in ("accuracy", "macro_f1", "balanced_accuracy")]
     rows = [f"| [{n}]({n}.md) | FER-2013 | test | {' | '.join(scores)} |" for n in ("a-second", "tiny-vit")]
     index = (folder / "README.md").read_text()
     assert index.startswith((ROOT / "model_cards" / "README.md").read_text().split("<!-- cards")[0])
@@ -623,7 +588,7 @@ def test_cards_are_gathered_with_pictures_and_an_index(run_dir, tmp_path, capsys
 
     with pytest.raises(RunDirectoryError, match="no card's place"):
         add_to_gallery(run_dir, folder, "owner/template")
-    _change_record(run_dir, lambda record: record.update(command="python x.py --data_dir /home/ann/faces"))
+    change_record(run_dir, lambda record: record.update(command="python x.py --data_dir /home/ann/faces"))
     with pytest.raises(RunDirectoryError, match="/home/ann/faces"):
         add_to_gallery(run_dir, folder, "owner/third")
     assert not (folder / "third.md").exists()

@@ -1,13 +1,12 @@
 """Keeping an evaluation: the file, the temperature, and the note in the run's record that test was scored."""
 
-import json
 import re
 from pathlib import Path
 
 from fer_hf.errors import BadInputError
 from fer_hf.evaluation.calibration import store_temperature
 from fer_hf.files import write_json
-from fer_hf.runs.record import scoring
+from fer_hf.runs.record import RECORD, RunRecord, read_json, scoring
 
 
 def check_place(model: str, output: str | Path | None = None, calibrate: bool = False) -> None:
@@ -41,8 +40,8 @@ def save_evaluation(result: dict, model: str, output: str | Path | None = None) 
     folder = Path(model).expanduser()
     if "fitted_on" in result.get("calibration", {}):
         store_temperature(folder, result["calibration"]["temperature"])
-    is_run = (folder / "run_record.json").is_file()
-    earlier = _note_scoring(folder / "run_record.json", result) if is_run else []
+    is_run = (folder / RECORD).is_file()
+    earlier = _note_scoring(folder / RECORD, result) if is_run else []
     path = None
     if output is not None:
         path = Path(output)
@@ -50,27 +49,31 @@ def save_evaluation(result: dict, model: str, output: str | Path | None = None) 
         words = [result["dataset"], result["split"], *([result["tta"]] * (result["tta"] != "none"))]
         path = folder / "evaluation" / (re.sub(r"[^\w.+-]", "_", "-".join(words)) + ".json")
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, result)
     return path, earlier
 
 
 def _note_scoring(path: Path, result: dict) -> list[dict]:
-    """Add an entry to the record's `test_scored` if test was scored; the entries that were there for these faces."""
+    """
+    Add an entry to the record's `test_scored` if test was scored. Nothing else in the file changes, old and unknown
+    keys included.
+
+    Returns:
+        `list[dict]`: The entries that were there for the same faces.
+    """
     if "test" not in result["split"].split("+"):
         return []
+    record = RunRecord.read(path)
+    entries = _first_scoring(record) if record.test_scored is None else record.test_scored
     fingerprint = result.get("parts", {}).get("test", result)["fingerprint"]
-    record = json.loads(path.read_text(encoding="utf-8"))
-    entries = record.get("test_scored", _first_scoring(record))
     entry = scoring(result["dataset"], "test", fingerprint, result["tta"])
-    write_json(path, {**record, "test_scored": [*entries, entry]})
+    write_json(path, {**read_json(path), "test_scored": [*entries, entry]})
     return [old for old in entries if old["fingerprint"] == fingerprint]
 
 
-def _first_scoring(record: dict) -> list[dict]:
+def _first_scoring(record: RunRecord) -> list[dict]:
     """What a run that was finished before there was a `test_scored` would have there."""
-    if "test" not in record.get("results", {}):
+    if "test" not in record.results:
         return []
-    dataset = record["dataset"]
-    entry = scoring(dataset["name"], "test", dataset["fingerprints"]["test"], "none")
-    return [{**entry, "date": record["date"]}]
+    entry = scoring(record.dataset["name"], "test", record.dataset["fingerprints"]["test"], "none")
+    return [{**entry, "date": record.date}]

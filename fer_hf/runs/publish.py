@@ -9,6 +9,8 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validat
 from fer_hf.errors import BadInputError
 from fer_hf.runs.card import write_model_card
 from fer_hf.runs.files import check_publishable, files_to_upload, stale
+from fer_hf.runs.record import RECORD
+from fer_hf.runs.run import Run, as_run
 
 
 _FREE_NAMES = {".gitattributes", "README.md", "LICENSE", "LICENSE.md"}  # a repository with these alone is empty
@@ -19,7 +21,7 @@ class HubError(BadInputError):
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Raises `HubError` unless `repo_id` is a valid `owner/name`."""
+    """Raise [`HubError`] unless `repo_id` is a valid `owner/name`."""
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
@@ -29,7 +31,7 @@ def check_repo_id(repo_id: str) -> None:
 
 
 def push(
-    run_dir: str | Path,
+    run: str | Path | Run,
     repo_id: str,
     private: bool = False,
     create_pr: bool = False,
@@ -45,7 +47,7 @@ def push(
     only what is missing.
 
     Args:
-        run_dir (`str` or `Path`):
+        run (`str`, `Path` or [`Run`]):
             The output directory of a run.
         repo_id (`str`):
             `owner/name`.
@@ -66,12 +68,13 @@ def push(
         `str`: URL of the repository (at `revision`), or of the pull request.
 
     Raises:
-        `RunDirectoryError`: The run cannot be published as it is. Nothing was sent.
-        `HubError`: Bad name, name taken, no token, no right, no network, or the Hub's own complaint.
+        RunDirectoryError: If the run cannot be published as it is. Nothing was sent.
+        HubError: Bad name, name taken, no token, no right, no network, or the Hub's own complaint.
     """
     check_repo_id(repo_id)
-    card = write_model_card(run_dir, repo_id, license, include_faces)
-    files = {p.relative_to(run_dir).as_posix(): p for p in files_to_upload(run_dir, include_faces)}
+    run = as_run(run)
+    card = write_model_card(run, repo_id, license, include_faces)
+    files = {path.relative_to(run).as_posix(): path for path in files_to_upload(run, include_faces)}
     check_publishable(list(files.values()))
     if (token := token or get_token()) is None:
         raise HubError("no access token: set HF_TOKEN, or run `hf auth login`.")
@@ -122,7 +125,7 @@ def _validate(card: Path, endpoint: str, token: str) -> None:
 
 
 def _check_name_is_free(there: list[str], repo_id: str) -> None:
-    if set(there) - _FREE_NAMES and "run_record.json" not in there:
+    if set(there) - _FREE_NAMES and RECORD not in there:
         raise HubError(
             f"the name is taken: {repo_id} holds files that fer_hf did not put there. Choose another `repo_id`, or "
             "propose the change with `create_pr`."
