@@ -42,9 +42,9 @@ def push(
     include_faces: bool = False,
 ) -> str:
     """
-    Publishes a run: writes its card and uploads what [`files_to_upload`] lists in one commit. A model that this
-    function published before is updated, and what is left over of it deleted. Running again after a failure sends
-    only what is missing.
+    Publish a run: write its card, and upload what [`files_to_upload`] lists in one commit. A model that this function
+    published before is updated, and what is left over of it deleted. Running again after a failure sends only what is
+    missing.
 
     Args:
         run (`str`, `Path` or [`Run`]):
@@ -78,45 +78,56 @@ def push(
     check_publishable(list(files.values()))
     if (token := token or get_token()) is None:
         raise HubError("no access token: set HF_TOKEN, or run `hf auth login`.")
-    api = HfApi(token=token)
-    title = commit_message or "Upload model with fer_hf"
+    api, title = HfApi(token=token), commit_message or "Upload model with fer_hf"
     try:
         user = api.whoami()["name"]  # a bad token shows here, before large files are hashed
-        _validate(card, api.endpoint, token)  # and a bad card, before anything is made
-        api.create_repo(repo_id, private=private or None, exist_ok=True)
-        if private and not api.repo_info(repo_id).private:
-            raise HubError(f"{repo_id} exists and is public: make it private on the Hub first, or drop `private`.")
-        if not create_pr and not (revision or "").startswith("refs/"):
-            _check_name_is_free(api.list_repo_files(repo_id), repo_id)
-            if revision:
-                api.create_branch(repo_id, branch=revision, exist_ok=True)
-        request = _open_request(api, repo_id, user, title) if create_pr and revision is None else None
-        if request:
-            revision, create_pr = request.git_reference, False
-        left_over = stale(api.list_repo_files(repo_id, revision=revision), set(files))
-        commit = api.create_commit(
-            repo_id,
-            [CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in files.items()]
-            + [CommitOperationDelete(path_in_repo=name) for name in left_over],
-            commit_message=title,
-            revision=revision,
-            create_pr=create_pr,
-        )
+        _validate(card, api)  # and a bad card, before anything is made
+        _make_repository(api, repo_id, private, create_pr, revision)
+        return _send(api, files, repo_id, user, title, create_pr, revision)
     except HubError:
         raise
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
         raise HubError(_explain(error, repo_id, revision)) from error
+
+
+def _make_repository(api: HfApi, repo_id: str, private: bool, create_pr: bool, revision: str | None) -> None:
+    """Make the repository and its branch if they are missing; raise [`HubError`] if the name is not ours to take."""
+    api.create_repo(repo_id, private=private or None, exist_ok=True)
+    if private and not api.repo_info(repo_id).private:
+        raise HubError(f"{repo_id} exists and is public: make it private on the Hub first, or drop `private`.")
+    if not create_pr and not (revision or "").startswith("refs/"):
+        _check_name_is_free(api.list_repo_files(repo_id), repo_id)
+        if revision:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+
+
+def _send(
+    api: HfApi, files: dict[str, Path], repo_id: str, user: str, title: str, create_pr: bool, revision: str | None
+) -> str:
+    """Commit the files, and delete what an earlier upload left; the URL of the repository or the pull request."""
+    request = _open_request(api, repo_id, user, title) if create_pr and revision is None else None
+    if request:
+        revision, create_pr = request.git_reference, False
+    left_over = stale(api.list_repo_files(repo_id, revision=revision), set(files))
+    commit = api.create_commit(
+        repo_id,
+        [CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in files.items()]
+        + [CommitOperationDelete(path_in_repo=name) for name in left_over],
+        commit_message=title,
+        revision=revision,
+        create_pr=create_pr,
+    )
     if request:
         return request.url
     return commit.pr_url or f"{api.endpoint}/{repo_id}" + (f"/tree/{revision}" if revision else "")
 
 
-def _validate(card: Path, endpoint: str, token: str) -> None:
+def _validate(card: Path, api: HfApi) -> None:
     """The Hub's own check of a card. (`ModelCard.validate` asks huggingface.co alone before huggingface_hub 2.)"""
     response = get_session().post(
-        f"{endpoint}/api/validate-yaml",
+        f"{api.endpoint}/api/validate-yaml",
         json={"repoType": "model", "content": card.read_text(encoding="utf-8")},
-        headers=build_hf_headers(token=token),
+        headers=build_hf_headers(token=api.token),
     )
     if response.status_code == 400:
         text = "; ".join(entry["message"] for entry in response.json()["errors"])
