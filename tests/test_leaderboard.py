@@ -267,6 +267,10 @@ def test_runs_of_older_commands_are_finished_rows(recipe, budget):
     rows = {name: planned_row(row, PLANS[budget], CONFIGS) for name, row in PLANS[budget]["rows"].items()}
     found = list(finished_records(budget))
     assert {name for name, *_ in found} == rows.keys()
+    table = json.loads((ROOT / "recipes" / "leaderboard" / "records" / budget / "leaderboard.json").read_text())
+    assert {row["name"]: row["multiply_adds"] for row in table["rows"]} == {
+        name: row["multiply_adds"] for name, row in rows.items()
+    }
     for name, seed, run_dir in found:
         words = recipe.command(name, rows[name], args, seed)
         assert is_finished(run_dir, words)

@@ -100,7 +100,7 @@ def stale(there: list[str], names: set[str]) -> list[str]:
 
 def check_publishable(files: list[Path]) -> None:
     """
-    Refuses text files that tell where on a machine things lay, or that hold an access token.
+    Refuse text files that tell where on a machine things lay, or that hold an access token.
 
     Raises:
         RunDirectoryError: Names the file and the string found (of a token, its first characters).

@@ -21,7 +21,7 @@ def add_to_gallery(
     run: str | Path | Run, folder: str | Path, repo_id: str | None = None, license: str | None = None
 ) -> Path:
     """
-    Writes the card of a run to `folder/<name>.md`, its pictures (none with faces) to `folder/<name>/`, and the table
+    Write the card of a run to `folder/<name>.md`, its pictures (none with faces) to `folder/<name>/`, and the table
     of all classifiers into `folder/README.md`.
 
     Args:
@@ -74,6 +74,7 @@ def _index_row(path: Path) -> str:
     results = ModelCard.load(path).data.eval_results
     split = "test" if any(result.dataset_split == "test" for result in results) else results[0].dataset_split
     scores = {result.metric_name: result.metric_value for result in results if result.dataset_split == split}
+    scores.setdefault("Balanced accuracy", scores.get("Mean per-class accuracy"))  # as older cards call it
     wanted = [scores.get(name) for name in ("Accuracy", "Macro F1", "Balanced accuracy")]
     cells = ["-" if score is None else f"{score:.4f}" for score in wanted]
     return f"| [{path.stem}]({path.name}) | {results[0].dataset_name} | {split} | {' | '.join(cells)} |"

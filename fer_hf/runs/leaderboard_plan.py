@@ -11,8 +11,9 @@ import yaml
 
 from fer_hf.errors import BadInputError
 from fer_hf.models import describe
+from fer_hf.models.zoo import architecture_config
 from fer_hf.provenance import public_words
-from fer_hf.runs.record import RECORD, RunRecord
+from fer_hf.runs.record import LOSS_OF_MODE, RECORD, RunRecord
 
 
 # A backward pass costs about two forward ones.
@@ -22,6 +23,7 @@ TRAINING_FACES = 28_709  # of FER-2013
 _NO_MATTER = ("--output_dir", "--data_dir", "--resume_from_checkpoint", "--disable_tqdm", "--cpu_threads")
 # Recipes of the same course as `train`: the commands of older runs name them.
 _SAME_AS_TRAIN = ("vit_gradual_unfreeze", "vit_finetune", "vit_from_scratch", "cnn_baselines", "dacl", "transfer")
+_MODES = {loss: mode for mode, loss in LOSS_OF_MODE.items()}
 
 
 def planned_row(row: dict, plan: dict, configs: Path, processes: int = 1) -> dict:
@@ -46,9 +48,7 @@ def planned_row(row: dict, plan: dict, configs: Path, processes: int = 1) -> dic
     values = {} if config is None else yaml.safe_load((configs / config).read_text(encoding="utf-8"))
     flags = {**plan.get("flags", {}), **row}
     merged = {**values, **flags}
-    cost = None
-    if "architecture" in merged:
-        cost = describe(merged["architecture"], **(merged.get("config_overrides") or {}))["multiply_adds"]
+    cost = _multiply_adds(merged)
     if "multiply_adds" in plan:
         batch = merged["per_device_train_batch_size"] * processes
         steps = max(1, round(plan["multiply_adds"] / (PASSES_PER_STEP * cost * batch)))
@@ -70,6 +70,17 @@ def planned_row(row: dict, plan: dict, configs: Path, processes: int = 1) -> dic
         "forecast": f"{length}, {num_faces:,} faces{total}",
         "published": _published(configs / source) if source else "",
     }
+
+
+def _multiply_adds(flags: dict) -> int | None:
+    """What one face costs; `None` for a checkpoint."""
+    if "architecture" not in flags:
+        return None
+    overrides = dict(flags.get("config_overrides") or {})
+    # The loss decides whether a DACL model has an attention network.
+    if flags.get("loss") in _MODES and architecture_config(flags["architecture"]).model_type == "dacl":
+        overrides["mode"] = _MODES[flags["loss"]]
+    return describe(flags["architecture"], **overrides)["multiply_adds"]
 
 
 def _published(config: Path) -> str:

@@ -27,8 +27,9 @@ _PARTS = {
     "model": ("architecture", "parameters"),
     "runtime": ("train_seconds",),
 }
-# A DACL model's configuration once chose what its network was trained with; now `loss` alone says it.
-_LOSS_OF_MODE = {"softmax": "cross_entropy", "center": "center", "dacl": "sparse_center"}
+# The `mode` of a DACL model's configuration and the `loss` that goes with it. The mode once chose the loss; now `loss`
+# alone does.
+LOSS_OF_MODE = {"softmax": "cross_entropy", "center": "center", "dacl": "sparse_center"}
 _MODE_OF_NAME = {"dacl-softmax": "softmax", "dacl-center": "center"}
 
 
@@ -127,12 +128,12 @@ def _with_loss_for_mode(values: dict) -> dict:
     """Let `training.loss` say what a DACL model was trained with, where the model's `mode` said it."""
     model, overrides = values["model"], dict(values["model"].get("config_overrides") or {})
     mode = overrides.pop("mode", None) or _MODE_OF_NAME.get(model["architecture"])
-    if mode not in _LOSS_OF_MODE:
+    if mode not in LOSS_OF_MODE:
         return values
     model = {name: value for name, value in model.items() if name != "config_overrides"}
     if overrides:
         model["config_overrides"] = overrides
-    return {**values, "model": model, "training": {**values["training"], "loss": _LOSS_OF_MODE[mode]}}
+    return {**values, "model": model, "training": {**values["training"], "loss": LOSS_OF_MODE[mode]}}
 
 
 def read_json(path: str | Path) -> dict:
