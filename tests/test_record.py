@@ -76,6 +76,7 @@ def test_an_older_record_is_read_under_the_names_of_today_and_stays_as_it_is(pat
         ({"architecture": "dacl-48", "config_overrides": {"mode": "dacl"}}, "sparse_center", None),
         ({"architecture": "dacl-center"}, "center", None),
         ({"architecture": "compact-cnn", "config_overrides": {"widths": [8]}}, "focal", {"widths": [8]}),
+        ({"architecture": "compact-vit", "config_overrides": '{"image_size": 64}'}, "focal", '{"image_size": 64}'),
     ],
 )
 def test_the_loss_says_what_the_mode_of_a_dacl_model_said(path, model, loss, overrides):

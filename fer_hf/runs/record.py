@@ -126,13 +126,15 @@ def _holes(values: dict) -> str:
 
 def _with_loss_for_mode(values: dict) -> dict:
     """Let `training.loss` say what a DACL model was trained with, where the model's `mode` said it."""
-    model, overrides = values["model"], dict(values["model"].get("config_overrides") or {})
-    mode = overrides.pop("mode", None) or _MODE_OF_NAME.get(model["architecture"])
+    model, overrides = values["model"], values["model"].get("config_overrides")
+    # A masked autoencoder's are kept as they were typed, which may be JSON.
+    given = overrides.get("mode") if isinstance(overrides, dict) else None
+    mode = given or _MODE_OF_NAME.get(model["architecture"])
     if mode not in LOSS_OF_MODE:
         return values
     model = {name: value for name, value in model.items() if name != "config_overrides"}
-    if overrides:
-        model["config_overrides"] = overrides
+    if others := {name: value for name, value in (overrides or {}).items() if name != "mode"}:
+        model["config_overrides"] = others
     return {**values, "model": model, "training": {**values["training"], "loss": LOSS_OF_MODE[mode]}}
 
 
