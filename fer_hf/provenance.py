@@ -89,7 +89,7 @@ def environment(processes: int, device: str) -> dict:
 
 
 def own_name(name_or_path: str) -> str:
-    """What is told of a checkpoint: of a folder elsewhere only its own name."""
+    """A checkpoint's name, fit for publication: of a folder elsewhere its last part alone."""
     path = Path(name_or_path).expanduser()
     return path.name if path.is_absolute() else name_or_path
 

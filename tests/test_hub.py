@@ -245,7 +245,7 @@ def test_a_card_shows_what_was_scored_with_what_certainty_and_how_often(run_dir)
     assert "On the 40 of them that have no copy in\nthe training split, accuracy is 0.6500." in text
     assert {r.metric_name: r.metric_value for r in card.data.eval_results}["Accuracy without copies"] == 0.65
     assert re.search(r"^\| test \|.*\| 1\.2346 \| 0\.0321 \|$", text, re.MULTILINE)  # loss, ECE
-    assert "met a test split, 2 times in all" in text
+    assert "scored on a test split 2 times:" in text
     assert "scored once" not in text
     assert "| 2026-11-21 | fer2013 | test | `c0ffeec0ffee` | none |\n" in text
     assert "| RAF-DB | test | flip | 70 | 0.9000 [0.8900, 0.9100] |" in text

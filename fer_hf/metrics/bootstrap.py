@@ -18,8 +18,8 @@ def bootstrap_intervals(
     Percentile intervals (Efron and Tibshirani, 1993) of accuracy, macro F1 and balanced accuracy over the faces.
 
     Faces that share true and predicted class cannot be told apart by these scores, so that the cells of the confusion
-    matrix are drawn from their multinomial distribution, which is what drawing faces with replacement comes to. Of a
-    score at its end (no face is wrong) the interval is a point: the faces say nothing of what they do not show.
+    matrix are drawn from their multinomial distribution, which is what drawing faces with replacement comes to. If
+    no face is wrong, or none is right, the interval is a point: these faces cannot tell how far other faces differ.
 
     Args:
         predictions, references (`np.ndarray` of shape `(num_faces,)`): Class ids, of one face at least.
@@ -39,7 +39,7 @@ def bootstrap_intervals(
 
 def draw_counts(counts: np.ndarray, num_draws: int = NUM_DRAWS, seed: int = 0) -> np.ndarray:
     """
-    Counts of as many things, drawn with replacement.
+    Draw as many things again, with replacement, and count each kind.
 
     Args:
         counts (`np.ndarray` of shape `(num_cells,)`): How often each kind was seen, 1 or more in all.
