@@ -67,7 +67,7 @@ def test_an_older_record_is_read_under_the_names_of_today_and_stays_as_it_is(pat
 @pytest.mark.parametrize(
     ("model", "loss", "overrides"),
     [
-        ({"architecture": "dacl-48", "config_overrides": {"mode": "softmax"}}, "cross_entropy", None),
+        ({"architecture": "dacl-48", "config_overrides": {"mode": "softmax"}}, "softmax", None),
         (
             {"architecture": "dacl-48", "config_overrides": {"mode": "center", "stem": "small"}},
             "center",

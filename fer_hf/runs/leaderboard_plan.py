@@ -152,12 +152,11 @@ def _essence(words: list[str]) -> list:
             flags[name] = [value] if value else []
         else:
             flags[name].append(word)
-    # The mode of a DACL model, in older commands, says what `--loss` says.
-    if len(overrides := flags.get("--config_overrides", [])) == 1:
-        kept = {name: value for name, value in json.loads(overrides[0]).items() if name != "mode"}
-        flags["--config_overrides"] = [json.dumps(kept)]
-        if not kept:
-            del flags["--config_overrides"]
+    # Older commands chose the loss of a DACL model by the mode of its configuration.
+    overrides = json.loads("".join(flags.pop("--config_overrides", ["{}"])))
+    if mode := overrides.pop("mode", None):
+        flags["--loss"] = [LOSS_OF_MODE[mode]]
+    flags |= {"--config_overrides": [json.dumps(overrides)]} if overrides else {}
     course = "train" if recipe in _SAME_AS_TRAIN else recipe
     return [course, *sorted((name, *values) for name, values in flags.items() if name not in _NO_MATTER)]
 

@@ -29,7 +29,7 @@ _PARTS = {
 }
 # The `mode` of a DACL model's configuration and the `loss` that goes with it. The mode once chose the loss; now `loss`
 # alone does.
-LOSS_OF_MODE = {"softmax": "cross_entropy", "center": "center", "dacl": "sparse_center"}
+LOSS_OF_MODE = {"softmax": "softmax", "center": "center", "dacl": "sparse_center"}
 _MODE_OF_NAME = {"dacl-softmax": "softmax", "dacl-center": "center"}
 
 
