@@ -1,15 +1,14 @@
 """
-Publishes a run on the Hugging Face Hub: writes its model card, shows the files, uploads them.
+Publish a run on the Hugging Face Hub: write its model card, show the files, upload them.
 
     python push_to_hub.py RUN_DIR --repo_id owner/name [--private] [--create_pr] [--revision REV] [--dry_run]
 
-Needs a token with write access (`hf auth login` or HF_TOKEN), except with --dry_run and --card_dir. Whoever was
-interrupted runs the same command again.
+Needs a token with write access (`hf auth login` or HF_TOKEN), except with --dry_run and --card_dir. After an
+interruption, run the same command again.
 """
 
 import argparse
 import sys
-from pathlib import Path
 
 from huggingface_hub.utils import disable_progress_bars
 
@@ -18,6 +17,7 @@ from fer_hf.runs.card import write_model_card
 from fer_hf.runs.files import check_publishable, face_pictures, files_left_out, files_to_upload
 from fer_hf.runs.gallery import add_to_gallery
 from fer_hf.runs.publish import check_repo_id, push
+from fer_hf.runs.run import Run
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -40,20 +40,21 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 0, 2 with one line on stderr when something the user gave is wrong, 130 on Ctrl-C."""
+    """Return the exit code: 0, 2 with one line on stderr when something the user gave is wrong, 130 on Ctrl-C."""
     args = _parse(argv)
     if args.disable_tqdm:
         disable_progress_bars()
     try:
         if args.repo_id is not None:
             check_repo_id(args.repo_id)
+        run = Run(args.run_dir)
         if args.card_dir:
-            print(add_to_gallery(args.run_dir, args.card_dir, args.repo_id, args.license))
+            print(add_to_gallery(run, args.card_dir, args.repo_id, args.license))
             return 0
-        _show_files(args)
+        _show_files(run, args)
         if not args.dry_run:
             options = ("private", "create_pr", "revision", "commit_message", "license", "include_faces")
-            print(push(args.run_dir, args.repo_id, **{name: getattr(args, name) for name in options}))
+            print(push(run, args.repo_id, **{name: getattr(args, name) for name in options}))
     except BadInputError as error:
         print(f"push_to_hub.py: {error}", file=sys.stderr)
         return 2
@@ -63,18 +64,18 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _show_files(args: argparse.Namespace) -> None:
+def _show_files(run: Run, args: argparse.Namespace) -> None:
     """Print what goes up, with sizes, and what stays."""
-    write_model_card(args.run_dir, args.repo_id, args.license, args.include_faces)
-    files = files_to_upload(args.run_dir, args.include_faces)
+    write_model_card(run, args.repo_id, args.license, args.include_faces)
+    files = files_to_upload(run, args.include_faces)
     check_publishable(files)
-    sizes = {path.relative_to(args.run_dir).as_posix(): path.stat().st_size for path in files}
+    sizes = {path.relative_to(run).as_posix(): path.stat().st_size for path in files}
     for name, size in sizes.items():
         print(f"{_size(size):>12}  {name}")
     print(f"{_size(sum(sizes.values())):>12}  {len(sizes)} files for {args.repo_id}")
-    if stays := files_left_out(args.run_dir, files):
+    if stays := files_left_out(run, files):
         print(f"not uploaded: {', '.join(stays)}")
-    if faces := [path.relative_to(Path(args.run_dir)).as_posix() for path in face_pictures(args.run_dir)]:
+    if faces := [path.relative_to(run).as_posix() for path in face_pictures(run)]:
         terms = "the terms of most data sets forbid to pass them on"
         state = "uploaded, as you asked" if args.include_faces else "not uploaded; --include_faces would"
         print(f"faces of people in {', '.join(faces)}: {terms} ({state})")

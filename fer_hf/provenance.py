@@ -89,7 +89,7 @@ def environment(processes: int, device: str) -> dict:
 
 
 def own_name(name_or_path: str) -> str:
-    """What is told of a checkpoint: of a folder elsewhere only its own name."""
+    """A checkpoint's name, fit for publication: of a folder elsewhere its last part alone."""
     path = Path(name_or_path).expanduser()
     return path.name if path.is_absolute() else name_or_path
 
@@ -102,11 +102,14 @@ def local_processes() -> int:
 def command_line(processes: int) -> str:
     """
     The command that started this run, fit for publication: `DIR` stands for folders outside the working directory.
+
+    Args:
+        processes (`int`): Training processes, on all machines.
     """
     words = public_words(sys.argv)
     if "ACCELERATE_MIXED_PRECISION" in os.environ:
-        processes = ["--num_processes", str(processes)] if processes > 1 else []
-        return shlex.join(["accelerate", "launch", *processes, *words])
+        several = ["--num_processes", str(processes)] if processes > 1 else []
+        return shlex.join(["accelerate", "launch", *several, *words])
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return shlex.join(["torchrun", "--nproc_per_node", str(local_processes()), *words])
     return shlex.join(["python", *words])

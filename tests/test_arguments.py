@@ -191,3 +191,11 @@ def test_publishing_while_training_is_refused_with_the_way_that_leaves_pickles_a
     ):
         parse(demo, "--push_to_hub")
     parse(demo, "--push_to_hub", "False")
+
+
+def test_the_old_name_of_balanced_accuracy_is_for_runs_that_began_under_it(demo, tmp_path):
+    old = ("--metric_for_best_model", "mean_class_accuracy")
+    with pytest.raises(BadInputError, match="is now balanced_accuracy"):
+        parse(demo, *old)
+    *_, args, _ = parse(demo, *old, "--output_dir", str(tmp_path), "--resume_from_checkpoint", "true")
+    assert args.metric_for_best_model == "balanced_accuracy"

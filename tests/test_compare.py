@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from run_records import run_record
 
 from fer_hf.cli.main import main
 from fer_hf.errors import BadInputError
@@ -21,8 +22,8 @@ def write_run(folder, predicted, labels, fingerprint="f1", names=NAMES):
     logits = np.eye(len(names))[predicted]
     save_predictions(folder, {"test": Predictions(logits, labels)})
     report = expression_report(logits, labels, names)
-    dataset = {"name": "drawn", "fingerprints": {"test": fingerprint}}
-    write_json(folder / "run_record.json", {"dataset": dataset, "results": {"test": report}})
+    dataset = {"name": "drawn", "fingerprints": {"test": fingerprint}, "counts": {}}
+    write_json(folder / "run_record.json", run_record(dataset=dataset, results={"test": report}))
     return folder
 
 
@@ -118,6 +119,7 @@ def test_runs_on_other_faces_are_refused_in_one_line(tmp_path, capsys):
         assert complaint.count("\n") == 1
     with pytest.raises(BadInputError, match=r"`split` must be one of test"):
         compare_runs(one, one, split="validation")
-    (one / "run_record.json").unlink()
-    with pytest.raises(BadInputError, match=r"holds no run_record\.json"):
-        compare_runs(one, one)
+    for file in ("predictions.safetensors", "run_record.json"):
+        (one / file).unlink()
+        with pytest.raises(BadInputError, match=rf"holds no {file}"):
+            compare_runs(one, one)

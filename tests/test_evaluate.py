@@ -14,7 +14,6 @@ from torchvision.transforms.v2 import functional as tvF
 from transformers import ViTForImageClassification, ViTImageProcessor, ViTModel, pipeline
 from transformers.utils import ModelOutput
 
-from fer_hf.cli.arguments import DataArguments, ModelArguments
 from fer_hf.cli.main import main
 from fer_hf.data import content_fingerprint, load_dataset
 from fer_hf.data.collator import FaceCollator
@@ -72,7 +71,7 @@ def finished(tmp_path_factory, drawn_faces):
         processing_class=processor,
     )
     trainer.train()
-    record = finish_run(trainer, faces, ModelArguments("m"), DataArguments("synthetic"))
+    record = finish_run(trainer, faces, "synthetic", {}, {})
     return folder, faces, record
 
 
@@ -89,7 +88,7 @@ def run_folder(finished, tmp_path):
 def test_a_runs_own_report_comes_out_again_to_the_digit(finished, split):
     folder, faces, record = finished
     report = evaluate(str(folder), "synthetic", faces, split, batch_size=16)["report"]
-    own = record["results"][split]
+    own = record.results[split]
     assert {name: value for name, value in report.items() if name != "loss"} == {
         name: value for name, value in own.items() if name != "loss"
     }
@@ -113,9 +112,9 @@ def test_the_scores_are_those_of_the_plain_pipeline(finished):
 
 def test_a_run_says_how_it_does_without_the_faces_that_train_holds(finished):
     record = finished[2]
-    test, rest = record["results"]["test"], record["results"]["test"]["without_copies"]
+    test, rest = record.results["test"], record.results["test"]["without_copies"]
     assert (test["num_faces"], rest["num_faces"]) == (30, 28)
-    assert "without_copies" not in record["results"]["validation"]
+    assert "without_copies" not in record.results["validation"]
     logits, labels = load_predictions(finished[0])["test"]
     whole = expression_report(logits, labels, list(EXPRESSIONS))
     expected = headline(logits[:28].argmax(axis=1), labels[:28])
@@ -336,7 +335,7 @@ def test_faces_without_a_value_are_a_group_of_their_own(tmp_path, processor, dra
 def test_a_run_notes_that_test_was_scored(finished):
     folder, faces, record = finished
     (entry,) = json.loads((folder / "run_record.json").read_text())["test_scored"]
-    assert entry == record["test_scored"][0]
+    assert entry == record.test_scored[0]
     assert entry["fingerprint"] == content_fingerprint(faces["test"])
     assert {name: entry[name] for name in ("dataset", "split", "tta")} == {
         "dataset": "synthetic", "split": "test", "tta": "none",

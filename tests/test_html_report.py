@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 from conftest import tiny_vit_config
 from PIL import Image
+from run_records import change_record, run_record
 from transformers import ViTForImageClassification, ViTImageProcessor
 
 from fer_hf.cli.main import main
-from fer_hf.errors import BadInputError
 from fer_hf.evaluation.predictions import Predictions, save_predictions
 from fer_hf.evaluation.report import expression_report
 from fer_hf.files import write_json
 from fer_hf.models.zoo import build, image_processor
-from fer_hf.provenance import environment
 from fer_hf.runs import page
 from fer_hf.runs.page import write_report
 from fer_hf.runs.record import describe_dataset
@@ -83,12 +82,8 @@ def make_run(folder, faces, names, dataset="synthetic", **changes):
         "images_per_second": 80.0, "data_wait_share": 0.25, "peak_memory_mb": None,
     }  # fmt: skip
     record = {
-        **environment(1, "cpu"),
-        "command": "accelerate launch recipes/vit_finetune.py --output_dir DIR",
-        "seed": 7,
         "dataset": describe_dataset(dataset, faces),
         "model": {"architecture": "tiny-vit", "source": "scratch", "parameters": 34567},
-        "training": {"learning_rate": 0.003, "loss": "cross_entropy"},
         "unfreezing": [
             {"epoch": 0, "thawed": ["classifier"], "trainable_parameters": 231},
             {"epoch": 2, "thawed": ["vit.layers.2", "vit.layernorm"], "trainable_parameters": 12345},
@@ -98,7 +93,7 @@ def make_run(folder, faces, names, dataset="synthetic", **changes):
         "runtime": {"train_seconds": 90.0},
         "results": reports,
     }
-    write_json(folder / "run_record.json", {**record, **changes})
+    write_json(folder / "run_record.json", run_record(**{**record, **changes}))
     history = [{"epoch": 1.0, "loss": 2.0}, {"epoch": 2.0, "eval_accuracy": 0.625, "eval_loss": 1.5}]
     write_json(folder / "trainer_state.json", {"log_history": history})
     return folder
@@ -138,7 +133,7 @@ def test_a_page_with_faces_of_people_needs_nothing_else_and_says_what_it_shows(t
     assert written == run / "report.html"
     page = page_of(written)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
-    assert len(page.resources) == page.tags.count("img") == 9
+    assert len(page.resources) == page.tags.count("img")
     for resource in page.resources:
         kind, _, content = resource.partition(",")
         assert kind == "data:image/png;base64"
@@ -160,7 +155,7 @@ def test_every_number_of_the_page_is_the_records(tmp_path, drawn_faces, names, n
     page = page_of(write_report(run))
     scores = [row for row in page.rows if row and row[0] == "test" and row[1] == "28"]
     assert [" ".join(cell.split()) for cell in scores[0]][:6] == [
-        "test", "28", *(percent(test[name]) for name in ("accuracy", "macro_f1", "mean_class_accuracy")),
+        "test", "28", *(percent(test[name]) for name in ("accuracy", "macro_f1", "balanced_accuracy")),
         f"{test['loss']:.3f}",
     ]  # fmt: skip
     for name in names:
@@ -193,7 +188,7 @@ def test_intervals_copies_and_earlier_scorings_are_told_where_they_are_known(
     test = record["results"]["test"]
     test["expected_calibration_error"] = 0.0625
     test["intervals"] = {"accuracy": [0.111, 0.222]}
-    test["without_copies"] = {"num_faces": 21, "accuracy": 0.345, "macro_f1": 0.3, "mean_class_accuracy": 0.2}
+    test["without_copies"] = {"num_faces": 21, "accuracy": 0.345, "macro_f1": 0.3, "balanced_accuracy": 0.2}
     mark = record["dataset"]["fingerprints"]["test"]
     scoring = {"dataset": "synthetic", "split": "test", "fingerprint": mark, "date": "2026-01-02T03", "tta": "none"}
     record["test_scored"] = [scoring, {**scoring, "date": "2026-02-03T04", "tta": "flip"}]
@@ -214,8 +209,8 @@ def test_intervals_copies_and_earlier_scorings_are_told_where_they_are_known(
 def test_evaluations_beside_the_run_are_part_of_the_page(tmp_path, drawn_faces, names, no_pictures):
     run = make_run(tmp_path / "run", drawn_faces, names)
     report = json.loads((run / "run_record.json").read_text())["results"]["test"]
-    part = {"num_faces": 9, "accuracy": 0.5, "macro_f1": 0.4, "mean_class_accuracy": 0.3}
-    group = {**part, "intervals": {"accuracy": [0.25, 0.75], "mean_class_accuracy": [0.1, 0.9]}}
+    part = {"num_faces": 9, "accuracy": 0.5, "macro_f1": 0.4, "balanced_accuracy": 0.3}
+    group = {**part, "intervals": {"accuracy": [0.25, 0.75], "balanced_accuracy": [0.1, 0.9]}}
     damage = {
         "clean": 0.5,
         "corruptions": {"blur": [{"severity": 1, "accuracy": 0.4}, {"severity": 2, "accuracy": 0.3}]},
@@ -240,10 +235,6 @@ def test_evaluations_beside_the_run_are_part_of_the_page(tmp_path, drawn_faces, 
     assert "fer2013, test is comparable with the ranking of 2013" in text
     assert "1,234 faces of expressions that the model does not know are left out (contempt)" in text
     assert no_pictures["plot_robustness"] == [(({"blur": [0.5, 0.4, 0.3]},), {"title": title})]
-
-    write_json(run / "evaluation" / "notes.json", {"note": "mine"})
-    with pytest.raises(BadInputError, match=r"notes\.json is no evaluation"):
-        write_report(run)
 
 
 def test_names_are_escaped(tmp_path, drawn_faces, names, no_pictures):
@@ -328,11 +319,15 @@ def test_data_of_another_kind_is_refused_and_nothing_is_written(tmp_path, drawn_
     [
         (lambda run: (run / "run_record.json").unlink(), [], "holds no run_record.json"),
         (lambda run: (run / "run_record.json").write_text("{"), [], "is not valid JSON"),
-        (lambda run: write_json(run / "run_record.json", {"seed": 1}), [], "holds no results"),
+        (lambda run: write_json(run / "run_record.json", {"seed": 1}), [], "lacks fer_hf_version, date,"),
         (lambda run: None, ["--faces"], "`faces` needs the run's data"),
         (lambda run: None, ["--data_dir", "x"], "of which `--dataset`?"),
         (lambda run: None, ["--output", "."], "`output` must be a file"),
-        (lambda run: _drop(run, "command"), [], "lacks a value that the page needs"),
+        (
+            lambda run: change_record(run, lambda record: record["model"].pop("architecture")),
+            [],
+            "lacks model.architecture",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
@@ -345,12 +340,6 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert message in complaint
     assert complaint.count("\n") == 1
     assert not list(run.glob("report.html*"))
-
-
-def _drop(run, key):
-    record = json.loads((run / "run_record.json").read_text())
-    del record[key]
-    write_json(run / "run_record.json", record)
 
 
 def test_an_older_run_without_logits_has_a_page_without_reliability(tmp_path, drawn_faces, names, no_pictures, capsys):

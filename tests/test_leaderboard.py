@@ -10,33 +10,35 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from run_records import run_record
 
 from fer_hf.cli.course import Flags
 from fer_hf.cli.parsing import parse_arguments
 from fer_hf.errors import BadInputError
 from fer_hf.models import ARCHITECTURES, describe
+from fer_hf.runs import leaderboard_plan
 from fer_hf.runs.leaderboard import leaderboard_table, summarise
+from fer_hf.runs.leaderboard_plan import is_finished, planned_row
 
 
 ROOT = Path(__file__).parent.parent
+CONFIGS = ROOT / "recipes" / "configs"
 PLANS = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "recipes" / "leaderboard").glob("*.yaml")}
 
 
 def record(seed, accuracy, **changes):
-    test = {"num_faces": 100, "accuracy": accuracy, "macro_f1": accuracy - 0.1, "mean_class_accuracy": accuracy - 0.2}
+    test = {"num_faces": 100, "accuracy": accuracy, "macro_f1": accuracy - 0.1, "balanced_accuracy": accuracy - 0.2}
     test["intervals"] = {"accuracy": [accuracy - 0.03, accuracy + 0.01]}
-    return {
+    parts = {
         "model": {"architecture": "Net", "parameters": 1234},
-        "dataset": {"fingerprints": {"test": "f"}},
         "results": {"test": {**test, "without_copies": {"accuracy": accuracy / 2}}},
         "training": {"seed": seed, "global_batch_size": 16},
         "runtime": {"train_seconds": 60 * seed, "steps": 10},
         "seed": seed,
-        "hardware": {"device": "cpu", "processes": 1},
         "commit": f"c{seed}",
         "command": f"run --seed {seed}",
-        **changes,
     }
+    return run_record(**parts | changes)
 
 
 def write(folder, content):
@@ -79,7 +81,7 @@ def test_the_table_is_ranked_and_says_what_was_published(tmp_path):
     ("change", "what"),
     [
         ({"model": {"architecture": "Other", "parameters": 1}}, "models"),
-        ({"dataset": {"fingerprints": {}}}, "data"),
+        ({"dataset": {"name": "rafdb", "fingerprints": {}, "counts": {}}}, "data"),
         ({"training": {"seed": 2, "global_batch_size": 32}}, "flags"),
     ],
 )
@@ -92,10 +94,10 @@ def test_runs_that_do_not_belong_together_are_refused(tmp_path, change, what):
 @pytest.mark.parametrize("budget", PLANS)
 def test_every_row_names_what_exists(budget):
     for row in PLANS[budget]["rows"].values():
-        assert (ROOT / "recipes" / f"{row['recipe']}.py").is_file()
+        assert (ROOT / "recipes" / f"{row.get('recipe', 'train')}.py").is_file()
         assert row.get("architecture", "compact-cnn") in ARCHITECTURES
         for config in (row.get("config"), row.get("published_in")):
-            assert config is None or (ROOT / "recipes" / "configs" / config).is_file()
+            assert config is None or (CONFIGS / config).is_file()
 
 
 DESCRIBED = {}
@@ -115,7 +117,7 @@ def recipe(monkeypatch):
     spec = importlib.util.spec_from_file_location("leaderboard_recipe", ROOT / "recipes" / "leaderboard.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "describe", described)
+    monkeypatch.setattr(leaderboard_plan, "describe", described)
     monkeypatch.chdir(ROOT)
     return module
 
@@ -129,26 +131,29 @@ def leaderboard(recipe, monkeypatch):
     return call
 
 
-def test_every_row_of_a_budget_spends_it_within_half_a_step(recipe):
+def test_every_row_of_a_budget_spends_it_within_half_a_step(monkeypatch):
+    monkeypatch.setattr(leaderboard_plan, "describe", described)
     plan = PLANS["cpu"]
     for name, row in plan["rows"].items():
-        planned = recipe.planned(row, plan)
+        planned = planned_row(row, plan, CONFIGS)
         cost = described(row["architecture"], **row.get("config_overrides", {}))["multiply_adds"]
         step = 3 * 64 * cost  # forward, and twice that backward, of 64 faces
         assert abs(planned["flags"]["max_steps"] * step - plan["multiply_adds"]) <= step / 2, name
-    two = recipe.planned(plan["rows"]["cnn-v1"], plan, processes=2)["flags"]["max_steps"]
-    assert two == recipe.planned(plan["rows"]["cnn-v1"], plan)["flags"]["max_steps"] // 2
+    one, two = (planned_row(plan["rows"]["cnn-v1"], plan, CONFIGS, processes) for processes in (1, 2))
+    assert two["flags"]["max_steps"] == one["flags"]["max_steps"] // 2
 
 
-def test_what_was_published_is_quoted_whole_from_the_configurations(recipe):
-    rows = {name: recipe.planned(row, PLANS["gpu"])["published"] for name, row in PLANS["gpu"]["rows"].items()}
+def test_what_was_published_is_quoted_whole_from_the_configurations(monkeypatch):
+    monkeypatch.setattr(leaderboard_plan, "describe", described)
+    plan = PLANS["gpu"]
+    rows = {name: planned_row(row, plan, CONFIGS)["published"] for name, row in plan["rows"].items()}
     assert rows["vgg_paper_fer2013"] == (
         "accuracy 73.28 % on PublicTest (3,589 images, the mean over ten crops of each); PrivateTest scheduled and "
         "selected"
     )
     assert rows["fer2013_vit_in21k"].startswith("for V1.6 (5-layer head, google/vit-base-patch16-224): 0.625")
     assert rows["fer2013_compact_cnn"] == ""
-    prelu = recipe.planned(PLANS["cpu"]["rows"]["prelu-cnn"], PLANS["cpu"])["published"]
+    prelu = planned_row(PLANS["cpu"]["rows"]["prelu-cnn"], PLANS["cpu"], CONFIGS)["published"]
     assert prelu.startswith("accuracy 0.6137 at epoch 23")
     assert prelu.endswith("a random mirror image also in testing")
 
@@ -157,7 +162,7 @@ def test_what_was_published_is_quoted_whole_from_the_configurations(recipe):
 def test_the_flags_of_every_row_are_flags_of_its_recipe(recipe, monkeypatch, budget, tmp_path):
     args = Namespace(output_dir=str(tmp_path), num_processes=1, data_dir=None, flags="--use_cpu", disable_tqdm=True)
     for name, row in PLANS[budget]["rows"].items():
-        words = recipe.command(name, recipe.planned(row, PLANS[budget]), args, seed=3)
+        words = recipe.command(name, planned_row(row, PLANS[budget], CONFIGS), args, seed=3)
         start = next(i for i, word in enumerate(words) if word.endswith(".py"))
         monkeypatch.setattr(sys, "argv", words[start:])
         *flags, _ = parse_arguments(tuple(Flags.__annotations__.values()), name, ROOT / "no such demo.yaml")
@@ -167,7 +172,7 @@ def test_the_flags_of_every_row_are_flags_of_its_recipe(recipe, monkeypatch, bud
 def test_a_dry_run_prints_the_commands_and_trains_nothing(leaderboard, capsys, tmp_path):
     leaderboard("--dry_run", "--only", "cnn-v1", "--output_dir", tmp_path / "out")
     command, forecast = capsys.readouterr().out.splitlines()
-    assert command.startswith("cnn-v1: accelerate launch --num_processes 1 recipes/cnn_baselines.py ")
+    assert command.startswith("cnn-v1: accelerate launch --num_processes 1 recipes/train.py ")
     assert "--architecture cnn-v1 --max_steps 2508 " in command
     assert forecast == "    2,508 steps, 160,512 faces at 12.5 M multiply-adds: 6.0e+12 in all"
     assert not (tmp_path / "out").exists()
@@ -249,6 +254,36 @@ def test_a_run_of_another_command_does_not_pass_for_a_row(leaderboard, ran, tmp_
     with pytest.raises(BadInputError, match=r"holds a run on 1 process\(es\), not 2; choose `output_dir`"):
         leaderboard(*words, "--flags=--max_steps 2", "--num_processes", "2")
     assert ran == ["cnn-v1"]
+
+
+def finished_records(budget):
+    for path in sorted((ROOT / "recipes" / "leaderboard" / "records" / budget).glob("*/seed-*/run_record.json")):
+        yield path.parents[1].name, int(path.parent.name.removeprefix("seed-")), path.parent
+
+
+@pytest.mark.parametrize("budget", [budget for budget in PLANS if budget != "gpu"])
+def test_runs_of_older_commands_are_finished_rows(recipe, budget):
+    args = Namespace(output_dir="out", num_processes=1, data_dir="/faces", flags="--cpu_threads 1", disable_tqdm=True)
+    rows = {name: planned_row(row, PLANS[budget], CONFIGS) for name, row in PLANS[budget]["rows"].items()}
+    found = list(finished_records(budget))
+    assert {name for name, *_ in found} == rows.keys()
+    table = json.loads((ROOT / "recipes" / "leaderboard" / "records" / budget / "leaderboard.json").read_text())
+    assert {row["name"]: row["multiply_adds"] for row in table["rows"]} == {
+        name: row["multiply_adds"] for name, row in rows.items()
+    }
+    for name, seed, run_dir in found:
+        words = recipe.command(name, rows[name], args, seed)
+        assert is_finished(run_dir, words)
+        with pytest.raises(BadInputError, match="a run of another command"):
+            is_finished(run_dir, [*words, "--max_grad_norm", "0.125"])
+
+
+def test_a_run_of_another_course_is_no_finished_row(tmp_path):
+    run = write(tmp_path / "run", record(0, 0.5, command="accelerate launch recipes/mae_pretrain.py --seed 0"))
+    words = "accelerate launch --num_processes 1 recipes/{}.py --seed 0"
+    assert is_finished(run, words.format("mae_pretrain").split())
+    with pytest.raises(BadInputError, match="a run of another command"):
+        is_finished(run, words.format("train").split())
 
 
 def test_bad_words_are_refused(leaderboard, tmp_path):

@@ -19,7 +19,7 @@ def test_a_report_holds_the_numbers_worked_out_by_hand():
     report = expression_report(LOGITS, LABELS, NAMES)
     assert report["num_faces"] == 6
     assert report["accuracy"] == pytest.approx(4 / 6)
-    assert report["mean_class_accuracy"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
+    assert report["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
     assert report["confusion_matrix"] == [[2, 1, 0], [0, 1, 1], [0, 0, 1]]
     assert report["per_class"]["a"] == {
         "precision": pytest.approx(1), "recall": pytest.approx(2 / 3), "f1": pytest.approx(0.8), "support": 3,
@@ -36,15 +36,15 @@ def test_metrics_equal_scikit_learns_on_random_input():
     predicted = logits.argmax(1)
     assert metrics["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro"))
     assert metrics["weighted_f1"] == pytest.approx(f1_score(labels, predicted, average="weighted"))
-    assert metrics["mean_class_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predicted))
+    assert metrics["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predicted))
     odds = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     report = expression_report(logits, labels, list("abcdefg"))
     assert report["loss"] == pytest.approx(log_loss(labels, odds))
 
 
-def test_a_class_without_faces_does_not_lower_the_mean_class_accuracy():
+def test_a_class_without_faces_does_not_lower_the_balanced_accuracy():
     scores = ExpressionMetrics().compute(predictions=[0, 0, 1], references=[0, 0, 1])
-    assert scores["mean_class_accuracy"] == 1.0
+    assert scores["balanced_accuracy"] == 1.0
     report = expression_report(LOGITS[:3], LABELS[:3], NAMES)
     assert report["per_class"]["c"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
 

@@ -4,7 +4,6 @@ import copy
 import importlib.util
 import json
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from transformers import EarlyStoppingCallback, PreTrainedModel
 
 from fer_hf.errors import BadInputError
+from fer_hf.files import write_json
 from fer_hf.training.arguments import FerTrainingArguments
 from fer_hf.training.trainer import FerTrainer
 
@@ -99,7 +99,7 @@ def sweep(
         output = trainer.train()
         row = {"learning_rate": rate, **best_validation(trainer), "seconds": output.metrics["train_runtime"]}
         if trainer.is_world_process_zero():
-            write_whole(path, row)
+            write_json(path, row)
         results.append(row)
         trainer.accelerator.free_memory()
     return results
@@ -203,7 +203,7 @@ def check_settings(folder: Path, settings: dict) -> None:
                 raise BadInputError(
                     f"`output_dir` {folder} holds a search with `{name}` {then!r}, got {now!r}; choose another folder."
                 )
-    write_whole(path, settings)
+    write_json(path, settings)
 
 
 def search_table(results: list[dict], metric: str) -> str:
@@ -225,13 +225,6 @@ def search_table(results: list[dict], metric: str) -> str:
 def best_result(results: list[dict], metric: str) -> dict:
     """The row with the best value: the smallest of a loss, the largest of any other metric."""
     return (min if metric.endswith("loss") else max)(results, key=lambda row: row["value"])
-
-
-def write_whole(path: Path, content: dict) -> None:
-    """Write JSON whole or not at all: a search that is killed leaves no half result."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
 
 
 def without_checkpoints(args: FerTrainingArguments, **changes) -> FerTrainingArguments:

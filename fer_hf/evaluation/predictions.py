@@ -1,6 +1,5 @@
 """`predictions.safetensors`: logits of every face that a run scored, from which reports and comparisons are made."""
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from fer_hf.errors import BadInputError
+from fer_hf.files import whole
 
 
 FILE = "predictions.safetensors"
@@ -43,9 +43,8 @@ def save_predictions(folder: str | Path, splits: dict[str, Predictions]) -> Path
     path = Path(folder, FILE)
     tensors = {f"{split}.logits": np.ascontiguousarray(p.logits, np.float32) for split, p in splits.items()}
     tensors |= {f"{split}.labels": np.ascontiguousarray(p.labels) for split, p in splits.items()}
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial)
-    os.replace(partial, path)
+    with whole(path) as partial:
+        save_file(tensors, partial)
     return path
 
 

@@ -12,7 +12,7 @@ from fer_hf.metrics import (
 )
 
 
-_HEADLINE = {"accuracy": "accuracy", "macro F1": "macro_f1", "mean class accuracy": "mean_class_accuracy"}
+_HEADLINE = {"accuracy": "accuracy", "macro F1": "macro_f1", "balanced accuracy": "balanced_accuracy"}
 
 
 def expression_report(
@@ -30,7 +30,7 @@ def expression_report(
             True for faces that stand in train as well, as [`~fer_hf.data.audit.leaked_rows`] finds them.
 
     Returns:
-        `dict`: `num_faces`; `accuracy`, `macro_f1`, `weighted_f1`, `mean_class_accuracy` in [0, 1]; `loss`, the mean
+        `dict`: `num_faces`; `accuracy`, `macro_f1`, `weighted_f1`, `balanced_accuracy` in [0, 1]; `loss`, the mean
         cross-entropy in nats; `expected_calibration_error` in [0, 1], over 15 bins; `intervals`, for three of the
         scores `[low, high]` (95 %, [`~fer_hf.metrics.bootstrap_intervals`]); where there are copies, and not only
         copies, `without_copies`, the [`headline`] of the other faces; `per_class`, for every name `precision`,
@@ -68,7 +68,7 @@ def headline(predicted: np.ndarray, labels: np.ndarray) -> dict:
         predicted, labels (`np.ndarray` of shape `(num_faces,)`): Class ids, of one face at least.
 
     Returns:
-        `dict`: `num_faces`, `accuracy`, `macro_f1`, `mean_class_accuracy` and their `intervals`.
+        `dict`: `num_faces`, `accuracy`, `macro_f1`, `balanced_accuracy` and their `intervals`.
     """
     scores = ExpressionMetrics().compute(predictions=predicted, references=labels)
     return {

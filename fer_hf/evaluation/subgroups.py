@@ -64,10 +64,10 @@ def subgroups(table: Dataset, column: str, scored: Predictions, stay: np.ndarray
 def subgroups_text(column: str, groups: dict) -> str:
     """The scores of [`subgroups`] as a table for the terminal."""
     width = max(len(column), *map(len, groups))
-    lines = [f"{column:<{width}}    faces  accuracy (95 % interval)    mean class accuracy (95 % interval)"]
+    lines = [f"{column:<{width}}    faces  accuracy (95 % interval)    balanced accuracy (95 % interval)"]
     for value, scores in groups.items():
         cells = []
-        for name in ("accuracy", "mean_class_accuracy"):
+        for name in ("accuracy", "balanced_accuracy"):
             low, high = scores["intervals"][name]
             cells.append(f"{scores[name]:.4f} ({low:.4f} to {high:.4f})")
         lines.append(f"{value:<{width}}  {scores['num_faces']:>7,}  {'  '.join(cells)}")

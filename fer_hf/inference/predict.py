@@ -18,6 +18,7 @@ from transformers import pipeline
 
 from fer_hf.data.folders import find_images
 from fer_hf.errors import BadInputError
+from fer_hf.files import whole
 from fer_hf.inference.photos import Photo, load_photo
 from fer_hf.inference.pipeline import TASK, FacialExpressionPipeline
 from fer_hf.models.loading import asset, asset_names
@@ -202,14 +203,8 @@ def _written(path: Path | None, labels: list[str]) -> Iterator[Callable[[str, li
         return
     if path.suffix not in (".jsonl", ".csv"):
         raise BadInputError(f"`--output` must end in .jsonl or .csv, got {path}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "w", newline="", encoding="utf-8") as file:
-            yield _json_lines(file) if path.suffix == ".jsonl" else _csv_lines(file, labels)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        yield _json_lines(file) if path.suffix == ".jsonl" else _csv_lines(file, labels)
 
 
 def _json_lines(file) -> Callable[[str, list[dict]], None]:

@@ -15,11 +15,11 @@ def bootstrap_intervals(
     seed: int = 0,
 ) -> dict[str, list[float]]:
     """
-    Percentile intervals (Efron and Tibshirani, 1993) of accuracy, macro F1 and mean class accuracy over the faces.
+    Percentile intervals (Efron and Tibshirani, 1993) of accuracy, macro F1 and balanced accuracy over the faces.
 
     Faces that share true and predicted class cannot be told apart by these scores, so that the cells of the confusion
-    matrix are drawn from their multinomial distribution, which is what drawing faces with replacement comes to. Of a
-    score at its end (no face is wrong) the interval is a point: the faces say nothing of what they do not show.
+    matrix are drawn from their multinomial distribution, which is what drawing faces with replacement comes to. If
+    no face is wrong, or none is right, the interval is a point: these faces cannot tell how far other faces differ.
 
     Args:
         predictions, references (`np.ndarray` of shape `(num_faces,)`): Class ids, of one face at least.
@@ -28,7 +28,7 @@ def bootstrap_intervals(
         seed (`int`, defaults to 0): The same intervals for the same seed.
 
     Returns:
-        `dict[str, list[float]]`: `accuracy`, `macro_f1` and `mean_class_accuracy`, each `[low, high]` in [0, 1].
+        `dict[str, list[float]]`: `accuracy`, `macro_f1` and `balanced_accuracy`, each `[low, high]` in [0, 1].
     """
     classes, ids = np.unique(np.concatenate([references, predictions]), return_inverse=True)
     true, predicted = np.split(ids.reshape(-1), 2)
@@ -39,7 +39,7 @@ def bootstrap_intervals(
 
 def draw_counts(counts: np.ndarray, num_draws: int = NUM_DRAWS, seed: int = 0) -> np.ndarray:
     """
-    Counts of as many things, drawn with replacement.
+    Draw as many things again, with replacement, and count each kind.
 
     Args:
         counts (`np.ndarray` of shape `(num_cells,)`): How often each kind was seen, 1 or more in all.
@@ -59,21 +59,21 @@ def draw_counts(counts: np.ndarray, num_draws: int = NUM_DRAWS, seed: int = 0) -
 
 def confusion_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
     """
-    The scores of many confusion matrices at once, as [`~fer_hf.metrics.ExpressionMetrics`] has them: the mean recall
+    The scores of many confusion matrices at once, as [`~fer_hf.metrics.ExpressionMetrics`] has them: balanced accuracy
     is over the classes that have faces, macro F1 over those that have faces or were predicted.
 
     Args:
         confusions (`np.ndarray` of shape `(num_draws, num_labels, num_labels)`): Counts, a row for each true class.
 
     Returns:
-        `dict[str, np.ndarray]`: `accuracy`, `macro_f1`, `mean_class_accuracy`, each of shape `(num_draws,)`.
+        `dict[str, np.ndarray]`: `accuracy`, `macro_f1`, `balanced_accuracy`, each of shape `(num_draws,)`.
     """
     right = confusions.diagonal(axis1=1, axis2=2)  # (num_draws, num_labels)
     support, predicted = confusions.sum(axis=2), confusions.sum(axis=1)
     return {
         "accuracy": right.sum(axis=1) / support.sum(axis=1),
         "macro_f1": _mean_where(2 * right, support + predicted),
-        "mean_class_accuracy": _mean_where(right, support),
+        "balanced_accuracy": _mean_where(right, support),
     }
 
 

@@ -1,65 +1,19 @@
 """How far probabilities can be believed, and the one number that mends most of it."""
 
-import datasets
-import evaluate
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from sklearn.metrics import log_loss
 
 
 NUM_BINS = 15
 # Where a fitted temperature may lie. A model that is right on every face of validation would have 0.
 TEMPERATURES = (0.05, 20.0)
 
-_PROBABILITIES = datasets.Features(
-    {"predictions": datasets.List(datasets.Value("float64")), "references": datasets.Value("int64")}
-)
-
-
-class ExpectedCalibrationError(evaluate.Metric):
-    """
-    Mean distance between confidence and accuracy, over 15 bins of equal width (Guo et al., 2017,
-    https://huggingface.co/papers/1706.04599).
-
-    `compute(predictions=..., references=...)` takes one row of probabilities and one class id per face.
-    """
-
-    def _info(self) -> evaluate.MetricInfo:
-        return _info(self.__doc__)
-
-    def _compute(self, predictions: list[list[float]], references: list[int]) -> dict[str, float]:
-        return {"expected_calibration_error": expected_calibration_error(predictions, references)}
-
-
-class NegativeLogLikelihood(evaluate.Metric):
-    """
-    Mean of -log p(true class) in nats, by scikit-learn, which keeps p above the smallest step from 0 that it can tell.
-
-    `compute(predictions=..., references=...)` takes one row of probabilities and one class id per face.
-    """
-
-    def _info(self) -> evaluate.MetricInfo:
-        return _info(self.__doc__)
-
-    def _compute(self, predictions: list[list[float]], references: list[int]) -> dict[str, float]:
-        predictions = np.asarray(predictions)
-        value = log_loss(references, predictions, labels=np.arange(predictions.shape[1]))
-        return {"negative_log_likelihood": float(value)}
-
-
-def _info(description: str) -> evaluate.MetricInfo:
-    return evaluate.MetricInfo(
-        description=description,
-        citation="",
-        inputs_description="predictions: probabilities by class; references: class ids",
-        features=_PROBABILITIES,
-    )
-
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, num_bins: int = NUM_BINS) -> float:
     """
-    Mean over the faces of |accuracy - mean confidence| of the bin that a face falls into.
+    Mean over the faces of |accuracy - mean confidence| of the bin that a face falls into (Guo et al., 2017,
+    https://huggingface.co/papers/1706.04599).
 
     Args:
         probabilities (`np.ndarray` of shape `(num_faces, num_labels)`): Rows sum to 1. The largest is the confidence.

@@ -1,23 +1,23 @@
 """Two runs on the same faces: which is better, at which expressions, and whether that could be chance."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import binomtest
 
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation.predictions import Predictions, load_predictions
-from fer_hf.provenance import own_name
+from fer_hf.evaluation.predictions import Predictions
 from fer_hf.metrics.bootstrap import draw_counts, interval
+from fer_hf.provenance import own_name
+from fer_hf.runs.run import Run, as_run
 
 
-def compare_runs(run_a: str | Path, run_b: str | Path, split: str = "test", seed: int = 0) -> dict:
+def compare_runs(run_a: str | Path | Run, run_b: str | Path | Run, split: str = "test", seed: int = 0) -> dict:
     """
     Compare two runs face by face, from what they left: no model is loaded.
 
     Args:
-        run_a, run_b (`str` or `Path`): Output directories of finished runs that scored the same faces.
+        run_a, run_b (`str`, `Path` or [`Run`]): Output directories of finished runs that scored the same faces.
         split (`str`, defaults to `"test"`): The split.
         seed (`int`, defaults to 0): Of the bootstrap.
 
@@ -27,34 +27,24 @@ def compare_runs(run_a: str | Path, run_b: str | Path, split: str = "test", seed
     Raises:
         BadInputError: If a folder holds no finished run, or the two scored other faces or expressions.
     """
-    runs = [_read(Path(run).expanduser(), split) for run in (run_a, run_b)]
-    (a, names, fingerprint), (b, other_names, other_fingerprint) = runs
+    runs = [as_run(run_a), as_run(run_b)]
+    (a, names, fingerprint), (b, other_names, other_fingerprint) = (_scored(run, split) for run in runs)
     if fingerprint != other_fingerprint or names != other_names:
         what = "expressions" if fingerprint == other_fingerprint else "faces"
         raise BadInputError(
             f"{run_a} and {run_b} scored other {what} as {split}: there is nothing to compare by pairs."
         )
-    labels = a.labels.argmax(axis=1) if a.labels.ndim == 2 else a.labels
-    found = compare(labels, a.logits.argmax(axis=1), b.logits.argmax(axis=1), names, seed)
-    return {
-        "runs": [own_name(str(run)) for run in (run_a, run_b)],
-        "split": split,
-        "fingerprint": fingerprint,
-        **found,
-    }
+    found = compare(a.class_ids, a.logits.argmax(axis=1), b.logits.argmax(axis=1), names, seed)
+    return {"runs": [own_name(str(run)) for run in runs], "split": split, "fingerprint": fingerprint, **found}
 
 
-def _read(folder: Path, split: str) -> tuple[Predictions, list[str], str]:
-    predictions = load_predictions(folder)
-    path = folder / "run_record.json"
-    if not path.is_file():
-        raise BadInputError(f"{folder} holds no run_record.json: is it the output directory of a finished run?")
-    record = json.loads(path.read_text(encoding="utf-8"))
-    scored = [name for name in predictions if name in record["results"]]
+def _scored(run: Run, split: str) -> tuple[Predictions, list[str], str]:
+    """What a run said of a split, the expressions in label order, and the fingerprint of the faces."""
+    results = run.record.results
+    scored = [name for name in run.predictions if name in results]
     if split not in scored:
-        raise BadInputError(f"`split` must be one of {', '.join(scored)}, which {folder} scored; got {split!r}.")
-    names = list(record["results"][split]["per_class"])
-    return predictions[split], names, record["dataset"]["fingerprints"][split]
+        raise BadInputError(f"`split` must be one of {', '.join(scored)}, which {run} scored; got {split!r}.")
+    return run.predictions[split], list(results[split]["per_class"]), run.record.dataset["fingerprints"][split]
 
 
 def compare(labels: np.ndarray, a: np.ndarray, b: np.ndarray, names: list[str], seed: int = 0) -> dict:

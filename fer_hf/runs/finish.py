@@ -4,142 +4,139 @@ from pathlib import Path
 
 from datasets import Dataset, DatasetDict
 
-from fer_hf.models.loading import asset_names
 from fer_hf.data.copies import leaked_rows
-from fer_hf.plots import calibration_bins, plot_class_balance, plot_confusion_matrix, plot_learning_curves, plot_phases, plot_reliability
 from fer_hf.evaluation.predictions import Predictions, save_predictions
-from fer_hf.runs.record import describe_dataset, scoring
-from fer_hf.provenance import environment, own_name
-from fer_hf.files import write_json
 from fer_hf.evaluation.report import expression_report, report_text
+from fer_hf.files import write_json
+from fer_hf.plots import (
+    calibration_bins,
+    plot_class_balance,
+    plot_confusion_matrix,
+    plot_learning_curves,
+    plot_phases,
+    plot_reliability,
+)
+from fer_hf.provenance import command_line, environment
+from fer_hf.runs.record import RECORD, RunRecord, describe_dataset, scoring
 from fer_hf.training.arguments import training_summary
-from fer_hf.provenance import command_line
 from fer_hf.training.trainer import FerTrainer
 from fer_hf.training.unfreezing import GradualUnfreezing, count_parameters
 
 
 def finish_run(
     trainer: FerTrainer,
-    faces: DatasetDict,
+    tables: DatasetDict,
     dataset: str,
     model: dict,
     flags: dict,
     unfreezing: GradualUnfreezing | None = None,
-) -> dict:
+) -> RunRecord | None:
     """
     Save the selected model, score it on validation and, once, on test, and write what the run leaves.
 
     In `trainer.args.output_dir`: the model and its image processor, `all_results.json`, `trainer_state.json`,
     `classification_report.json`, `predictions.safetensors`, `confusion_matrix.png`, `reliability.png`,
-    `class_balance.png`, `learning_curves.png`, `phases.png` (if layers thawed) and `run_record.json`. The record is
-    written last: a folder without one holds no finished run.
+    `class_balance.png`, `learning_curves.png`, `phases.png` (if layers were unfrozen) and `run_record.json`. The
+    record is written last: a folder without one holds no finished run.
 
     Args:
         trainer (`FerTrainer`): After `train()`, holding the selected weights.
-        faces (`DatasetDict`): With `train`, `validation` and `test`.
+        tables (`DatasetDict`): With `train`, `validation` and `test`.
         dataset (`str`): The data set's name.
         model (`dict`): What the record says of the model's start, such as `architecture` and `source`.
         flags (`dict`): What the record says of training beside `trainer.args`: loss, sampler, augmentation.
         unfreezing (`GradualUnfreezing`, *optional*): The callback that was used.
 
     Returns:
-        `dict`: The run record.
+        `RunRecord`: The run's record, on the main process; `None` on others.
     """
-    args, state = trainer.args, trainer.state
     trainer.save_model()
     trainer.save_state()
     scored = {
-        "validation": _score(trainer, faces["validation"], "eval"),
-        "test": _score(trainer, faces["test"], "test"),
+        "validation": _score(trainer, tables["validation"], "eval"),
+        "test": _score(trainer, tables["test"], "test"),
     }
     if not trainer.is_world_process_zero():
-        return {}
-    folder, names = Path(args.output_dir), faces["test"].features["label"].names
+        return None
+    folder, names = Path(trainer.args.output_dir), tables["test"].features["label"].names
     save_predictions(folder, scored)
-    copies = leaked_rows(faces)
+    copies = leaked_rows(tables)
     reports = {split: expression_report(*predictions, names, copies[split]) for split, predictions in scored.items()}
     write_json(folder / "classification_report.json", reports)
-    table = unfreezing.table(trainer.model, args, state) if unfreezing else []
-    best = _best(trainer)
-    phases = trainer.phases.table()
-    if len(phases) > 1:
-        plot_phases(phases, trainer.phases.memory, folder / "phases.png")
-    name, dataset = dataset, describe_dataset(dataset, faces)
-    what = f"{name}, test"
-    plot_confusion_matrix(reports["test"], folder / "confusion_matrix.png", what)
-    plot_reliability(
-        calibration_bins(scored["test"].logits, scored["test"].class_ids), folder / "reliability.png", what
-    )
-    plot_class_balance(dataset["counts"], folder / "class_balance.png", name)
-    plot_learning_curves(state.log_history, folder / "learning_curves.png", table, best and best["epoch"])
-    record = {
-        **environment(args.world_size, args.device.type),
-        "command": command_line(args.world_size),
-        "seed": args.seed,
-        "dataset": dataset,
-        "model": {
-            "architecture": type(trainer.model).__name__,
-            **model,
-            "parameters": count_parameters(trainer.model)[1],
-        },
-        "training": {
-            **training_summary(args),
-            **flags,
-            **({"learning_rates": rates} if (rates := trainer.learning_rates()) else {}),
-            "data_path": getattr(trainer.train_dataset, "path", "plain"),
-        },
-        "unfreezing": table,
-        "phases": phases,
-        "validations": _validations(trainer),
-        "best": best,
-        "runtime": _runtime(trainer),
-        "results": reports,
-        "test_scored": [scoring(dataset["name"], "test", dataset["fingerprints"]["test"], "none")],
-    }
-    write_json(folder / "run_record.json", record)
+    rates = {"learning_rates": rates} if (rates := trainer.learning_rates()) else {}
+    flags = {**flags, **rates, "data_path": getattr(trainer.train_dataset, "path", "plain")}
+    record = _record(trainer, tables, dataset, {"architecture": type(trainer.model).__name__, **model}, flags, reports)
+    record.unfreezing = unfreezing.table(trainer.model, trainer.args, trainer.state) if unfreezing else []
+    record.test_scored = [scoring(dataset, "test", record.dataset["fingerprints"]["test"], "none")]
+    _draw(trainer, record, scored["test"], folder)
+    record.write(folder / RECORD)
     print(f"\n{report_text(reports['validation'], 'validation (selects)')}")
     print(f"\n{report_text(reports['test'], 'test (scored once)')}")
     return record
 
 
-def finish_pretraining(trainer: FerTrainer, faces: DatasetDict, dataset: str, model: dict, flags: dict) -> dict:
+def finish_pretraining(
+    trainer: FerTrainer, tables: DatasetDict, dataset: str, model: dict, flags: dict
+) -> RunRecord | None:
     """
     The same for a model without expressions: score the selected weights on validation, and write the record.
     Whatever is to be kept of the model is saved before.
 
     Args:
         trainer (`FerTrainer`): After `train()`, holding the selected weights.
-        faces (`DatasetDict`): What was seen.
+        tables (`DatasetDict`): The splits that were seen.
         dataset (`str`): The data set's name.
-        model (`dict`): What the record says of it.
+        model (`dict`): What the record says of it, with `architecture`.
         flags (`dict`): What the record says of training beside `trainer.args`, such as `augmentation`.
 
     Returns:
-        `dict`: The run record, empty but on the main process.
+        `RunRecord`: The run's record, on the main process; `None` on others.
     """
-    args, state = trainer.args, trainer.state
     trainer.save_state()
     metrics = trainer.evaluate()
     trainer.save_metrics("eval", metrics)
     if not trainer.is_world_process_zero():
-        return {}
-    folder, best, phases = Path(args.output_dir), _best(trainer), trainer.phases.table()
-    epoch = best["epoch"] if best else state.epoch
-    record = {
-        **environment(args.world_size, args.device.type),
-        "command": command_line(args.world_size),
-        "seed": args.seed,
-        "dataset": describe_dataset(dataset, faces),
-        "model": {**model, "parameters": count_parameters(trainer.model)[1]},
-        "training": {**training_summary(args), **flags},
-        "phases": phases,
-        "validations": _validations(trainer),
-        "best": best,
-        "runtime": _runtime(trainer),
-        "results": {"validation": {"loss": metrics["eval_loss"], "epoch": epoch}},
-    }
-    write_json(folder / "run_record.json", record)
+        return None
+    best = _best(trainer)
+    epoch = best["epoch"] if best else trainer.state.epoch
+    results = {"validation": {"loss": metrics["eval_loss"], "epoch": epoch}}
+    record = _record(trainer, tables, dataset, model, flags, results)
+    record.write(Path(trainer.args.output_dir, RECORD))
     return record
+
+
+def _record(
+    trainer: FerTrainer, tables: DatasetDict, dataset: str, model: dict, flags: dict, results: dict
+) -> RunRecord:
+    """What the records of all runs say."""
+    args = trainer.args
+    return RunRecord(
+        **environment(args.world_size, args.device.type),
+        command=command_line(args.world_size),
+        seed=args.seed,
+        dataset=describe_dataset(dataset, tables),
+        model={**model, "parameters": count_parameters(trainer.model)[1]},
+        training={**training_summary(args), **flags},
+        runtime=_runtime(trainer),
+        results=results,
+        phases=trainer.phases.table(),
+        validations=_validations(trainer),
+        best=_best(trainer),
+        test_scored=[],
+    )
+
+
+def _draw(trainer: FerTrainer, record: RunRecord, test: Predictions, folder: Path) -> None:
+    """The pictures of a run, none of which shows a face."""
+    name, history = record.dataset["name"], trainer.state.log_history
+    plot_confusion_matrix(record.results["test"], folder / "confusion_matrix.png", f"{name}, test")
+    bins = calibration_bins(test.logits, test.class_ids)
+    plot_reliability(bins, folder / "reliability.png", f"{name}, test")
+    plot_class_balance(record.dataset["counts"], folder / "class_balance.png", name)
+    best_epoch = record.best and record.best["epoch"]
+    plot_learning_curves(history, folder / "learning_curves.png", record.unfreezing, best_epoch)
+    if len(record.phases) > 1:
+        plot_phases(record.phases, trainer.phases.memory, folder / "phases.png")
 
 
 def _score(trainer: FerTrainer, split: Dataset, prefix: str) -> Predictions:
@@ -171,8 +168,9 @@ def _validations(trainer: FerTrainer) -> list[dict]:
 
 
 def _best(trainer: FerTrainer) -> dict | None:
+    """The selected weights: by which metric, its value, and when; `None` if nothing was selected."""
     state = trainer.state
-    if not state.best_global_step:  # nothing was selected: no checkpoint was to be written
+    if not state.best_global_step:
         return None
     epoch = next(e["epoch"] for e in state.log_history if e["step"] == state.best_global_step and "eval_loss" in e)
     metric = f"eval_{trainer.args.metric_for_best_model.removeprefix('eval_')}"

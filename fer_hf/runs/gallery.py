@@ -6,8 +6,11 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard
 
-from fer_hf.runs.card import render_model_card, save_card
-from fer_hf.runs.files import PICTURES, RunDirectoryError, check_text, run_directory
+from fer_hf.files import write_text
+from fer_hf.runs.card import render_model_card
+from fer_hf.runs.files import check_text
+from fer_hf.runs.record import RunDirectoryError
+from fer_hf.runs.run import PICTURES, Run, as_run
 
 
 _BEGIN, _END = "<!-- cards: written by push_to_hub.py -->", "<!-- end of cards -->"
@@ -15,40 +18,39 @@ _NOT_CARDS = ("README.md", "template.md")
 
 
 def add_to_gallery(
-    run_dir: str | Path, folder: str | Path, repo_id: str | None = None, license: str | None = None
+    run: str | Path | Run, folder: str | Path, repo_id: str | None = None, license: str | None = None
 ) -> Path:
     """
-    Writes the card of a run to `folder/<name>.md`, its pictures (none with faces) to `folder/<name>/`, and the table
+    Write the card of a run to `folder/<name>.md`, its pictures (none with faces) to `folder/<name>/`, and the table
     of all classifiers into `folder/README.md`.
 
     Args:
-        run_dir (`str` or `Path`):
+        run (`str`, `Path` or [`Run`]):
             The output directory of a run.
         folder (`str` or `Path`):
-            Of the cards; made if it is missing.
+            Where the cards lie; made if it is missing.
         repo_id, license:
-            As for [`render_model_card`]. The card's name is that of the repository, or else of `run_dir`.
+            As for [`render_model_card`]. The card is called as the repository, or else as the run's directory.
 
     Returns:
         `Path`: The card.
 
     Raises:
-        `RunDirectoryError`: As [`render_model_card`], and if the card holds a token or an absolute path.
+        RunDirectoryError: As [`render_model_card`], and if the card holds a token or an absolute path.
     """
-    run_dir, folder = run_directory(run_dir), Path(folder)
-    name = (repo_id or run_dir.resolve().name).split("/")[-1]
+    run, folder = as_run(run), Path(folder)
+    name = (repo_id or run.name).split("/")[-1]
     path = folder / f"{name}.md"
     if path.name in _NOT_CARDS:
         raise RunDirectoryError(f"{path} is no card's place: name the run or the repository otherwise.")
-    card = render_model_card(run_dir, repo_id, license, picture_folder=f"{name}/")
-    check_text(path, str(card))
+    card = str(render_model_card(run, repo_id, license, picture_folder=f"{name}/"))
+    check_text(path, card)
     for picture in PICTURES:
         (folder / name / picture).unlink(missing_ok=True)
-        if (run_dir / picture).is_file():
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            shutil.copy(run_dir / picture, folder / name / picture)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_card(card, path)
+    for picture in run.pictures:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(run.folder / picture, folder / name / picture)
+    write_text(path, card)
     _write_index(folder)
     return path
 
@@ -61,17 +63,18 @@ def _write_index(folder: Path) -> None:
         text = f"{text.rstrip()}\n\n{_BEGIN}\n{_END}\n"
     cards = [path for path in folder.glob("*.md") if path.name not in _NOT_CARDS]
     rows = [_index_row(path) for path in cards if ModelCard.load(path).data.eval_results]  # a backbone's has none
-    head = ["| model | data | faces of | accuracy | macro F1 | mean per-class accuracy |"]
+    head = ["| model | data | faces of | accuracy | macro F1 | balanced accuracy |"]
     head += ["|---|---|---|---:|---:|---:|"]
     table = "\n".join(["", *head, *sorted(rows), ""])
     block = re.compile(f"({re.escape(_BEGIN)}\n).*?({re.escape(_END)})", re.DOTALL)
-    index.write_text(block.sub(lambda marks: f"{marks[1]}{table}\n{marks[2]}", text), encoding="utf-8")
+    write_text(index, block.sub(lambda marks: f"{marks[1]}{table}\n{marks[2]}", text))
 
 
 def _index_row(path: Path) -> str:
     results = ModelCard.load(path).data.eval_results
     split = "test" if any(result.dataset_split == "test" for result in results) else results[0].dataset_split
     scores = {result.metric_name: result.metric_value for result in results if result.dataset_split == split}
-    wanted = [scores.get(name) for name in ("Accuracy", "Macro F1", "Mean per-class accuracy")]
+    scores.setdefault("Balanced accuracy", scores.get("Mean per-class accuracy"))  # as older cards call it
+    wanted = [scores.get(name) for name in ("Accuracy", "Macro F1", "Balanced accuracy")]
     cells = ["-" if score is None else f"{score:.4f}" for score in wanted]
     return f"| [{path.stem}]({path.name}) | {results[0].dataset_name} | {split} | {' | '.join(cells)} |"

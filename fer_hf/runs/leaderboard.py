@@ -7,81 +7,76 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from fer_hf.errors import BadInputError
+from fer_hf.files import write_json, write_text
 from fer_hf.plots.style import BLUE, GRAY
+from fer_hf.runs.record import RunRecord
+from fer_hf.runs.run import Run, as_run
 
 
-SCORES = ("accuracy", "macro_f1", "mean_class_accuracy")
+SCORES = ("accuracy", "macro_f1", "balanced_accuracy")
 
 
-def summarise(name: str, published: str, folders: list[Path]) -> dict:
+def summarise(name: str, published: str, runs: list[str | Path | Run]) -> dict:
     """
     One row, from the finished runs of one configuration.
 
     Args:
         name (`str`): Of the row.
         published (`str`): What the source reports, and on which images; empty if it reports nothing.
-        folders (`list[Path]`): Output directories, each with a `run_record.json`.
+        runs (`list` of `str`, `Path` or [`Run`]): Output directories of the runs.
 
     Returns:
         `dict`: `name`, `published`, `architecture`, `parameters`, `seeds`, `num_faces`; for `accuracy`, `macro_f1` and
-        `mean_class_accuracy` of test, and `accuracy_without_copies` where the runs know it, the mean and the sample
+        `balanced_accuracy` of test, and `accuracy_without_copies` where the runs know it, the mean and the sample
         standard deviation over seeds (`None` for one); `interval`, the 95 % interval of accuracy, the mean over seeds;
         mean `train_minutes` and `faces_seen`; `hardware`, `commits` and `commands`.
 
     Raises:
         BadInputError: If the runs are of different models, data or flags, or a record cannot be read.
     """
-    records = [read_record(folder) for folder in folders]
-    for what, parts in {
-        "models": [record["model"] for record in records],
-        "data": [record["dataset"]["fingerprints"] for record in records],
-        "flags": [{**record["training"], "seed": None} for record in records],
-    }.items():
-        if any(part != parts[0] for part in parts):
-            raise BadInputError(f"the runs of row {name} are of different {what}: delete what does not belong there")
-    tests = [record["results"]["test"] for record in records]
+    records = [as_run(run).record for run in runs]
+    _check_alike(name, records)
+    tests = [record.results["test"] for record in records]
     row = {
         "name": name,
         "published": published,
-        "architecture": records[0]["model"]["architecture"],
-        "parameters": records[0]["model"]["parameters"],
-        "seeds": [record["seed"] for record in records],
+        "architecture": records[0].model["architecture"],
+        "parameters": records[0].model["parameters"],
+        "seeds": [record.seed for record in records],
         "num_faces": tests[0]["num_faces"],
         **{score: _mean_and_sd([test[score] for test in tests]) for score in SCORES},
-        "interval": [statistics.mean(bounds) for bounds in zip(*_intervals(tests), strict=True)],
+        "interval": [statistics.mean(ends) for ends in zip(*(t["intervals"]["accuracy"] for t in tests), strict=True)],
     }
     if all("without_copies" in test for test in tests):
         row["accuracy_without_copies"] = _mean_and_sd([test["without_copies"]["accuracy"] for test in tests])
     return {
         **row,
-        "train_minutes": statistics.mean(record["runtime"]["train_seconds"] for record in records) / 60,
+        "train_minutes": statistics.mean(record.runtime["train_seconds"] for record in records) / 60,
         "faces_seen": round(statistics.mean(_faces_seen(record) for record in records)),
-        "hardware": list({json.dumps(record["hardware"]): record["hardware"] for record in records}.values()),
+        "hardware": list({json.dumps(record.hardware): record.hardware for record in records}.values()),
         "commits": sorted({commit or "unknown" for record in records for commit in _commits(record)}),
-        "commands": [record["command"] for record in records],
+        "commands": [record.command for record in records],
     }
 
 
-def read_record(folder: Path) -> dict:
-    """The `run_record.json` of a finished run; raises `BadInputError` if it cannot be read."""
-    path = folder / "run_record.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInputError(f"{path} cannot be read: {error}") from error
+def _check_alike(name: str, records: list[RunRecord]) -> None:
+    """Raise [`BadInputError`] if the runs of a row differ in more than the seed."""
+    for what, parts in {
+        "models": [record.model for record in records],
+        "data": [record.dataset["fingerprints"] for record in records],
+        "flags": [{**record.training, "seed": None} for record in records],
+    }.items():
+        if any(part != parts[0] for part in parts):
+            raise BadInputError(f"the runs of row {name} are of different {what}: delete what does not belong there")
 
 
-def _faces_seen(record: dict) -> int:
-    return record["runtime"]["steps"] * record["training"]["global_batch_size"]
+def _faces_seen(record: RunRecord) -> int:
+    return record.runtime["steps"] * record.training["global_batch_size"]
 
 
-def _commits(record: dict) -> list[str | None]:
+def _commits(record: RunRecord) -> list[str | None]:
     """Of the run, and of its parts if it was resumed."""
-    return [record["commit"], *(part["commit"] for part in record["runtime"].get("commits", ()))]
-
-
-def _intervals(tests: list[dict]) -> list[list[float]]:
-    return [test["intervals"]["accuracy"] for test in tests]
+    return [record.commit, *(part["commit"] for part in record.runtime.get("commits", ()))]
 
 
 def _mean_and_sd(values: list[float]) -> dict[str, float | None]:
@@ -92,10 +87,25 @@ PROTOCOL = (
     "Protocol: trained on the training split alone; whatever is selected is selected on validation; test is scored "
     "once for each run, on all faces and on those of which train holds no copy. Mean and sample standard deviation "
     "over seeds, or of one seed its figure. 95 % intervals by bootstrap over the test faces (their mean over seeds). "
-    "Mean recall is the mean of the classes' recalls; multiply-adds are of one face at the model's own size. "
+    "Balanced accuracy is the mean of the classes' recalls; multiply-adds are of one face at the model's own size. "
     "Published figures stand beside ours with what they were measured on, and are not ours to compare where that "
     "differs."
 )
+
+
+def write_leaderboard(folder: Path, budget: str, plan: dict, rows: list[dict]) -> None:
+    """
+    Write the table as `leaderboard.json`, `leaderboard.md` and `leaderboard.png`.
+
+    Args:
+        folder (`Path`): Where to.
+        budget (`str`): The plan's name.
+        plan (`dict`): With `title` and `about`.
+        rows (`list[dict]`): From [`summarise`].
+    """
+    write_json(folder / "leaderboard.json", {"budget": budget, "plan": plan, "rows": rows})
+    write_text(folder / "leaderboard.md", leaderboard_page(plan["title"], plan["about"], rows))
+    plot_leaderboard(rows, folder / "leaderboard.png", plan["title"])
 
 
 def leaderboard_page(title: str, about: str, rows: list[dict]) -> str:
@@ -119,7 +129,7 @@ def leaderboard_table(rows: list[dict]) -> str:
     """The rows as a Markdown table, best accuracy first."""
     lines = [
         "| model | parameters | multiply-adds | faces seen | accuracy | 95 % interval | without copies | macro F1 "
-        "| mean recall | seeds | minutes | published |",
+        "| balanced accuracy | seeds | minutes | published |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for row in _ranked(rows):
@@ -155,7 +165,7 @@ def _score(value: dict | None) -> str:
 
 def plot_leaderboard(rows: list[dict], path: str | Path, title: str) -> None:
     """
-    Write test accuracy and mean recall of every row, best accuracy at the top.
+    Write test accuracy and balanced accuracy of every row, best accuracy at the top.
 
     Args:
         rows (`list[dict]`): From [`summarise`].
@@ -169,8 +179,8 @@ def plot_leaderboard(rows: list[dict], path: str | Path, title: str) -> None:
     accuracies = [row["accuracy"]["mean"] for row in ranked]
     spreads = [row["accuracy"]["sd"] or 0.0 for row in ranked]
     axes.barh(places, accuracies, xerr=spreads, color=BLUE, height=0.7, label="accuracy", ecolor="black")
-    recalls = [row["mean_class_accuracy"]["mean"] for row in ranked]
-    axes.plot(recalls, places, "o", color="white", markeredgecolor="black", label="mean recall")
+    balanced = [row["balanced_accuracy"]["mean"] for row in ranked]
+    axes.plot(balanced, places, "o", color="white", markeredgecolor="black", label="balanced accuracy")
     for place, accuracy, spread in zip(places, accuracies, spreads, strict=True):
         axes.text(accuracy + spread, place, f" {accuracy:.3f}", va="center", fontsize=9)
     axes.set_yticks(places, [row["name"] for row in ranked])

@@ -2,8 +2,6 @@
 
 import base64
 import io
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,13 +11,16 @@ from datasets import Dataset, DatasetDict
 from scipy.special import softmax
 from tqdm.auto import tqdm
 
+import fer_hf.plots as plots
 from fer_hf.data import content_fingerprint
 from fer_hf.data.collator import FaceCollator
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation import plots
 from fer_hf.evaluation.attention import attention, class_means, similarity
-from fer_hf.evaluation.predictions import FILE, Predictions, load_predictions
+from fer_hf.evaluation.predictions import Predictions
+from fer_hf.files import write_text
 from fer_hf.models.loading import load_trained_classifier
+from fer_hf.runs.record import RECORD
+from fer_hf.runs.run import Run, as_run
 
 
 TEMPLATE = Path(__file__).parents[1] / "assets" / "report.html"
@@ -28,7 +29,7 @@ ROWS, STRIPS, AVERAGED = 3, 4, 32
 
 
 def write_report(
-    run_dir: str | Path,
+    run: str | Path | Run,
     data: DatasetDict | None = None,
     output: str | Path | None = None,
     show_faces: bool = False,
@@ -38,13 +39,13 @@ def write_report(
     Write the report of a run. Every number in it comes from the run's files.
 
     Args:
-        run_dir (`str` or `Path`):
+        run (`str`, `Path` or [`Run`]):
             Output directory of a finished run, with `run_record.json`, and as far as there are such files,
             `trainer_state.json`, `predictions.safetensors` and `evaluation/*.json`.
         data (`DatasetDict`, *optional*):
             The run's own data. With it the page shows what the model attends to, if it tells.
         output (`str` or `Path`, *optional*):
-            The page. Default: `report.html` in `run_dir`.
+            The page. Default: `report.html` in the run's directory.
         show_faces (`bool`, defaults to `False`):
             Show faces of the data too. **If these are people, the page must not be published**; it says so at its top
             and in a `<meta name="fer_hf:faces">`.
@@ -57,77 +58,59 @@ def write_report(
     Raises:
         BadInputError: If a file is missing or cannot be read, or the data is not the run's.
     """
-    run_dir = Path(run_dir)
-    output = run_dir / "report.html" if output is None else Path(output)
+    run = as_run(run)
+    output = run.folder / "report.html" if output is None else Path(output)
     if output.is_dir():
         raise BadInputError(f"`output` must be a file, and {output} is a folder.")
-    record = _read_json(run_dir / "run_record.json")
-    if not (record.get("results") and record.get("dataset")):
-        raise BadInputError(f"{run_dir / 'run_record.json'} holds no results of a data set: was the run scored?")
+    record = run.record
     if show_faces and data is None:
         raise BadInputError("`faces` needs the run's data: give `dataset`, `data_dir` and `dataset_options`.")
-    split = "test" if "test" in record["results"] else next(iter(record["results"]))
-    faces = None if data is None else _same_faces(data, record, split, run_dir)
-    predictions = load_predictions(run_dir).get(split) if show_faces or (run_dir / FILE).is_file() else None
-    evaluations = _evaluations(run_dir)
-    pictures = _pictures(run_dir, record, split, predictions, evaluations)
-    attention_texts, sheets = {}, {}
-    if faces is not None:
-        shown, attention_texts = _attention(run_dir, faces, show_faces, disable_tqdm)
+    split = record.last_split
+    table = None if data is None else _same_faces(data, run, split)
+    predictions = run.predictions.get(split) if show_faces or run.has_predictions else None
+    pictures, attention_texts, sheets = _pictures(run, split, predictions), {}, {}
+    if table is not None:
+        shown, attention_texts = _attention(run, table, show_faces, disable_tqdm)
         pictures |= shown
     if show_faces:
-        shown, sheets = _sheets(faces, predictions, split)
+        shown, sheets = _sheets(table, predictions, split)
         pictures |= shown
-    score_rows, evaluation_rows = _score_rows(record["results"]), _score_rows(_reports(evaluations))
-    page = _page(
-        run_dir / "run_record.json",
-        name=run_dir.resolve().name,
-        record=record,
-        split=split,
-        report=record["results"][split],
-        score_rows=score_rows,
-        has_intervals=any("intervals" in report for _, report in score_rows + evaluation_rows),
-        evaluations=evaluations,
-        evaluation_rows=evaluation_rows,
-        pictures=pictures,
-        attention=attention_texts,
-        sheets=sheets,
-        shows_faces_of=record["dataset"]["name"] if show_faces and record["dataset"]["name"] != "synthetic" else None,
-    )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(output.name + ".partial")
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, output)
+    people = show_faces and record.dataset["name"] != "synthetic"
+    page = _page(run, split, pictures, attention_texts, sheets, record.dataset["name"] if people else None)
+    write_text(output, page)
     return output
 
 
-def _page(source: Path, **values) -> str:
+def _page(
+    run: Run, split: str, pictures: dict, attention_texts: dict, sheets: dict, shows_faces_of: str | None
+) -> str:
+    """The HTML, filled in."""
+    record, evaluations = run.record, [{**item, "title": _title(item)} for item in run.evaluations]
+    score_rows, evaluation_rows = _score_rows(record.results), _score_rows(_reports(evaluations))
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     try:
-        return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(values)
+        return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+            name=run.name,
+            record=record,
+            split=split,
+            report=record.results[split],
+            score_rows=score_rows,
+            has_intervals=any("intervals" in report for _, report in score_rows + evaluation_rows),
+            evaluations=evaluations,
+            evaluation_rows=evaluation_rows,
+            pictures=pictures,
+            attention=attention_texts,
+            sheets=sheets,
+            shows_faces_of=shows_faces_of,
+        )
     except jinja2.UndefinedError as error:
-        raise BadInputError(f"{source} lacks a value that the page needs: {error}.") from error
+        raise BadInputError(f"{run.folder / RECORD} lacks a value that the page needs: {error}.") from error
 
 
-def _read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInputError(f"{path.parent} holds no {path.name}: is it the output directory of a run?") from None
-    except ValueError as error:
-        raise BadInputError(f"{path} is not valid JSON: {error}.") from error
-
-
-def _evaluations(run_dir: Path) -> list[dict]:
-    """The stand-alone evaluations of a run, each with a `title`."""
-    found = []
-    for path in sorted((run_dir / "evaluation").glob("*.json")):
-        item = _read_json(path)
-        if not {"dataset", "split", "report"} <= item.keys():
-            raise BadInputError(f"{path} is no evaluation: it lacks `dataset`, `split` or `report`.")
-        views = "" if item.get("tta", "none") == "none" else f", mean over {item['tta']}"
-        found.append({**item, "title": f"{item['dataset']}, {item['split']}{views}"})
-    return found
+def _title(item: dict) -> str:
+    """What an evaluation scored, in words."""
+    views = "" if item["tta"] == "none" else f", mean over {item['tta']}"
+    return f"{item['dataset']}, {item['split']}{views}"
 
 
 def _reports(evaluations: list[dict]) -> dict[str, dict]:
@@ -157,83 +140,79 @@ def _picture(plot: Callable, *args, **options) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _pictures(
-    run_dir: Path, record: dict, split: str, predictions: Predictions | None, evaluations: list[dict]
-) -> dict[str, str]:
+def _pictures(run: Run, split: str, predictions: Predictions | None) -> dict[str, str]:
     """Pictures that show no faces, by their name in the template."""
-    dataset = record["dataset"]
+    record, dataset = run.record, run.record.dataset
     what = f"{dataset['name']}, {split}"
     found = {
-        "confusion": _picture(plots.plot_confusion_matrix, record["results"][split], title=what),
+        "confusion": _picture(plots.plot_confusion_matrix, record.results[split], title=what),
         "balance": _picture(plots.plot_class_balance, dataset["counts"], title=dataset["name"]),
     }
-    if (run_dir / "trainer_state.json").is_file():
-        history, best = _read_json(run_dir / "trainer_state.json")["log_history"], record.get("best")
-        marks = {"unfreezing": record.get("unfreezing", ()), "best_epoch": best and best["epoch"]}
-        found["curves"] = _picture(plots.plot_learning_curves, history, **marks)
-    phases = record.get("phases", ())
-    if len(phases) > 1:
-        measured = "cuda" if record["hardware"]["device"] == "cuda" else "rss"
-        memory = None if any(phase["peak_memory_mb"] is None for phase in phases) else measured
-        found["phases"] = _picture(plots.plot_phases, phases, memory)
+    if run.log_history is not None:
+        marks = {"unfreezing": record.unfreezing, "best_epoch": record.best and record.best["epoch"]}
+        found["curves"] = _picture(plots.plot_learning_curves, run.log_history, **marks)
+    if len(record.phases) > 1:
+        measured = "cuda" if record.hardware["device"] == "cuda" else "rss"
+        memory = None if any(phase["peak_memory_mb"] is None for phase in record.phases) else measured
+        found["phases"] = _picture(plots.plot_phases, record.phases, memory)
     if predictions is not None:
         bins = plots.calibration_bins(predictions.logits, predictions.class_ids)
         found["reliability"] = _picture(plots.plot_reliability, bins, title=what)
-    for item in evaluations:
+    for item in run.evaluations:
         if damaged := item.get("robustness"):
             rows = damaged["corruptions"].items()
             curves = {kind: [damaged["clean"], *(row["accuracy"] for row in part)] for kind, part in rows}
-            title = item["title"]
+            title = _title(item)
             found[f"robustness {title}"] = _picture(plots.plot_robustness, curves, title=title)
     return found
 
 
-def _same_faces(data: DatasetDict, record: dict, split: str, run_dir: Path) -> Dataset:
-    expected = record["dataset"]["fingerprints"][split]
+def _same_faces(data: DatasetDict, run: Run, split: str) -> Dataset:
+    expected = run.record.dataset["fingerprints"][split]
     found = content_fingerprint(data[split]) if split in data else "no such split"
     if found != expected:
         raise BadInputError(
-            f"The {split} faces given are not those that {run_dir} was scored on (fingerprint {found[:16]}, not "
+            f"The {split} faces given are not those that {run} was scored on (fingerprint {found[:16]}, not "
             f"{expected[:16]}): give the run's own `dataset`, `data_dir` and `dataset_options`."
         )
     return data[split]
 
 
-def _sheets(faces: Dataset, predictions: Predictions, split: str) -> tuple[dict[str, str], dict[str, str]]:
+def _sheets(table: Dataset, predictions: Predictions, split: str) -> tuple[dict[str, str], dict[str, str]]:
     """Pictures of faces with what the model says of them, and what to write below each."""
     logits, labels = predictions.logits, predictions.class_ids
-    names = faces.features["label"].names
+    names = table.features["label"].names
     right = plots.first_right(logits, labels, ROWS)
     wrong = plots.sure_and_wrong(logits, labels, ROWS * len(names))
     pictures, texts = {}, {}
     for key, rows, title in (("right", right, "the first faces it gets right"), ("wrong", wrong, "its surest errors")):
         if len(rows):
             sheet = {"title": f"{split}: {title}", "columns": len(names)}
-            pictures[key] = _picture(plots.plot_predictions, faces, rows, logits, labels, **sheet)
+            pictures[key] = _picture(plots.plot_predictions, table, rows, logits, labels, **sheet)
     texts["right"] = f"The first faces of the {split} split that it gets right, and how sure it is."
     texts["wrong"] = "The errors of which it is surest, with the true expression and its probability."
     probabilities = softmax(np.asarray(logits, np.float64), axis=1)
     doubtful = int(probabilities.max(axis=1).argmin())
     title = f"{split} face {doubtful}, which is {names[labels[doubtful]]}"
-    image = faces[doubtful]["image"]
+    image = table[doubtful]["image"]
     pictures["doubt"] = _picture(plots.plot_probabilities, image, probabilities[doubtful], names, title=title)
     texts["doubt"] = "The face of which it is least sure."
     return pictures, texts
 
 
 def _attention(
-    run_dir: Path, faces: Dataset, show_faces: bool, disable_tqdm: bool
+    run: Run, table: Dataset, show_faces: bool, disable_tqdm: bool
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Pictures of attention, as far as the model tells of it, and what to write below each."""
-    names = faces.features["label"].names
-    model, processor = load_trained_classifier(str(run_dir))
+    names = table.features["label"].names
+    model, processor = load_trained_classifier(str(run))
     collate = FaceCollator(processor)
 
     def look(rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        pixel_values = collate([faces[int(row)] for row in rows])["pixel_values"]
+        pixel_values = collate([table[int(row)] for row in rows])["pixel_values"]
         return pixel_values.numpy(), attention(model, pixel_values)
 
-    labels = np.array(faces["label"][:])
+    labels = np.array(table["label"][:])
     of_class = [np.flatnonzero(labels == i)[:AVERAGED] for i in range(len(names))]
     first = np.concatenate([rows[:1] for rows in of_class])
     pixel_values, maps = look(first)
@@ -243,18 +222,7 @@ def _attention(
         parts = [rows[i : i + AVERAGED] for i in range(0, len(rows), AVERAGED)]
         bar = tqdm(parts, "attention", disable=disable_tqdm)
         weights = np.concatenate([look(part)[1]["features"] for part in bar])
-        strips = np.concatenate([np.flatnonzero(labels[rows] == i)[:STRIPS] for i in range(len(names))])
-        pictures["strips"] = _picture(
-            plots.plot_attention_strips, weights[strips], [names[i] for i in labels[rows[strips]]],
-            title="weight of each feature, one strip a face",
-        )  # fmt: skip
-        texts["strips"] = f"Attention weights of the features, one strip a face, {STRIPS} faces of each expression."
-        alike = similarity(class_means(weights, labels[rows], len(names)))
-        pictures["similarity"] = _picture(plots.plot_similarity, alike, names, title="correlation of mean attention")
-        texts["similarity"] = (
-            f"How alike the expressions' attention weights are: correlation over features of the mean over up to "
-            f"{AVERAGED} faces each. (DACL attends to different features for different expressions, if it works.)"
-        )
+        pictures, texts = _feature_attention(weights, labels[rows], names)
     branches = np.moveaxis(maps["local"], 1, 0) if "local" in maps else ()
     over = {f"branch {i + 1}": branch for i, branch in enumerate(branches)}
     over |= {"rollout": maps["rollout"]} if "rollout" in maps else {}
@@ -266,4 +234,24 @@ def _attention(
             + (" Branches: TransFER's local attention." if "local" in maps else "")
             + (" Rollout: what reaches the class token through all layers." if "rollout" in maps else "")
         )
+    return pictures, texts
+
+
+def _feature_attention(
+    weights: np.ndarray, labels: np.ndarray, names: list[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """DACL's attention weights of the features, and how alike they are for the expressions."""
+    strips = np.concatenate([np.flatnonzero(labels == i)[:STRIPS] for i in range(len(names))])
+    titles = [names[i] for i in labels[strips]]
+    title = "weight of each feature, one strip a face"
+    alike = similarity(class_means(weights, labels, len(names)))
+    pictures = {
+        "strips": _picture(plots.plot_attention_strips, weights[strips], titles, title=title),
+        "similarity": _picture(plots.plot_similarity, alike, names, title="correlation of mean attention"),
+    }
+    texts = {
+        "strips": f"Attention weights of the features, one strip a face, {STRIPS} faces of each expression.",
+        "similarity": f"How alike the expressions' attention weights are: correlation over features of the mean over "
+        f"up to {AVERAGED} faces each. (DACL attends to different features for different expressions, if it works.)",
+    }
     return pictures, texts

@@ -9,6 +9,8 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validat
 from fer_hf.errors import BadInputError
 from fer_hf.runs.card import write_model_card
 from fer_hf.runs.files import check_publishable, files_to_upload, stale
+from fer_hf.runs.record import RECORD
+from fer_hf.runs.run import Run, as_run
 
 
 _FREE_NAMES = {".gitattributes", "README.md", "LICENSE", "LICENSE.md"}  # a repository with these alone is empty
@@ -19,7 +21,7 @@ class HubError(BadInputError):
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Raises `HubError` unless `repo_id` is a valid `owner/name`."""
+    """Raise [`HubError`] unless `repo_id` is a valid `owner/name`."""
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
@@ -29,7 +31,7 @@ def check_repo_id(repo_id: str) -> None:
 
 
 def push(
-    run_dir: str | Path,
+    run: str | Path | Run,
     repo_id: str,
     private: bool = False,
     create_pr: bool = False,
@@ -40,12 +42,12 @@ def push(
     include_faces: bool = False,
 ) -> str:
     """
-    Publishes a run: writes its card and uploads what [`files_to_upload`] lists in one commit. A model that this
-    function published before is updated, and what is left over of it deleted. Running again after a failure sends
-    only what is missing.
+    Publish a run: write its card, and upload what [`files_to_upload`] lists in one commit. A model that this function
+    published before is updated, and what is left over of it deleted. Running again after a failure sends only what is
+    missing.
 
     Args:
-        run_dir (`str` or `Path`):
+        run (`str`, `Path` or [`Run`]):
             The output directory of a run.
         repo_id (`str`):
             `owner/name`.
@@ -66,54 +68,66 @@ def push(
         `str`: URL of the repository (at `revision`), or of the pull request.
 
     Raises:
-        `RunDirectoryError`: The run cannot be published as it is. Nothing was sent.
-        `HubError`: Bad name, name taken, no token, no right, no network, or the Hub's own complaint.
+        RunDirectoryError: If the run cannot be published as it is. Nothing was sent.
+        HubError: Bad name, name taken, no token, no right, no network, or the Hub's own complaint.
     """
     check_repo_id(repo_id)
-    card = write_model_card(run_dir, repo_id, license, include_faces)
-    files = {p.relative_to(run_dir).as_posix(): p for p in files_to_upload(run_dir, include_faces)}
+    run = as_run(run)
+    card = write_model_card(run, repo_id, license, include_faces)
+    files = {path.relative_to(run).as_posix(): path for path in files_to_upload(run, include_faces)}
     check_publishable(list(files.values()))
     if (token := token or get_token()) is None:
         raise HubError("no access token: set HF_TOKEN, or run `hf auth login`.")
-    api = HfApi(token=token)
-    title = commit_message or "Upload model with fer_hf"
+    api, title = HfApi(token=token), commit_message or "Upload model with fer_hf"
     try:
         user = api.whoami()["name"]  # a bad token shows here, before large files are hashed
-        _validate(card, api.endpoint, token)  # and a bad card, before anything is made
-        api.create_repo(repo_id, private=private or None, exist_ok=True)
-        if private and not api.repo_info(repo_id).private:
-            raise HubError(f"{repo_id} exists and is public: make it private on the Hub first, or drop `private`.")
-        if not create_pr and not (revision or "").startswith("refs/"):
-            _check_name_is_free(api.list_repo_files(repo_id), repo_id)
-            if revision:
-                api.create_branch(repo_id, branch=revision, exist_ok=True)
-        request = _open_request(api, repo_id, user, title) if create_pr and revision is None else None
-        if request:
-            revision, create_pr = request.git_reference, False
-        left_over = stale(api.list_repo_files(repo_id, revision=revision), set(files))
-        commit = api.create_commit(
-            repo_id,
-            [CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in files.items()]
-            + [CommitOperationDelete(path_in_repo=name) for name in left_over],
-            commit_message=title,
-            revision=revision,
-            create_pr=create_pr,
-        )
+        _validate(card, api)  # and a bad card, before anything is made
+        _make_repository(api, repo_id, private, create_pr, revision)
+        return _send(api, files, repo_id, user, title, create_pr, revision)
     except HubError:
         raise
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
         raise HubError(_explain(error, repo_id, revision)) from error
+
+
+def _make_repository(api: HfApi, repo_id: str, private: bool, create_pr: bool, revision: str | None) -> None:
+    """Make the repository and its branch if they are missing; raise [`HubError`] if the name is not ours to take."""
+    api.create_repo(repo_id, private=private or None, exist_ok=True)
+    if private and not api.repo_info(repo_id).private:
+        raise HubError(f"{repo_id} exists and is public: make it private on the Hub first, or drop `private`.")
+    if not create_pr and not (revision or "").startswith("refs/"):
+        _check_name_is_free(api.list_repo_files(repo_id), repo_id)
+        if revision:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+
+
+def _send(
+    api: HfApi, files: dict[str, Path], repo_id: str, user: str, title: str, create_pr: bool, revision: str | None
+) -> str:
+    """Commit the files, and delete what an earlier upload left; the URL of the repository or the pull request."""
+    request = _open_request(api, repo_id, user, title) if create_pr and revision is None else None
+    if request:
+        revision, create_pr = request.git_reference, False
+    left_over = stale(api.list_repo_files(repo_id, revision=revision), set(files))
+    commit = api.create_commit(
+        repo_id,
+        [CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in files.items()]
+        + [CommitOperationDelete(path_in_repo=name) for name in left_over],
+        commit_message=title,
+        revision=revision,
+        create_pr=create_pr,
+    )
     if request:
         return request.url
     return commit.pr_url or f"{api.endpoint}/{repo_id}" + (f"/tree/{revision}" if revision else "")
 
 
-def _validate(card: Path, endpoint: str, token: str) -> None:
+def _validate(card: Path, api: HfApi) -> None:
     """The Hub's own check of a card. (`ModelCard.validate` asks huggingface.co alone before huggingface_hub 2.)"""
     response = get_session().post(
-        f"{endpoint}/api/validate-yaml",
+        f"{api.endpoint}/api/validate-yaml",
         json={"repoType": "model", "content": card.read_text(encoding="utf-8")},
-        headers=build_hf_headers(token=token),
+        headers=build_hf_headers(token=api.token),
     )
     if response.status_code == 400:
         text = "; ".join(entry["message"] for entry in response.json()["errors"])
@@ -122,7 +136,7 @@ def _validate(card: Path, endpoint: str, token: str) -> None:
 
 
 def _check_name_is_free(there: list[str], repo_id: str) -> None:
-    if set(there) - _FREE_NAMES and "run_record.json" not in there:
+    if set(there) - _FREE_NAMES and RECORD not in there:
         raise HubError(
             f"the name is taken: {repo_id} holds files that fer_hf did not put there. Choose another `repo_id`, or "
             "propose the change with `create_pr`."

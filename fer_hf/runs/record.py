@@ -1,39 +1,191 @@
 """`run_record.json`: everything that is known about a run, written once, from which cards and tables are filled."""
 
+import dataclasses
 import json
-import os
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-import torch
 from datasets import DatasetDict
 
-
 from fer_hf.data import content_fingerprint
-from fer_hf.provenance import commit, versions
+from fer_hf.errors import BadInputError
+from fer_hf.files import write_json
 
 
+RECORD = "run_record.json"
+
+# Names in the files of older runs -> what they are called now.
+_NEW_NAMES = {
+    "mean_class_accuracy": "balanced_accuracy",
+    "eval_mean_class_accuracy": "eval_balanced_accuracy",
+}
+# What every record says of these parts. Others have more: a classifier's `results` a report for each split.
+_PARTS = {
+    "dataset": ("name", "fingerprints", "counts"),
+    "model": ("architecture", "parameters"),
+    "runtime": ("train_seconds",),
+}
+# The `mode` of a DACL model's configuration and the `loss` that goes with it. The mode once chose the loss; now `loss`
+# alone does.
+LOSS_OF_MODE = {"softmax": "softmax", "center": "center", "dacl": "sparse_center"}
+_MODE_OF_NAME = {"dacl-softmax": "softmax", "dacl-center": "center"}
 
 
-def describe_dataset(name: str, faces: DatasetDict) -> dict:
-    """Name, content fingerprint of every split, and faces by split and class."""
+class RunDirectoryError(BadInputError):
+    """A run directory lacks a file, or holds something that must not be published. The message names the file."""
+
+
+@dataclass
+class RunRecord:
+    """
+    What `run_record.json` holds. A folder without one holds no finished run.
+
+    Args:
+        fer_hf_version, date, commit, versions, hardware:
+            What ran, when and on what: [`~fer_hf.provenance.environment`].
+        command (`str`): How the run was started, with `DIR` for folders elsewhere. It holds at `commit`.
+        seed (`int`): The run's.
+        dataset (`dict`): [`describe_dataset`]: `name`, `fingerprints` of the splits, `counts` by split and class.
+        model (`dict`):
+            `architecture`, `parameters`, and how the model began: `source` (`scratch`, `shipped`, `local` or `hub`)
+            with what belongs to it, or the settings of a masked autoencoder.
+        training (`dict`): The flags that shape the result.
+        runtime (`dict`): `train_seconds`, `steps`, and of a resumed run `resumed_at_step` and `commits`.
+        results (`dict`):
+            A report for each split ([`~fer_hf.evaluation.report.expression_report`]), or of a backbone the `loss` and
+            `epoch` on `validation`.
+        unfreezing (`list[dict]`): From which `epoch` on what was trained; empty if all was, from the start.
+        phases (`list[dict]`): Time, waiting and memory by phase of unfreezing.
+        validations (`list[dict]`): What validation said in the course of training, with `elapsed_seconds`.
+        best (`dict`, *optional*): `metric`, `value`, `epoch` and `step` of the selected weights.
+        test_scored (`list[dict]`, *optional*): An entry for each time that a test split was scored. `None` in records
+            of older runs, which did not count.
+    """
+
+    fer_hf_version: str
+    date: str
+    commit: str | None
+    versions: dict
+    hardware: dict
+    command: str
+    seed: int
+    dataset: dict
+    model: dict
+    training: dict
+    runtime: dict
+    results: dict
+    unfreezing: list = field(default_factory=list)
+    phases: list = field(default_factory=list)
+    validations: list = field(default_factory=list)
+    best: dict | None = None
+    test_scored: list | None = None
+
+    @classmethod
+    def read(cls, path: str | Path) -> "RunRecord":
+        """
+        Read a record, an older one under the names of today. The file is left as it is, and keys that are not known
+        here are not read.
+
+        Raises:
+            RunDirectoryError: If the file is missing or no JSON, or a key is missing or of another kind.
+        """
+        path = Path(path)
+        content = with_new_names(read_json(path))
+        values = {entry.name: content[entry.name] for entry in dataclasses.fields(cls) if entry.name in content}
+        if holes := _holes(values):
+            raise RunDirectoryError(f"{path} {holes}: is it the record of a finished run?")
+        return cls(**_with_loss_for_mode(values))
+
+    def write(self, path: str | Path) -> None:
+        """Write the record as JSON, whole or not at all."""
+        write_json(path, dataclasses.asdict(self))
+
+    @property
+    def last_split(self) -> str:
+        """The split that cards and pages show in detail: `test`, or the first that was scored."""
+        return "test" if "test" in self.results else next(iter(self.results))
+
+
+def _holes(values: dict) -> str:
+    """What is missing in a record or of another kind than it should be, in words; empty if all is well."""
+    missing, wrong = [], []
+    for entry in dataclasses.fields(RunRecord):
+        optional = entry.default is None or entry.default_factory is list
+        if entry.name not in values:
+            missing += [] if optional else [entry.name]
+        elif not isinstance(values[entry.name], entry.type):
+            wrong.append(entry.name)
+        else:
+            missing += [f"{entry.name}.{key}" for key in _PARTS.get(entry.name, ()) if key not in values[entry.name]]
+    if wrong:
+        return f"holds nothing usable as {', '.join(wrong)}"
+    return f"lacks {', '.join(missing)}" if missing else "" if values["results"] else "holds no results"
+
+
+def _with_loss_for_mode(values: dict) -> dict:
+    """Let `training.loss` say what a DACL model was trained with, where the model's `mode` said it."""
+    model, overrides = values["model"], values["model"].get("config_overrides")
+    # A masked autoencoder's are kept as they were typed, which may be JSON.
+    given = overrides.get("mode") if isinstance(overrides, dict) else None
+    mode = given or _MODE_OF_NAME.get(model["architecture"])
+    if mode not in LOSS_OF_MODE:
+        return values
+    model = {name: value for name, value in model.items() if name != "config_overrides"}
+    if others := {name: value for name, value in (overrides or {}).items() if name != "mode"}:
+        model["config_overrides"] = others
+    return {**values, "model": model, "training": {**values["training"], "loss": LOSS_OF_MODE[mode]}}
+
+
+def read_json(path: str | Path) -> dict:
+    """
+    The content of a JSON file of a run, as it stands there.
+
+    Raises:
+        RunDirectoryError: If the file is missing or cannot be read, or holds no map.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunDirectoryError(f"{path.parent} holds no {path.name}: is it the output directory of a run?") from None
+    except (OSError, ValueError) as error:
+        raise RunDirectoryError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise RunDirectoryError(f"{path} must hold a map, and holds a {type(content).__name__}.")
+    return content
+
+
+def with_new_names(value: Any) -> Any:
+    """A copy of what an older run left, in which scores have their names of today: keys, and values that name one."""
+    if isinstance(value, dict):
+        return {_NEW_NAMES.get(key, key): with_new_names(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [with_new_names(entry) for entry in value]
+    return _NEW_NAMES.get(value, value) if isinstance(value, str) else value
+
+
+def describe_dataset(name: str, tables: DatasetDict) -> dict:
+    """
+    What a record says of a data set.
+
+    Args:
+        name (`str`): The data set's name.
+        tables (`DatasetDict`): Its splits, each with a column `label`.
+
+    Returns:
+        `dict`: `name`, `fingerprints` (of each split's content) and `counts` (of faces by split and expression).
+    """
     counts = {}
-    for split, table in faces.items():
-        names = table.features["label"].names
+    for split, table in tables.items():
         labels = table["label"][:]
-        counts[split] = {expression: labels.count(i) for i, expression in enumerate(names)}
-    return {
-        "name": name,
-        "fingerprints": {split: content_fingerprint(table) for split, table in faces.items()},
-        "counts": counts,
-    }
+        counts[split] = {label: labels.count(i) for i, label in enumerate(table.features["label"].names)}
+    fingerprints = {split: content_fingerprint(table) for split, table in tables.items()}
+    return {"name": name, "fingerprints": fingerprints, "counts": counts}
 
 
 def scoring(dataset: str, split: str, fingerprint: str, tta: str) -> dict:
-    """One entry of a record's `test_scored`: that these faces were scored, now."""
+    """An entry of [`RunRecord.test_scored`]: these faces were scored now."""
     date = datetime.now(UTC).isoformat(timespec="seconds")
     return {"dataset": dataset, "split": split, "fingerprint": fingerprint, "date": date, "tta": tta}
-
-
-
-

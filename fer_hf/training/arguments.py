@@ -122,6 +122,10 @@ class FerTrainingArguments(TrainingArguments):
                 "`push_to_hub` would publish training_args.bin, and no results. Train without it, then: "
                 "python push_to_hub.py RUN_DIR --repo_id owner/name"
             )
+        if self.metric_for_best_model in ("mean_class_accuracy", "eval_mean_class_accuracy"):
+            if not self.resume_from_checkpoint:
+                raise BadInputError(f"`metric_for_best_model` {self.metric_for_best_model} is now balanced_accuracy.")
+            self.metric_for_best_model = "balanced_accuracy"  # a run that began under the old name goes on
         # The parent insists on a folder; `parse_arguments` gives the run its own once all processes can agree on it.
         self.output_dir_given = self.output_dir is not None
         optim = by_name("optim", OptimizerName, self.optim)

@@ -1,0 +1,79 @@
+"""Keeping an evaluation: the file, the temperature, and the note in the run's record that test was scored."""
+
+import re
+from pathlib import Path
+
+from fer_hf.errors import BadInputError
+from fer_hf.evaluation.calibration import store_temperature
+from fer_hf.files import write_json
+from fer_hf.runs.record import RECORD, RunRecord, read_json, scoring
+
+
+def check_place(model: str, output: str | Path | None = None, calibrate: bool = False) -> None:
+    """
+    Refuse, before any work, what [`save_evaluation`] could not write.
+
+    Raises:
+        BadInputError: If `output` is a folder, or a temperature is to be kept by a model that is no folder.
+    """
+    if output is not None and Path(output).is_dir():
+        raise BadInputError(f"`output` must be a file, and {output} is a folder.")
+    if calibrate and not Path(model, "config.json").expanduser().is_file():
+        raise BadInputError(f"`calibrate` keeps the temperature in the model's folder, and {model!r} is none.")
+
+
+def save_evaluation(result: dict, model: str, output: str | Path | None = None) -> tuple[Path | None, list[dict]]:
+    """
+    Write an evaluation, and note in the run's record that a test split was scored.
+
+    Args:
+        result (`dict`): From [`evaluate`].
+        model (`str`): As for [`evaluate`]. In the folder of a finished run, the temperature of a calibration goes into
+            `config.json`, `test_scored` into `run_record.json`, and the evaluation into
+            `evaluation/<dataset>-<split>[-<tta>].json`.
+        output (`str` or `Path`, *optional*): A file for the evaluation instead.
+
+    Returns:
+        `tuple`: The file, `None` if there is no place for one; and the earlier scorings of the same test faces by this
+        checkpoint, oldest first.
+    """
+    folder = Path(model).expanduser()
+    if "fitted_on" in result.get("calibration", {}):
+        store_temperature(folder, result["calibration"]["temperature"])
+    is_run = (folder / RECORD).is_file()
+    earlier = _note_scoring(folder / RECORD, result) if is_run else []
+    path = None
+    if output is not None:
+        path = Path(output)
+    elif is_run:
+        words = [result["dataset"], result["split"], *([result["tta"]] * (result["tta"] != "none"))]
+        path = folder / "evaluation" / (re.sub(r"[^\w.+-]", "_", "-".join(words)) + ".json")
+    if path is not None:
+        write_json(path, result)
+    return path, earlier
+
+
+def _note_scoring(path: Path, result: dict) -> list[dict]:
+    """
+    Add an entry to the record's `test_scored` if test was scored. Nothing else in the file changes, old and unknown
+    keys included.
+
+    Returns:
+        `list[dict]`: The entries that were there for the same faces.
+    """
+    if "test" not in result["split"].split("+"):
+        return []
+    record = RunRecord.read(path)
+    entries = _first_scoring(record) if record.test_scored is None else record.test_scored
+    fingerprint = result.get("parts", {}).get("test", result)["fingerprint"]
+    entry = scoring(result["dataset"], "test", fingerprint, result["tta"])
+    write_json(path, {**read_json(path), "test_scored": [*entries, entry]})
+    return [old for old in entries if old["fingerprint"] == fingerprint]
+
+
+def _first_scoring(record: RunRecord) -> list[dict]:
+    """What a run that was finished before there was a `test_scored` would have there."""
+    if "test" not in record.results:
+        return []
+    entry = scoring(record.dataset["name"], "test", record.dataset["fingerprints"]["test"], "none")
+    return [{**entry, "date": record.date}]

@@ -1,0 +1,178 @@
+"""The runs of a leaderboard: what each is given and costs, the command that makes it, and whether it is finished."""
+
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from fer_hf.errors import BadInputError
+from fer_hf.models import describe
+from fer_hf.models.zoo import architecture_config
+from fer_hf.provenance import public_words
+from fer_hf.runs.record import LOSS_OF_MODE, RECORD, RunRecord
+
+
+# A backward pass costs about two forward ones.
+PASSES_PER_STEP = 3
+TRAINING_FACES = 28_709  # of FER-2013
+# Flags that leave a run's result as it is.
+_NO_MATTER = ("--output_dir", "--data_dir", "--resume_from_checkpoint", "--disable_tqdm", "--cpu_threads")
+# Recipes of the same course as `train`: the commands of older runs name them.
+_SAME_AS_TRAIN = ("vit_gradual_unfreeze", "vit_finetune", "vit_from_scratch", "cnn_baselines", "dacl", "transfer")
+_MODES = {loss: mode for mode, loss in LOSS_OF_MODE.items()}
+
+
+def planned_row(row: dict, plan: dict, configs: Path, processes: int = 1) -> dict:
+    """
+    A row with what its runs are given, what they cost, and what was published.
+
+    Args:
+        row (`dict`): Its flags; besides, as far as it has them, `recipe` (by default `train`), `config`, and
+            `published_in`, the configuration whose header quotes what was published.
+        plan (`dict`): Of the leaderboard: `flags` of all rows, and `multiply_adds`, the budget of a run, if they share
+            one.
+        configs (`Path`): Folder of the configurations.
+        processes (`int`, defaults to 1): Processes of each run.
+
+    Returns:
+        `dict`: `recipe`, `config`, `flags`, `multiply_adds` (of one face; `None` for a checkpoint), `forecast` (in
+        words) and `published`.
+    """
+    row = dict(row)
+    recipe, config = row.pop("recipe", "train"), row.pop("config", None)
+    source = row.pop("published_in", config)
+    values = {} if config is None else yaml.safe_load((configs / config).read_text(encoding="utf-8"))
+    flags = {**plan.get("flags", {}), **row}
+    merged = {**values, **flags}
+    cost = _multiply_adds(merged)
+    if "multiply_adds" in plan:
+        batch = merged["per_device_train_batch_size"] * processes
+        steps = max(1, round(plan["multiply_adds"] / (PASSES_PER_STEP * cost * batch)))
+        length, num_faces = f"{steps:,} steps", steps * batch
+        # Validation is scored at the end, with test: looks on the way would cost dear networks more than training.
+        flags |= {"max_steps": steps, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+    else:
+        epochs = merged["num_train_epochs"]
+        length = f"{epochs} epochs"
+        num_faces = epochs * min(TRAINING_FACES, merged.get("max_train_samples", TRAINING_FACES))
+    # Small faces, or some of the patches, cost less than what a whole face of the model's own size does.
+    known = cost is not None and not merged.keys() & {"progressive_resizing", "patch_dropout"}
+    total = f" at {cost / 1e6:,.1f} M multiply-adds: {PASSES_PER_STEP * cost * num_faces:.1e} in all" if known else ""
+    return {
+        "recipe": recipe,
+        "config": config,
+        "flags": flags,
+        "multiply_adds": cost,
+        "forecast": f"{length}, {num_faces:,} faces{total}",
+        "published": _published(configs / source) if source else "",
+    }
+
+
+def _multiply_adds(flags: dict) -> int | None:
+    """What one face costs; `None` for a checkpoint."""
+    if "architecture" not in flags:
+        return None
+    overrides = dict(flags.get("config_overrides") or {})
+    # The loss decides whether a DACL model has an attention network.
+    if flags.get("loss") in _MODES and architecture_config(flags["architecture"]).model_type == "dacl":
+        overrides["mode"] = _MODES[flags["loss"]]
+    return describe(flags["architecture"], **overrides)["multiply_adds"]
+
+
+def _published(config: Path) -> str:
+    """The sentence of a configuration's header that says what was published."""
+    lines = config.read_text(encoding="utf-8").splitlines()
+    words = " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
+    found = re.search(r"Published:? (.*?)\.(?= [A-Z\"`]|$)", words)
+    return found[1] if found else ""
+
+
+def row_command(
+    row: dict, recipes: Path, run_dir: Path, seed: int, data_dir: str | None, processes: int, extra: Sequence[str]
+) -> list[str]:
+    """
+    The command that makes one run.
+
+    Args:
+        row (`dict`): From [`planned_row`].
+        recipes (`Path`): Folder of the recipes, with `configs`.
+        run_dir (`Path`): The run's output directory. If it holds an unfinished run, the command goes on with it.
+        seed (`int`): The run's.
+        data_dir (`str`, *optional*): Folder of the data set.
+        processes (`int`): Processes of the run.
+        extra (`Sequence[str]`): Further words, which come last and so win.
+    """
+    words = ["accelerate", "launch", "--num_processes", str(processes), *(["--multi_gpu"] if processes > 1 else [])]
+    words += [str(recipes / f"{row['recipe']}.py")]
+    words += ["--config", str(recipes / "configs" / row["config"])] if row["config"] else []
+    for flag, value in row["flags"].items():
+        words += [f"--{flag}", json.dumps(value) if isinstance(value, dict) else str(value)]
+    words += ["--seed", str(seed), "--output_dir", str(run_dir)]
+    words += ["--data_dir", data_dir] if data_dir else []
+    return [*words, "--resume_from_checkpoint", "true", *extra]
+
+
+def is_finished(run_dir: Path, words: list[str]) -> bool:
+    """
+    Whether a folder holds the run that a command makes: the record is the last that a run writes.
+
+    Args:
+        run_dir (`Path`): The folder.
+        words (`list[str]`): From [`row_command`].
+
+    Raises:
+        BadInputError: If it holds a run of another command, which must not pass for this one.
+    """
+    if not (run_dir / RECORD).is_file():
+        return False
+    record, asked = RunRecord.read(run_dir / RECORD), int(words[words.index("--num_processes") + 1])
+    processes = record.hardware["processes"]
+    if _essence(shlex.split(record.command)) != _essence(public_words(words)):
+        raise BadInputError(
+            f"{run_dir} holds a run of another command ({record.command}); delete it or choose `output_dir`."
+        )
+    if processes != asked:
+        raise BadInputError(f"{run_dir} holds a run on {processes} process(es), not {asked}; choose `output_dir`.")
+    return True
+
+
+def _essence(words: list[str]) -> list:
+    """The course and those of its flags that change a run's result; the last of equal flags counts."""
+    place = next(i for i, word in enumerate(words) if word.endswith(".py"))
+    recipe = Path(words[place]).stem
+    flags: dict[str, list[str]] = {}
+    for word in words[place + 1 :]:
+        if word.startswith("--"):
+            name, _, value = word.partition("=")
+            flags.pop(name, None)
+            flags[name] = [value] if value else []
+        else:
+            flags[name].append(word)
+    # Older commands chose the loss of a DACL model by the mode of its configuration.
+    overrides = json.loads("".join(flags.pop("--config_overrides", ["{}"])))
+    if mode := overrides.pop("mode", None):
+        flags["--loss"] = [LOSS_OF_MODE[mode]]
+    flags |= {"--config_overrides": [json.dumps(overrides)]} if overrides else {}
+    course = "train" if recipe in _SAME_AS_TRAIN else recipe
+    return [course, *sorted((name, *values) for name, values in flags.items() if name not in _NO_MATTER)]
+
+
+def keep_records(folder: Path, records: Path, runs: Sequence[Path]) -> None:
+    """
+    Copy the table and the records of runs: all that stays of those whose weights are not kept.
+
+    Args:
+        folder (`Path`): Of the leaderboard.
+        records (`Path`): Where to.
+        runs (`Sequence[Path]`): Output directories in `folder`.
+    """
+    for run_dir in runs:
+        place = records / run_dir.relative_to(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(run_dir / RECORD, place)
+    for kind in ("md", "json", "png"):
+        shutil.copy(folder / f"leaderboard.{kind}", records)

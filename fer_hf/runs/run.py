@@ -1,0 +1,97 @@
+"""A run directory as one object: whoever shows, compares or publishes a run reads its files through it."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from fer_hf.evaluation.predictions import FILE, Predictions, load_predictions
+from fer_hf.runs.record import RECORD, RunDirectoryError, RunRecord, read_json, with_new_names
+
+
+# Pictures without faces, by the section of the card that shows them: file -> (section, what it shows).
+PICTURES = {
+    "confusion_matrix.png": ("results", "Confusion matrix"),
+    "reliability.png": ("calibration", "Reliability diagram, without a temperature"),
+    "learning_curves.png": ("training", "Learning curves"),
+    "phases.png": ("training", "Phases of unfreezing"),
+    "class_balance.png": ("data", "Faces by expression and split"),
+}
+
+
+class Run:
+    """
+    The output directory of a run. Each file is read when it is first asked for, and once.
+
+    Args:
+        folder (`str` or `Path`): The directory.
+
+    Raises:
+        RunDirectoryError: If `folder` is no directory; and from each property whose file is missing or malformed.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder).expanduser()
+        if not self.folder.is_dir():
+            raise RunDirectoryError(f"{self.folder} is not a directory.")
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.folder)
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def name(self) -> str:
+        """The directory's own name."""
+        return self.folder.resolve().name
+
+    @cached_property
+    def record(self) -> RunRecord:
+        """`run_record.json`."""
+        return RunRecord.read(self.folder / RECORD)
+
+    @cached_property
+    def config(self) -> dict:
+        """`config.json`, the model's configuration."""
+        return read_json(self.folder / "config.json")
+
+    @cached_property
+    def processor(self) -> dict:
+        """`preprocessor_config.json`, what is done to an image first."""
+        return read_json(self.folder / "preprocessor_config.json")
+
+    @cached_property
+    def log_history(self) -> list[dict] | None:
+        """The log in `trainer_state.json`; `None` if there is no such file."""
+        path = self.folder / "trainer_state.json"
+        return with_new_names(read_json(path))["log_history"] if path.is_file() else None
+
+    @cached_property
+    def predictions(self) -> dict[str, Predictions]:
+        """By split, from `predictions.safetensors`; raises `BadInputError` if there is no such file."""
+        return load_predictions(self.folder)
+
+    @property
+    def has_predictions(self) -> bool:
+        return (self.folder / FILE).is_file()
+
+    @cached_property
+    def evaluations(self) -> list[dict]:
+        """What `fer-hf evaluate` left in `evaluation/*.json`, by file name."""
+        found = []
+        for path in sorted(self.folder.glob("evaluation/*.json")):
+            item = with_new_names(read_json(path))
+            if not {"dataset", "split", "report"} <= item.keys():
+                raise RunDirectoryError(f"{path} is no evaluation: it lacks `dataset`, `split` or `report`.")
+            found.append({"tta": "none", **item})
+        return found
+
+    @property
+    def pictures(self) -> list[str]:
+        """Those of [`PICTURES`] that lie in the directory."""
+        return [name for name in PICTURES if (self.folder / name).is_file()]
+
+
+def as_run(run: str | Path | Run) -> Run:
+    """The run itself, or the run in that directory."""
+    return run if isinstance(run, Run) else Run(run)
