@@ -93,12 +93,13 @@ def compare(trainer: FerTrainer, usual: DataLoader, repeats: int) -> dict[str, f
     """CPU microseconds per face of both loaders, and of what the trainer does with our batches afterwards."""
     ours = trainer.get_train_dataloader()
     faces, pixel_values = next(iter(ours)), next(iter(usual))[0]
-    assert trainer._prepare_inputs(dict(faces))["pixel_values"].shape == pixel_values.shape
+    to_pixel_values = trainer.train_dataset.to_pixel_values  # as the trainer does it
+    assert to_pixel_values(faces["pixel_values"]).shape == pixel_values.shape
     return alternate(
         {
             "usual": lambda: sum(len(labels) for _, labels in usual),
             "ours": lambda: sum(len(batch["labels"]) for batch in ours),
-            "device": lambda: len(trainer._prepare_inputs(dict(faces))["pixel_values"]),
+            "device": lambda: len(to_pixel_values(faces["pixel_values"])),
         },
         repeats,
     )

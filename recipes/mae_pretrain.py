@@ -119,7 +119,8 @@ def draw(trainer: FerTrainer, path: Path, count: int = 8) -> None:
     """A picture of the first validation faces, as they are, masked, and reconstructed."""
     dataset: Dataset = trainer.eval_dataset
     rows = list(range(min(count, len(dataset))))
-    batch = trainer._prepare_inputs(trainer.data_collator(dataset.__getitems__(rows)))
+    batch = trainer.data_collator(dataset.__getitems__(rows))
+    batch = {name: values.to(trainer.args.device) for name, values in batch.items()}
     masked, drawn = reconstruct(trainer.model.eval(), **batch)
     plot_reconstructions(batch["pixel_values"], masked, drawn, path)
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import tiny_vit_config
+from helpers import mlp_head_on_vit, moved, tensor_trainer, tensors, weights
 from safetensors.torch import load_file
-from test_optim import tensors
-from test_trainer import mlp_head_on_vit, moved, weights
 from transformers import TrainerCallback, ViTForImageClassification
 
 from fer_hf import build
 from fer_hf.errors import BadInputError
-from fer_hf.training import FerTrainer, FerTrainingArguments, GradualUnfreezing
+from fer_hf.training import GradualUnfreezing
+from fer_hf.training.ema import WeightAverage
 
 
 DECAY = 0.75
@@ -33,16 +33,12 @@ class NoteSteps(TrainerCallback):
 
 
 def make(folder, model, callbacks=(), compute_metrics=None, **flags):
-    flags = {
-        "per_device_train_batch_size": 14, "learning_rate": 1e-2, "num_train_epochs": 2, "ema_decay": DECAY,
-        "metric_for_best_model": "loss", "load_best_model_at_end": False, "save_total_limit": None, **flags,
-    }  # fmt: skip
-    args = FerTrainingArguments(output_dir=str(folder), use_cpu=True, disable_tqdm=True, seed=0, **flags)
     torch.manual_seed(0)
-    return FerTrainer(
-        model(), args, train_dataset=tensors(42), eval_dataset=tensors(14), callbacks=list(callbacks),
-        compute_metrics=compute_metrics,
-    )  # fmt: skip
+    flags = {
+        "learning_rate": 1e-2, "num_train_epochs": 2, "ema_decay": DECAY, "load_best_model_at_end": False,
+        "save_total_limit": None, **flags,
+    }  # fmt: skip
+    return tensor_trainer(model(), folder, callbacks, compute_metrics, **flags)
 
 
 def vit():
@@ -126,7 +122,7 @@ def test_a_resumed_run_ends_bitwise_as_the_uninterrupted_one(tmp_path):
     whole = unfreezing_run(tmp_path / "a")
     whole.train()
     frozen, first = (load_file(tmp_path / "a" / "checkpoint-2" / f"{name}.safetensors") for name in ("ema", "model"))
-    assert moved(frozen, first) == {"classifier.weight", "classifier.bias"}  # thawed from the start
+    assert moved(frozen, first) == {"classifier.weight", "classifier.bias"}  # trained from the start
     again = unfreezing_run(tmp_path / "b")
     again.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-2"))
     assert moved(weights(whole.model), weights(again.model)) == set()
@@ -152,9 +148,9 @@ def test_a_checkpoint_is_resumed_as_it_was_written(tmp_path):
         with pytest.raises(BadInputError, match="was written with other flags: `ema_decay`"):
             trainer.train(resume_from_checkpoint=str(tmp_path / written / "checkpoint-1"))
     with pytest.raises(BadInputError, match=r"holds no ema.safetensors: it was written without `ema_decay`"):
-        make(tmp_path / "b", vit).ema.read(tmp_path / "without" / "checkpoint-1", vit())
+        WeightAverage(0.5).load(tmp_path / "without" / "checkpoint-1", vit())
     with pytest.raises(BadInputError, match="is the average of another model"):
-        make(tmp_path / "c", mlp_head_on_vit).ema.read(tmp_path / "with" / "checkpoint-1", mlp_head_on_vit())
+        WeightAverage(0.5).load(tmp_path / "with" / "checkpoint-1", mlp_head_on_vit())
 
 
 def test_a_compiled_model_has_the_same_average(tmp_path):
@@ -171,8 +167,8 @@ def test_a_compiled_model_has_the_same_average(tmp_path):
 TWO = """
 import sys
 import torch
+from helpers import mlp_head_on_vit, weights
 from test_ema import make
-from test_trainer import mlp_head_on_vit, weights
 
 folder = sys.argv[1]
 trainer = make(folder, mlp_head_on_vit, per_device_train_batch_size=7, num_train_epochs=1)

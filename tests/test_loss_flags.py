@@ -81,20 +81,20 @@ def make_trainer(faces, processor, folder, loss, model=None, sampler="none", **f
 
 def watch(trainer):
     """What goes in and out of the model in training: labels of each batch, and a copy of its output."""
-    seen, prepare = [], trainer._prepare_inputs
+    seen, compute = [], trainer.compute_loss
 
-    def prepared(inputs):
-        inputs = prepare(inputs)
-        if trainer.model.training:
-            seen.append({key: inputs[key] for key in ("pixel_values", "labels")})
-        return inputs
+    def computed(model, inputs, *args, **kwargs):
+        if model.training:
+            seen.append({"labels": inputs["labels"]})
+        return compute(model, inputs, *args, **kwargs)
 
-    def note(module, args, outputs):
+    def note(module, args, inputs, outputs):
         if module.training:
             seen[-1] |= {"centers": getattr(outputs, "sparse_center_loss", None), "logits": outputs.logits.detach()}
+            seen[-1] |= {"pixel_values": inputs["pixel_values"]}
 
-    trainer._prepare_inputs = prepared
-    trainer.model.register_forward_hook(note)
+    trainer.compute_loss = computed
+    trainer.model.register_forward_hook(note, with_kwargs=True)
     return seen
 
 

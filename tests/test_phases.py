@@ -5,7 +5,7 @@ import time
 
 import pytest
 import torch
-from test_trainer import make_trainer, schedule
+from helpers import make_trainer, unfreeze_two
 from transformers import TrainerCallback
 
 from fer_hf.models import build
@@ -27,7 +27,7 @@ class Slow(TrainerCallback):
 
 
 def test_a_phase_lasts_as_long_as_the_same_parameters_train(drawn_faces, processor, tmp_path):
-    trainer = make_trainer(drawn_faces, processor, tmp_path, callbacks=[schedule])
+    trainer = make_trainer(drawn_faces, processor, tmp_path, callbacks=[unfreeze_two])
     metrics = trainer.train().metrics
     table = trainer.phases.table()
     head, layer = 32 * 7 + 7, sum(p.numel() for p in trainer.model.vit.layers[2].parameters())

@@ -3,13 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from helpers import tensor_trainer
 from PIL import Image
-from test_optim import tensors
-from test_trainer import make_trainer
 
 from fer_hf import build
 from fer_hf.errors import BadInputError
-from fer_hf.training import FerTrainer, FerTrainingArguments
 from fer_hf.training.masked_autoencoder import build_masked_autoencoder
 from fer_hf.training.resizing import ProgressiveResizing
 
@@ -17,14 +15,6 @@ from fer_hf.training.resizing import ProgressiveResizing
 def small_cnn():
     torch.manual_seed(0)
     return build("compact-cnn", num_channels=3, widths=(4, 4, 4, 4))
-
-
-def trainer_of(model, folder, schedule):
-    args = FerTrainingArguments(
-        output_dir=str(folder), use_cpu=True, disable_tqdm=True, num_train_epochs=4, per_device_train_batch_size=14,
-        progressive_resizing=schedule, metric_for_best_model="loss",
-    )  # fmt: skip
-    return FerTrainer(model, args, train_dataset=tensors(42), eval_dataset=tensors(14))
 
 
 def test_each_size_lasts_from_its_epoch_to_the_next():
@@ -36,13 +26,16 @@ def test_each_size_lasts_from_its_epoch_to_the_next():
 @pytest.mark.parametrize("side", [17, 24, 40])
 def test_faces_are_resampled_as_pil_does(side):
     faces = np.random.default_rng(0).normal(size=(2, 1, 40, 40)).astype(np.float32)
-    resized = ProgressiveResizing({"0": side})(torch.from_numpy(faces), 0.0)
+    resized = ProgressiveResizing({"0": side}).resized(torch.from_numpy(faces), 0.0)
     expected = [Image.fromarray(face[0]).resize((side, side), Image.Resampling.BILINEAR) for face in faces]
     torch.testing.assert_close(resized[:, 0], torch.from_numpy(np.stack(expected)), atol=1e-5, rtol=0)
 
 
 def test_training_sees_the_sizes_of_its_epochs_and_validation_never(tmp_path):
-    trainer, seen = trainer_of(small_cnn(), tmp_path, '{"0": 16, "1": 24, "3": 48}'), []
+    trainer, seen = (
+        tensor_trainer(small_cnn(), tmp_path, num_train_epochs=4, progressive_resizing='{"0": 16, "1": 24, "3": 48}'),
+        [],
+    )
 
     def note(module, args, kwargs):
         seen.append((module.training, *kwargs["pixel_values"].shape[-2:]))
@@ -54,11 +47,12 @@ def test_training_sees_the_sizes_of_its_epochs_and_validation_never(tmp_path):
     assert seen == [size for side in (16, 24, 24, 48) for size in [(True, side, side)] * 3 + validation]
 
 
-def test_without_the_flag_faces_go_in_as_they_are(drawn_faces, processor, tmp_path):
-    trainer = make_trainer(drawn_faces, processor, tmp_path)
+def test_without_the_flag_faces_go_in_as_they_are(tmp_path):
+    trainer, seen = tensor_trainer(small_cnn().train(), tmp_path), []
+    trainer.model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs), with_kwargs=True)
     faces = torch.rand(2, 3, 48, 48)
-    trainer.model.train()
-    assert trainer._prepare_inputs({"pixel_values": faces})["pixel_values"] is faces
+    trainer.compute_loss(trainer.model, {"pixel_values": faces, "labels": torch.tensor([0, 1])}, num_items_in_batch=2)
+    assert seen[0]["pixel_values"] is faces
 
 
 @pytest.mark.parametrize("schedule", [{"-1": 24}, {"first": 24}, {"1.5": 24}, {"0": "24"}, {"0": 0}, {"0": 24.5}])
@@ -79,4 +73,4 @@ def test_a_model_of_one_size_is_refused_in_one_line(tiny_vit, tmp_path):
     autoencoder = build_masked_autoencoder(tiny_vit.config, 0.5, True, **decoder)
     for model in (tiny_vit, autoencoder):
         with pytest.raises(BadInputError, match="takes no faces of 24 pixels"):
-            trainer_of(model, tmp_path, {"0": 24})
+            tensor_trainer(model, tmp_path, progressive_resizing={"0": 24})

@@ -3,62 +3,18 @@
 import pytest
 import torch
 from conftest import tiny_vit_config
+from helpers import make_trainer, mlp_head_on_vit, moved, processor_for, unfreeze_two, weights
 from safetensors.torch import load_file
-from transformers import Trainer, TrainerCallback, ViTForImageClassification, ViTImageProcessor, ViTModel, pipeline
+from transformers import Trainer, TrainerCallback, ViTForImageClassification, ViTModel, pipeline
 
-from fer_hf import MLPHeadConfig, MLPHeadForImageClassification, build, load_image_classifier
+from fer_hf import build, load_image_classifier
 from fer_hf.data.collator import FaceCollator
 from fer_hf.data.training_set import training_faces
-from fer_hf.labels import id2label, label2id
-from fer_hf.metrics import classification_metrics
-from fer_hf.training import FerTrainer, FerTrainingArguments, GradualUnfreezing
-
-
-def processor_for(model):
-    size = model.config.image_size
-    return ViTImageProcessor(size={"height": size, "width": size}, do_convert_rgb=True)
-
-
-def make_trainer(faces, processor, folder, model=None, callbacks=(), sampler="none", train=None, **flags):
-    torch.manual_seed(0)
-    model = model or ViTForImageClassification(tiny_vit_config(hidden_dropout_prob=0.1))
-    flags = {
-        "num_train_epochs": 4,
-        "per_device_train_batch_size": 8,
-        "learning_rate": 3e-3,
-        "weight_decay": 0.1,
-        "disable_tqdm": True,
-        "use_cpu": True,
-        "seed": 0,
-        **flags,
-    }
-    return FerTrainer(
-        model=model,
-        args=FerTrainingArguments(output_dir=str(folder), **flags),
-        train_dataset=train or faces["train"],
-        eval_dataset=faces["validation"],
-        data_collator=FaceCollator(processor),
-        compute_metrics=classification_metrics,
-        processing_class=processor,
-        callbacks=[make(model) for make in callbacks],
-        sampler=sampler,
-    )
-
-
-def weights(model):
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def moved(before, after):
-    return {name for name in before if not torch.equal(before[name], after[name])}
-
-
-def schedule(model):
-    return GradualUnfreezing(model, schedule={"1": "vit.layers.2", "2": "vit.encoder.layer.1"})
+from fer_hf.training import FerTrainer, FerTrainingArguments
 
 
 def test_every_scheduled_layer_moves_and_every_other_is_bitwise_what_it_was(drawn_faces, processor, tmp_path):
-    trainer = make_trainer(drawn_faces, processor, tmp_path, callbacks=[schedule], load_best_model_at_end=False)
+    trainer = make_trainer(drawn_faces, processor, tmp_path, callbacks=[unfreeze_two], load_best_model_at_end=False)
     before = weights(trainer.model)
     trainer.train()
     scheduled = {n for n in before if n.startswith(("classifier.", "vit.layers.1.", "vit.layers.2."))}
@@ -67,15 +23,15 @@ def test_every_scheduled_layer_moves_and_every_other_is_bitwise_what_it_was(draw
 
 
 def test_frozen_parameters_have_no_optimizer_state(drawn_faces, processor, tmp_path):
-    trainer = make_trainer(drawn_faces, processor, tmp_path, callbacks=[schedule], num_train_epochs=1)
+    trainer = make_trainer(drawn_faces, processor, tmp_path, callbacks=[unfreeze_two], num_train_epochs=1)
     trainer.train()
     assert len(trainer.optimizer.state) == 2  # the classifier's weight and bias
     in_optimizer = sum(len(group["params"]) for group in trainer.optimizer.param_groups)
     assert in_optimizer == len(list(trainer.model.parameters()))
 
 
-def test_frozen_layers_run_without_dropout_and_thawed_ones_with_it(drawn_faces, processor, tmp_path):
-    trainer = make_trainer(drawn_faces, processor, tmp_path, callbacks=[schedule], num_train_epochs=2)
+def test_frozen_layers_run_without_dropout_and_unfrozen_ones_with_it(drawn_faces, processor, tmp_path):
+    trainer = make_trainer(drawn_faces, processor, tmp_path, callbacks=[unfreeze_two], num_train_epochs=2)
     modes = {layer: set() for layer in (0, 2)}
     for layer, seen in modes.items():
         trainer.model.vit.layers[layer].register_forward_pre_hook(lambda m, _, seen=seen: seen.add(m.training))
@@ -98,7 +54,7 @@ def test_the_selected_epochs_weights_are_restored_whole(drawn_faces, processor, 
     # Once for the best and once for the worst epoch, so that the last one cannot be right both times.
     notes = []
     trainer = make_trainer(
-        drawn_faces, processor, tmp_path, callbacks=[schedule, lambda m: notes.append(NoteWeights(m)) or notes[0]],
+        drawn_faces, processor, tmp_path, callbacks=[unfreeze_two, lambda m: notes.append(NoteWeights(m)) or notes[0]],
         metric_for_best_model="loss", greater_is_better=larger_is_better,
     )  # fmt: skip
     trainer.train()
@@ -109,13 +65,6 @@ def test_the_selected_epochs_weights_are_restored_whole(drawn_faces, processor, 
     last = max(losses)
     if chosen != last:
         assert moved(notes[0].by_step[last], weights(trainer.model))
-
-
-def mlp_head_on_vit():
-    config = MLPHeadConfig(
-        backbone_config=tiny_vit_config(), head_batch_norm=True, id2label=id2label(), label2id=label2id()
-    )
-    return MLPHeadForImageClassification(config)
 
 
 FAMILIES = {
@@ -202,12 +151,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 
     def trainer(folder):
         train = path and training_faces(drawn_faces["train"], processor, augmentation, path)
-        return make_trainer(drawn_faces, processor, folder, None, [schedule], sampler, train, **flags)
+        return make_trainer(drawn_faces, processor, folder, None, [unfreeze_two], sampler, train, **flags)
 
     whole = trainer(tmp_path / "a")
     whole.train()
     assert whole.state.global_step == 28
-    for step in (5, 15):  # in the middle of epoch 0, head only, and of epoch 2, two layers thawed
+    for step in (5, 15):  # in the middle of epoch 0, head only, and of epoch 2, two layers unfrozen
         again = trainer(tmp_path / f"b{step}")
         torch.rand(step)  # what the surroundings draw must not matter
         again.train(resume_from_checkpoint=str(tmp_path / "a" / f"checkpoint-{step}"))
@@ -239,7 +188,7 @@ def test_augmentation_follows_the_epoch(drawn_faces, processor, tmp_path):
 
 
 def test_logs_carry_the_number_of_trainable_parameters(drawn_faces, processor, tmp_path):
-    trainer = make_trainer(drawn_faces, processor, tmp_path, callbacks=[schedule], num_train_epochs=2)
+    trainer = make_trainer(drawn_faces, processor, tmp_path, callbacks=[unfreeze_two], num_train_epochs=2)
     trainer.train()
     logged = [e["trainable_parameters"] for e in trainer.state.log_history if "loss" in e]
     layer = sum(p.numel() for p in trainer.model.vit.layers[2].parameters())

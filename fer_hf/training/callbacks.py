@@ -5,7 +5,15 @@ import sys
 import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
-from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 
 class EpochCallback(TrainerCallback):
@@ -98,6 +106,14 @@ class LogLineCallback(TrainerCallback):
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs=None, **kwargs):
         if state.is_world_process_zero and (line := log_line(logs or {})):
             tqdm.write(line, file=sys.stderr)
+
+
+def show_short_logs(trainer: Trainer) -> None:
+    """Put short lines, and a bar without logs, in the place of what the stock Trainer shows."""
+    for stock, ours in ((PrinterCallback, [LogLineCallback]), (ProgressCallback, [BarCallback, LogLineCallback])):
+        if trainer.pop_callback(stock) is not None:
+            for callback in ours:
+                trainer.add_callback(callback)
 
 
 def log_line(logs: dict) -> str:

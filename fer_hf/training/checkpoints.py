@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+from torch import nn
 from transformers import TrainingArguments
 
 from fer_hf.errors import BadInputError
@@ -127,6 +129,31 @@ def _last_whole(folders: list[Path]) -> Path | None:
 def step_of(folder: Path) -> int:
     """The step of a folder `checkpoint-<step>`."""
     return int(folder.name.rpartition("-")[2])
+
+
+def had_stopped(folder: Path) -> bool:
+    """Whether the run had come to its end, by its flags or by early stopping, when it wrote a checkpoint."""
+    state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+    return state["stateful_callbacks"]["TrainerControl"]["args"]["should_training_stop"]
+
+
+def check_weights(folder: Path, model: nn.Module) -> None:
+    """
+    Whether a checkpoint holds every tensor of `model` by its name, and no other. The Trainer only warns of it.
+
+    Raises:
+        BadInputError: If it does not.
+    """
+    path, tensors = folder / "model.safetensors", model.state_dict()
+    if not path.is_file():  # FSDP and DeepSpeed have files of their own
+        return
+    with safe_open(path, "pt") as file:
+        saved = set(file.keys())
+    # Of tensors that share their memory one is saved.
+    held = {tensor.data_ptr() for name, tensor in tensors.items() if name in saved}
+    missing = [name for name, tensor in tensors.items() if name not in saved and tensor.data_ptr() not in held]
+    if wrong := [*missing, *sorted(saved - tensors.keys())]:
+        raise BadInputError(f"{folder} is a checkpoint of another model: they differ in {', '.join(wrong[:4])}.")
 
 
 def _flags(args: TrainingArguments) -> dict[str, Any]:

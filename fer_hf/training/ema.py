@@ -9,23 +9,27 @@ from accelerate.utils import broadcast, extract_model_from_parallel
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from fer_hf.errors import BadInputError
+from fer_hf.training.tricks import Trick
 
 
 EMA_FILE = "ema.safetensors"
 
 
-class WeightAverage(TrainerCallback):
+class WeightAverage(Trick):
     """
     The mean of the weights after each optimizer step so far, those of `k` steps ago at `decay ** k` of the latest.
 
     It looks back over about `1 / (1 - decay)` steps. The weights from before training are not in it, or early
     validations would score little else (the bias correction of Adam, https://huggingface.co/papers/1412.6980, section
-    3). All parameters are averaged, frozen ones too (which changes nothing until they thaw), and so are the running
-    means and variances of BatchNorm, which belong to the weights they were measured with. Other buffers, such as
-    DACL's centers, have their own rules: the model's are used.
+    3). All parameters are averaged, frozen ones too (which changes nothing until they are unfrozen), and so are the
+    running means and variances of BatchNorm, which belong to the weights they were measured with. Other buffers, such
+    as DACL's centers, have their own rules: the model's are used.
+
+    Every evaluation scores the average, and training ends with it. A checkpoint's `model.safetensors` holds the raw
+    weights, from which a run resumes, and `ema.safetensors` the average, from which the best checkpoint is restored.
 
     Args:
         decay (`float`): In (0, 1).
@@ -35,17 +39,17 @@ class WeightAverage(TrainerCallback):
         self.decay = decay
         self.average: dict[str, torch.Tensor] | None = None  # only while the model trains
         self._model: nn.Module | None = None
-        self._resumed = False
+        self._loaded: dict[str, torch.Tensor] | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        """Starts from the model, unless a checkpoint's average has been read."""
+        """Starts from the model, unless a checkpoint's average has been loaded."""
         self._model = extract_model_from_parallel(kwargs["model"], keep_torch_compile=False)
-        now = averaged_tensors(self._model)
-        if self._resumed:
-            self.average = {name: self.average[name].to(tensor.device) for name, tensor in now.items()}
-        else:
-            self.average = {name: tensor.to(torch.float32, copy=True) for name, tensor in now.items()}
-        self._resumed = False
+        start = self._loaded or averaged_tensors(self._model)
+        self.average = {
+            name: start[name].to(tensor.device, torch.float32, copy=True)
+            for name, tensor in averaged_tensors(self._model).items()
+        }
+        self._loaded = None
 
     @torch.no_grad()
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
@@ -56,45 +60,40 @@ class WeightAverage(TrainerCallback):
         kept = self.decay * (1 - self.decay ** (step - 1)) / (1 - self.decay**step)
         get_ema_multi_avg_fn(kept)(list(self.average.values()), [now[name].float() for name in self.average], None)
 
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        """The average becomes the model; the best checkpoint's, where the Trainer has just restored its weights."""
+        if args.load_best_model_at_end and state.best_model_checkpoint is not None:
+            self.average = _read(state.best_model_checkpoint, self._model)
+        self._put(self.average)
+        self.average = None
+
     @contextmanager
-    def applied(self) -> Iterator[None]:
-        """The average in place of the model's own weights, which return untouched; outside training, nothing."""
+    def evaluation(self) -> Iterator[None]:
+        """The average in the model's place; outside training the model is what is evaluated."""
         if self.average is None:
             yield
             return
-        now = averaged_tensors(self._model)
-        raw = {name: tensor.clone() for name, tensor in now.items()}
+        raw = {name: tensor.clone() for name, tensor in averaged_tensors(self._model).items()}
         self._put(self.average)
         try:
             yield
         finally:
             self._put(raw)
 
-    def finish(self) -> None:
-        """Training is over: the average becomes the model."""
-        self._put(self.average)
-        self.average, self._resumed = None, False
-
-    def save(self, folder: str | Path) -> None:
-        """Write the average beside the weights of a checkpoint; does nothing outside training."""
+    def save(self, folder: Path) -> None:
+        """Does nothing outside training."""
         if self.average is not None:
-            save_file(self.average, Path(folder, EMA_FILE), metadata={"format": "pt"})
+            tensors = {name: tensor.contiguous() for name, tensor in self.average.items()}
+            save_file(tensors, folder / EMA_FILE, metadata={"format": "pt"})
 
-    def read(self, checkpoint: str | Path, model: nn.Module) -> None:
+    def load(self, checkpoint: Path, model: nn.Module) -> None:
         """
         Take over the average of a checkpoint of `model`.
 
         Raises:
             BadInputError: If it holds none, or another model's.
         """
-        path = Path(checkpoint, EMA_FILE)
-        if not path.is_file():
-            raise BadInputError(
-                f"{checkpoint} holds no {EMA_FILE}: it was written without `ema_decay`; drop the flag."
-            )
-        self._model, self.average, self._resumed = model, load_file(path), True
-        if self.average.keys() != averaged_tensors(model).keys():
-            raise BadInputError(f"{path} is the average of another model.")
+        self._loaded = _read(checkpoint, model)
 
     @torch.no_grad()
     def _put(self, tensors: dict[str, torch.Tensor]) -> None:
@@ -104,6 +103,16 @@ class WeightAverage(TrainerCallback):
             if tensors is self.average and name in buffers:
                 # BatchNorm sees other faces on each process; what is scored and saved is the main one's.
                 tensor.copy_(broadcast(tensor.clone()))
+
+
+def _read(checkpoint: str | Path, model: nn.Module) -> dict[str, torch.Tensor]:
+    path = Path(checkpoint, EMA_FILE)
+    if not path.is_file():
+        raise BadInputError(f"{checkpoint} holds no {EMA_FILE}: it was written without `ema_decay`; drop the flag.")
+    average = load_file(path)
+    if average.keys() != averaged_tensors(model).keys():
+        raise BadInputError(f"{path} is the average of another model.")
+    return average
 
 
 def averaged_tensors(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -268,25 +268,37 @@ def layer_rates(args: TrainingArguments, layers: list[list[str]]) -> list[float]
     return [head, *(args.learning_rate * decay**k for k in range(1, len(layers)))]
 
 
-def layer_groups(
-    model: nn.Module, args: TrainingArguments, layers: list[list[str]], decayed: list[str]
+def has_layer_rates(args: TrainingArguments) -> bool:
+    """Whether flags ask for learning rates that differ by layer."""
+    return any(getattr(args, flag, None) is not None for flag in ("layer_decay", "head_learning_rate"))
+
+
+def parameter_groups(
+    model: nn.Module, args: TrainingArguments, decayed: set[str], layers: list[list[str]] | None = None
 ) -> list[dict[str, Any]]:
     """
-    Parameter groups of an optimizer with a learning rate for each layer; the head's come first.
+    Parameter groups of an optimizer, frozen parameters too: those with weight decay and those without; with `layers`,
+    for each learning rate of theirs, the head's first.
 
     Args:
         model (`nn.Module`): The classifier.
         args (`FerTrainingArguments`): The run's flags.
-        layers (`list[list[str]]`): Modules of the head, then of the backbone's groups from the top.
-        decayed (`list[str]`): Names of the parameters with weight decay.
+        decayed (`set[str]`): Names of the parameters with weight decay.
+        layers (`list[list[str]]`, *optional*): Modules of the head, then of the backbone's groups from the top.
     """
+    parameters = dict(model.named_parameters())
+    if layers is None:
+        return [
+            {"params": [p for name, p in parameters.items() if name in decayed], "weight_decay": args.weight_decay},
+            {"params": [p for name, p in parameters.items() if name not in decayed], "weight_decay": 0.0},
+        ]
     groups: dict[tuple, list[nn.Parameter]] = {}
-    decayed, placed = set(decayed), set()
+    placed = set()
     for rate, modules in zip(layer_rates(args, layers), layers, strict=True):
-        for name, parameter in model.named_parameters():
+        for name, parameter in parameters.items():
             if name not in placed and is_under(name, modules):
                 placed.add(name)
                 groups.setdefault((rate, args.weight_decay if name in decayed else 0.0), []).append(parameter)
-    if left := [name for name, _ in model.named_parameters() if name not in placed]:
-        raise RuntimeError(f"No layer holds {', '.join(left)}: they would never be trained.")
+    if left := parameters.keys() - placed:
+        raise RuntimeError(f"No layer holds {', '.join(sorted(left))}: they would never be trained.")
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]

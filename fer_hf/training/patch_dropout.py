@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from transformers import DeiTModel, PreTrainedModel, ViTModel
 
 from fer_hf.errors import BadInputError
+from fer_hf.training.tricks import Trick
 
 
-class PatchDropout:
+class PatchDropout(Trick):
     """
     Hides a share of each face's patches from the encoder in training (Liu et al., 2022,
     https://huggingface.co/papers/2208.07220). Position embeddings are added before, and the class token stays.
@@ -35,8 +37,6 @@ class PatchDropout:
             BadInputError: If it is no [`~transformers.ViTModel`] or [`~transformers.DeiTModel`], with or without a
                 head, or would see no patch.
         """
-        if not self.rate:
-            return
         if not isinstance(model.base_model, (ViTModel, DeiTModel)):
             raise BadInputError(f"`patch_dropout` is for ViT and DeiT, got {type(model).__name__}.")
         count = model.base_model.embeddings.patch_embeddings.num_patches
@@ -48,11 +48,10 @@ class PatchDropout:
         return round(num_patches * (1 - self.rate))
 
     @contextmanager
-    def applied(self, model: PreTrainedModel) -> Iterator[None]:
-        """Within it, forward passes of a model that `check` lets through see a part of the patches."""
-        if not self.rate:
-            yield
-            return
+    def training_forward(
+        self, model: PreTrainedModel, inputs: dict[str, Any], epoch: float
+    ) -> Iterator[dict[str, Any]]:
+        """Within it, a model that [`check`] lets through sees a part of the patches."""
         embeddings = model.base_model.embeddings
         num_prefix_tokens = 2 if isinstance(model.base_model, DeiTModel) else 1
 
@@ -65,6 +64,6 @@ class PatchDropout:
 
         hook = embeddings.register_forward_hook(hide)
         try:
-            yield
+            yield inputs
         finally:
             hook.remove()

@@ -2,12 +2,15 @@
 
 import statistics
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_pt_utils import find_batch_size
 
 
 @dataclass
@@ -29,10 +32,15 @@ class PhaseCallback(TrainerCallback):
     PyTorch has allocated there at most (`torch.cuda.max_memory_allocated`); on a CPU under Linux, by how much the
     process's resident memory has peaked above what it was when training began (`VmHWM`); elsewhere it is not measured.
     A resumed run measures the steps that it makes itself, and each of several processes measures its own.
+
+    Attributes:
+        memory (`str`, *optional*): How it is measured, `"cuda"` or `"rss"`.
+        clock (`Callable`): Gives seconds.
     """
 
     def __init__(self):
         self.memory: str | None = None
+        self.clock: Callable[[], float] = time.perf_counter
         self._phases: list[_Phase] = []
 
     def table(self) -> list[dict]:
@@ -72,27 +80,26 @@ class PhaseCallback(TrainerCallback):
         self._base = _status("VmRSS") if self.memory == "rss" else 0
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        """Parameters thaw at the start of epochs; this callback comes after the one that thaws them."""
+        """Parameters are unfrozen at the start of epochs; this callback comes after the one that does it."""
         parameters: list[nn.Parameter] = list(kwargs["model"].parameters())
         trainable = [parameter.requires_grad for parameter in parameters]
         if trainable != self._trainable:
             self._trainable = trainable
             self._phases.append(_Phase(state.global_step, sum(p.numel() for p in parameters if p.requires_grad)))
 
-    def before_fetch(self) -> None:
-        """[`FerTrainer`] is about to ask for the faces of a step."""
+    @contextmanager
+    def fetching(self) -> Iterator[list]:
+        """Around the asking for the batches of a step, which are to be put into the list."""
         if not self._measuring:
             _reset_peak(self.memory, self._device)
             self._measuring = True
-        self._start = time.perf_counter()
-
-    def after_fetch(self, images: int) -> None:
-        """[`FerTrainer`] has them."""
-        self._phases[-1].wait_seconds += time.perf_counter() - self._start
-        self._phases[-1].images += images * self._processes
+        self._start, batches = self.clock(), []
+        yield batches
+        self._phases[-1].wait_seconds += self.clock() - self._start
+        self._phases[-1].images += sum(find_batch_size(batch) or 0 for batch in batches) * self._processes
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        self._phases[-1].step_seconds.append(time.perf_counter() - self._start)
+        self._phases[-1].step_seconds.append(self.clock() - self._start)
         if control.should_evaluate or control.should_save or state.global_step >= state.max_steps:
             self._note_peak()
 

@@ -1,13 +1,18 @@
 """Progressive resizing: train on small faces first and on faces of the model's own size last."""
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
+from torch import nn
 from torch.nn.functional import interpolate
 from transformers import PreTrainedModel
 
 from fer_hf.errors import BadInputError
+from fer_hf.training.tricks import Trick
 
 
-class ProgressiveResizing:
+class ProgressiveResizing(Trick):
     """
     Which size training faces have in which epoch (the idea of progressive learning in Tan and Le, 2021,
     https://huggingface.co/papers/2104.00298, without its growing regularisation). Half the side is a quarter of the
@@ -44,8 +49,6 @@ class ProgressiveResizing:
         Raises:
             BadInputError: If the model cannot take faces of one of the sizes.
         """
-        if not self.sides:
-            return
         channels, device = getattr(model.config, "num_channels", 3), next(model.parameters()).device
         training = model.training
         model.eval()
@@ -61,7 +64,13 @@ class ProgressiveResizing:
         finally:
             model.train(training)
 
-    def __call__(self, pixel_values: torch.Tensor, epoch: float) -> torch.Tensor:
+    def training_forward(
+        self, model: nn.Module, inputs: dict[str, Any], epoch: float
+    ) -> AbstractContextManager[dict[str, Any]]:
+        """With faces of the epoch's size."""
+        return nullcontext({**inputs, "pixel_values": self.resized(inputs["pixel_values"], epoch)})
+
+    def resized(self, pixel_values: torch.Tensor, epoch: float) -> torch.Tensor:
         """
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, channels, height, width)`): As the processor
@@ -72,10 +81,6 @@ class ProgressiveResizing:
             `torch.FloatTensor`: The faces of this epoch's size, bilinear with antialiasing.
         """
         side = self.side(epoch)
-        return pixel_values if side is None else _resized(pixel_values, side)
-
-
-def _resized(pixel_values: torch.Tensor, side: int) -> torch.Tensor:
-    if pixel_values.shape[-2:] == (side, side):
-        return pixel_values
-    return interpolate(pixel_values, size=(side, side), mode="bilinear", antialias=True)
+        if side is None or pixel_values.shape[-2:] == (side, side):
+            return pixel_values
+        return interpolate(pixel_values, size=(side, side), mode="bilinear", antialias=True)

@@ -56,6 +56,11 @@ def unfreeze_order(model: PreTrainedModel) -> list[list[str]]:
     return groups + ([before] if before else [])
 
 
+def layers_of(model: PreTrainedModel) -> list[list[str]]:
+    """The head's modules, then the groups of [`unfreeze_order`]."""
+    return [head_modules(model), *unfreeze_order(model)]
+
+
 def _pieces(module: nn.Module, head: list[str], prefix: str = "") -> list[tuple[str, bool]]:
     """`(name, is a block)` of the outermost blocks and of what lies between them, in forward order of definition."""
     # timm's ViTs hold class token and position embeddings themselves.

@@ -1,0 +1,92 @@
+"""What several test files share: small models, tensors in the place of faces, trainers of them, and comparisons."""
+
+import torch
+from conftest import tiny_vit_config
+from torch import nn
+from transformers import ViTForImageClassification, ViTImageProcessor
+
+from fer_hf import MLPHeadConfig, MLPHeadForImageClassification
+from fer_hf.data.collator import FaceCollator
+from fer_hf.labels import id2label, label2id
+from fer_hf.metrics import classification_metrics
+from fer_hf.training import FerTrainer, FerTrainingArguments, GradualUnfreezing
+
+
+def mlp_head_on_vit() -> MLPHeadForImageClassification:
+    """A ViT under a head with BatchNorm."""
+    config = MLPHeadConfig(
+        backbone_config=tiny_vit_config(), head_batch_norm=True, id2label=id2label(), label2id=label2id()
+    )
+    return MLPHeadForImageClassification(config)
+
+
+def processor_for(model) -> ViTImageProcessor:
+    """An image processor of the model's size."""
+    size = model.config.image_size
+    return ViTImageProcessor(size={"height": size, "width": size}, do_convert_rgb=True)
+
+
+def unfreeze_two(model) -> GradualUnfreezing:
+    """The top layer at epoch 1, the next at epoch 2."""
+    return GradualUnfreezing(model, schedule={"1": "vit.layers.2", "2": "vit.encoder.layer.1"})
+
+
+def arguments(folder, **flags) -> FerTrainingArguments:
+    """Flags of a training on the CPU that shows no bar."""
+    return FerTrainingArguments(output_dir=str(folder), **{"use_cpu": True, "disable_tqdm": True, "seed": 0, **flags})
+
+
+def make_trainer(
+    faces, processor, folder, model=None, callbacks=(), sampler="none", train=None, evaluation=None, collator=None,
+    loss=None, compute_metrics=classification_metrics, **flags,
+) -> FerTrainer:  # fmt: skip
+    """
+    A trainer of `model` (a tiny ViT) on `faces`.
+
+    Args:
+        faces: Tables with `train` and `validation`; `train` and `evaluation` replace them.
+        callbacks: Functions of the model that give a callback each.
+        flags: Of the training.
+    """
+    torch.manual_seed(0)
+    model = model or ViTForImageClassification(tiny_vit_config(hidden_dropout_prob=0.1))
+    flags = {
+        "num_train_epochs": 4, "per_device_train_batch_size": 8, "learning_rate": 3e-3, "weight_decay": 0.1, **flags
+    }  # fmt: skip
+    return FerTrainer(
+        model=model,
+        args=arguments(folder, **flags),
+        train_dataset=faces["train"] if train is None else train,
+        eval_dataset=faces["validation"] if evaluation is None else evaluation,
+        data_collator=collator or FaceCollator(processor),
+        compute_loss_func=loss,
+        compute_metrics=compute_metrics,
+        processing_class=processor,
+        callbacks=[make(model) for make in callbacks],
+        sampler=sampler,
+    )
+
+
+def tensors(count: int) -> list[dict]:
+    """So many random images with labels."""
+    generator = torch.Generator().manual_seed(0)
+    return [{"pixel_values": torch.randn(3, 48, 48, generator=generator), "labels": i % 7} for i in range(count)]
+
+
+def tensor_trainer(model, folder, callbacks=(), compute_metrics=None, **flags) -> FerTrainer:
+    """A trainer of `model` on random images, three steps an epoch."""
+    flags = {"per_device_train_batch_size": 14, "metric_for_best_model": "loss", **flags}
+    return FerTrainer(
+        model, arguments(folder, **flags), train_dataset=tensors(42), eval_dataset=tensors(14),
+        callbacks=list(callbacks), compute_metrics=compute_metrics,
+    )  # fmt: skip
+
+
+def weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of all tensors of a model, by name."""
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+    """Names of the tensors that are not bitwise the same."""
+    return {name for name in before if not torch.equal(before[name], after[name])}
