@@ -1,4 +1,8 @@
-"""The one base class of every complaint about what a user gave us. Imports nothing."""
+"""The one base class of every complaint about what a user gave us, and the parser of maps. Imports nothing of ours."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
 
 
 class BadInputError(ValueError):
@@ -16,3 +20,26 @@ class DataError(BadInputError):
 
 class ModelError(BadInputError):
     """A classifier that was asked for and cannot be had."""
+
+
+def parse_map(flag: str, value: Mapping | str | None, form: str = "a map of options") -> dict[Any, Any]:
+    """
+    The value of a flag that is a map in a YAML file and JSON text on the command line.
+
+    Args:
+        flag (`str`): Its name, for the message.
+        value (`Mapping` or `str`, *optional*): As given; `None` is the empty map.
+        form (`str`): What it must be, for the message.
+
+    Raises:
+        BadInputError: If it is no map.
+    """
+    try:
+        parsed = json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError as error:
+        raise BadInputError(f"`{flag}` must be {form}, got {value!r}, which is no JSON: {error}.") from error
+    if parsed is None:
+        return {}
+    if not isinstance(parsed, Mapping):
+        raise BadInputError(f"`{flag}` must be {form}, got {value!r}.")
+    return dict(parsed)

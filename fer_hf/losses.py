@@ -1,12 +1,10 @@
 """Losses in the form in which `Trainer(compute_loss_func=...)` calls them."""
 
-import json
-
 import torch
 from torch.nn.functional import cross_entropy, one_hot
 from transformers.utils import ModelOutput
 
-from fer_hf.errors import BadInputError
+from fer_hf.errors import BadInputError, parse_map
 
 
 class ExpressionLoss:
@@ -122,14 +120,7 @@ def class_weights(weights: str | dict[str, float], labels: torch.Tensor, names: 
             missing = ", ".join(name for name, count in zip(names, counts, strict=True) if count == 0)
             raise BadInputError(f"`class_weights` auto: the training faces have none of {missing}.")
         return (len(labels) / (len(names) * counts.double())).float()
-    try:
-        given = json.loads(weights) if isinstance(weights, str) else weights
-    except json.JSONDecodeError:
-        given = None
-    if not isinstance(given, dict):
-        raise BadInputError(
-            f"`class_weights` must be auto, none or a map from expressions to weights, got {weights!r}."
-        )
+    given = parse_map("class_weights", weights, "auto, none or a map from expressions to weights")
     for name, weight in given.items():
         if name not in names:
             raise BadInputError(f"`class_weights` names {name!r}; the expressions are {', '.join(names)}.")

@@ -95,7 +95,10 @@ def test_a_start_point_on_the_command_line_wins_over_the_files(demo, tmp_path):
         (["--model_name_or_path", "m", "--architecture", "a"], "got both"),
         (["--architecture", "alexnet", "--head", "mlp3"], "`head` goes with `model_name_or_path`"),
         (["--model_name_or_path", "m", "--config_overrides", "{}"], "`config_overrides` goes with `architecture`"),
-        (["--architecture", "alexnet", "--config_overrides", "{"], "`config_overrides` is no JSON"),
+        (
+            ["--architecture", "alexnet", "--config_overrides", "{"],
+            "of options, got '{', which is no JSON",
+        ),
         (["--architecture", "alexnet", "--config_overrides", "[1]"], "`config_overrides` must be a map of options"),
     ],
 )
@@ -147,7 +150,7 @@ def test_flags_that_do_not_go_together_are_bad_input(demo):
 
 def test_data_options_may_be_json_on_the_command_line(demo):
     _, data_args, _, _ = parse(demo, "--dataset_options", '{"train": 7')
-    with pytest.raises(BadInputError, match="`dataset_options` is no JSON"):
+    with pytest.raises(BadInputError, match=r"`dataset_options` must be a map of options, got .*which is no JSON"):
         data_args.load()
 
 

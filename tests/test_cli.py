@@ -22,7 +22,7 @@ def test_faces_counts_and_draws_a_sheet(tmp_path, capsys):
     ("words", "message"),
     [
         (["--dataset", "nothing"], "error: `name` must be one of"),
-        (["--dataset_options", "{"], "error: `--dataset_options` is no JSON"),
+        (["--dataset_options", "{"], "error: `dataset_options` must be a map of options, got '{', which is no JSON"),
         (["--dataset", "fer2013", "--data_dir", "/nowhere"], "error: /nowhere does not exist"),
     ],
 )

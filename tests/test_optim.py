@@ -319,7 +319,7 @@ WRONG = [
     ({"lr_scheduler_type": "multistep", "lr_scheduler_kwargs": {"milestones": [3, 1]}}, "of multistep must be like"),
     ({"lr_scheduler_type": "step", "lr_scheduler_kwargs": {"stepsize": 2}}, "the nearest one is 'step_size'"),
     ({"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"step_size": 2}}, "cosine has no option 'step_size'"),
-    ({"lr_scheduler_type": "linear", "lr_scheduler_kwargs": "{"}, "`lr_scheduler_kwargs` is no JSON"),
+    ({"lr_scheduler_type": "linear", "lr_scheduler_kwargs": "{"}, "`lr_scheduler_kwargs` must be a map of options"),
     ({"lr_scheduler_type": "one_cycle", "lr_scheduler_kwargs": {"pct_start": 2}}, "of `lr_scheduler_type` one_cycle"),
     ({"lr_scheduler_type": "one_cycle", "warmup_steps": 5}, "with `lr_scheduler_type` one_cycle: use its"),
     ({"lr_scheduler_type": "constant", "warmup_steps": 0.1}, "constant: use constant_with_warmup"),

@@ -66,7 +66,7 @@ def train(name, faces, folder, batch, resume=None):
     model = make()
     size = model.config.image_size
     processor = ViTImageProcessor(size={"height": size, "width": size}, do_convert_rgb=True)
-    # One of three layers thaws at the second epoch, the next at the third.
+    # One of three layers is unfrozen at the second epoch, the next at the third.
     schedule = {"1": "vit.layers.2", "2": "vit.layers.1"}
     flags = {
         "num_train_epochs": 2, "learning_rate": 3e-3, "logging_steps": 1, "logging_strategy": "steps",
@@ -138,7 +138,7 @@ def test_both_processes_end_with_equal_weights(results, name):
     torch.testing.assert_close(two["weights"], other["weights"], rtol=0, atol=0)
 
 
-def test_layers_that_thaw_later_and_centers_do_move_on_two_processes(results):
+def test_layers_that_are_unfrozen_later_and_centers_do_move_on_two_processes(results):
     set_seed(1)
     start = vit().state_dict()
     end = results[0]["unfreezing"][1]["weights"]

@@ -17,7 +17,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from fer_hf.errors import ModelError
+from fer_hf.errors import BadInputError, ModelError
 from fer_hf.models import HEADS, MLPHeadConfig, MLPHeadForImageClassification
 from fer_hf.models.heads import head_modules
 from fer_hf.training.arguments import FerTrainingArguments
@@ -131,7 +131,7 @@ def test_an_unknown_module_name_is_an_error_with_near_names(tiny_vit):
     ],
 )
 def test_a_malformed_schedule_says_what_is_expected(schedule, message):
-    with pytest.raises(UnfreezingError, match=message):
+    with pytest.raises(BadInputError, match=message):
         parse_schedule(schedule)
 
 
@@ -144,7 +144,7 @@ def test_exactly_one_way_to_unfreeze_must_be_chosen(tiny_vit):
         GradualUnfreezing(tiny_vit, every=0)
 
 
-def test_a_schedule_given_as_json_thaws_its_modules_at_their_epochs(tiny_vit, tmp_path):
+def test_a_schedule_given_as_json_unfreezes_its_modules_at_their_epochs(tiny_vit, tmp_path):
     callback = GradualUnfreezing(tiny_vit, schedule=json.dumps({"1": "vit.layers.2", "3": ["vit.layers.1"]}))
     head = {"classifier.weight", "classifier.bias"}
     assert at_epoch(callback, tiny_vit, 0, tmp_path) == head
@@ -155,30 +155,30 @@ def test_a_schedule_given_as_json_thaws_its_modules_at_their_epochs(tiny_vit, tm
     )
 
 
-def test_every_n_epochs_the_next_block_from_the_top_thaws(tiny_vit):
+def test_every_n_epochs_the_next_block_from_the_top_is_unfrozen(tiny_vit):
     callback = GradualUnfreezing(tiny_vit, every=2)
-    assert callback.thawed(1) == []
-    assert callback.thawed(2) == ["vit.layers.2", "vit.layernorm"]
-    assert callback.thawed(5) == ["vit.layers.2", "vit.layernorm", "vit.layers.1"]
-    assert callback.thawed(100)[-1] == "vit.embeddings"
+    assert callback.unfrozen(1) == []
+    assert callback.unfrozen(2) == ["vit.layers.2", "vit.layernorm"]
+    assert callback.unfrozen(5) == ["vit.layers.2", "vit.layernorm", "vit.layers.1"]
+    assert callback.unfrozen(100)[-1] == "vit.embeddings"
 
 
-def test_a_plateau_of_the_validation_metric_thaws_the_next_block(tiny_vit):
+def test_a_plateau_of_the_validation_metric_unfreezes_the_next_block(tiny_vit):
     callback = GradualUnfreezing(tiny_vit, on_plateau=2)
     scores = [0.3, 0.4, 0.4, 0.39, 0.45, 0.44, 0.43, 0.42, 0.41]
     history = [{"epoch": i + 1.0, "eval_accuracy": score} for i, score in enumerate(scores)]
-    steps = [len(callback.thawed(e, history, "eval_accuracy", True)) for e in range(10)]
+    steps = [len(callback.unfrozen(e, history, "eval_accuracy", True)) for e in range(10)]
     # Epoch 4 follows two evaluations without a better one; 7 and 9 each follow two more.
     assert steps == [0, 0, 0, 0, 2, 2, 2, 3, 3, 4]
     falling = [{"epoch": i + 1.0, "eval_loss": score} for i, score in enumerate(scores)]
-    assert len(callback.thawed(9, falling, "eval_loss", False)) == 5
+    assert len(callback.unfrozen(9, falling, "eval_loss", False)) == 5
 
 
 def test_parameters_that_a_model_never_trains_stay_fixed(tiny_vit, tmp_path):
     tiny_vit.vit.embeddings.position_embeddings.requires_grad_(False)
     callback = GradualUnfreezing(tiny_vit, every=1)
-    thawed = at_epoch(callback, tiny_vit, 19, tmp_path)
-    assert thawed == {n for n, _ in tiny_vit.named_parameters()} - {"vit.embeddings.position_embeddings"}
+    unfrozen = at_epoch(callback, tiny_vit, 19, tmp_path)
+    assert unfrozen == {n for n, _ in tiny_vit.named_parameters()} - {"vit.embeddings.position_embeddings"}
 
 
 def test_frozen_parts_rest_in_eval_mode_and_trained_parts_do_not(tiny_vit):
@@ -224,7 +224,7 @@ def test_the_table_says_what_trained_from_which_epoch_on(tiny_vit, tmp_path):
     ]
 
 
-def test_a_multi_layer_stack_named_by_its_parent_thaws_whole():
+def test_a_multi_layer_stack_named_by_its_parent_is_unfrozen_whole():
     model = ViTForImageClassification(tiny_vit_config())
     callback = GradualUnfreezing(model, schedule={"1": "vit"})
-    assert callback.thawed(1) == ["vit"]
+    assert callback.unfrozen(1) == ["vit"]

@@ -15,13 +15,12 @@ from fer_hf.data.mixing import MixingCollator
 from fer_hf.data.sampling import SAMPLERS, oversample
 from fer_hf.data.training_set import DATA_PATHS
 from fer_hf.data.transforms import AUGMENTATIONS
-from fer_hf.errors import BadInputError
+from fer_hf.errors import BadInputError, parse_map
 from fer_hf.losses import ExpressionLoss, class_weights
 from fer_hf.models import HEADS, build, load_backbone_weights, load_image_classifier
 from fer_hf.models.loading import asset_names
 from fer_hf.models.zoo import architecture_config, image_processor
 from fer_hf.provenance import own_name
-from fer_hf.training.arguments import json_map
 
 
 logger = logging.getLogger(__name__)
@@ -209,7 +208,7 @@ class ModelArguments:
             raise BadInputError("`head` goes with `model_name_or_path`: an architecture has a head of its own.")
         if self.architecture is None and self.config_overrides is not None:
             raise BadInputError("`config_overrides` goes with `architecture`: a checkpoint has its configuration.")
-        self.config_overrides = json_map("config_overrides", self.config_overrides)
+        self.config_overrides = parse_map("config_overrides", self.config_overrides)
 
     @property
     def start_point(self) -> str:
@@ -311,7 +310,7 @@ class DataArguments:
             BadInputError: As [`~fer_hf.data.load_dataset`], if `dataset_options` is no map, and if no training face
                 shows `oversample`.
         """
-        options = json_map("dataset_options", self.dataset_options)
+        options = parse_map("dataset_options", self.dataset_options)
         columns = {"image_column_name": self.image_column_name, "label_column_name": self.label_column_name}
         options = {**options, **{name: column for name, column in columns.items() if column is not None}}
         faces = load_dataset(self.dataset_name, data_dir=self.data_dir, **options)

@@ -78,7 +78,7 @@ def make_trainer(
     flags: Flags, faces: DatasetDict, model: PreTrainedModel, processor: BaseImageProcessor
 ) -> tuple[FerTrainer, GradualUnfreezing | None]:
     """
-    The trainer that the flags describe, and the callback that thaws layers, if they ask for one.
+    The trainer that the flags describe, and the callback that unfreezes layers, if they ask for one.
 
     Args:
         flags (`Flags`): Of the recipe.

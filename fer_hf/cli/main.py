@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from fer_hf.errors import BadInputError
+from fer_hf.errors import BadInputError, parse_map
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -242,11 +242,7 @@ def _split(args: argparse.Namespace):
 def _load(args: argparse.Namespace):
     from fer_hf.data import load_dataset
 
-    try:
-        options = json.loads(args.dataset_options)
-    except json.JSONDecodeError as error:
-        raise BadInputError(f"`--dataset_options` is no JSON: {error}.") from error
-    return load_dataset(args.dataset, data_dir=args.data_dir, **options)
+    return load_dataset(args.dataset, data_dir=args.data_dir, **parse_map("dataset_options", args.dataset_options))
 
 
 if __name__ == "__main__":

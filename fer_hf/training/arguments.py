@@ -1,21 +1,14 @@
 """The flags of the recipes: dataclasses for `HfArgumentParser`."""
 
 import dataclasses
-import json
-import logging
 from dataclasses import dataclass, field
 from typing import Any
 
-from transformers import (
-    SchedulerType,
-    TrainingArguments,
-)
+from transformers import SchedulerType, TrainingArguments
 
-from fer_hf.errors import BadInputError
+from fer_hf.errors import BadInputError, parse_map
 from fer_hf.training.optim import OptimizerName, ScheduleName, by_name, check_optimization
 
-
-logger = logging.getLogger(__name__)
 
 _ALWAYS_RECORDED = (
     "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "optim", "lr_scheduler_type",
@@ -38,14 +31,14 @@ class FerTrainingArguments(TrainingArguments):
     )
     unfreeze_schedule: dict | str | None = field(
         default=None,
-        metadata={"help": 'Map from 0-based epoch to the module(s) that thaw: \'{"2": "vit.layers.11"}\'.'},
+        metadata={"help": 'Map from 0-based epoch to the module(s) to unfreeze: \'{"2": "vit.layers.11"}\'.'},
     )
     unfreeze_every: int | None = field(
-        default=None, metadata={"help": "Instead: thaw the next block from the top every N epochs."}
+        default=None, metadata={"help": "Instead: unfreeze the next block from the top every N epochs."}
     )
     unfreeze_on_plateau: int | None = field(
         default=None,
-        metadata={"help": "Instead: thaw the next block after N evaluations without a better validation metric."},
+        metadata={"help": "Instead: unfreeze the next block after N evaluations without a better validation metric."},
     )
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after N evaluations without a better validation metric."}
@@ -130,8 +123,8 @@ class FerTrainingArguments(TrainingArguments):
         self.output_dir_given = self.output_dir is not None
         optim = by_name("optim", OptimizerName, self.optim)
         schedule = by_name("lr_scheduler_type", ScheduleName, self.lr_scheduler_type)
-        self.lr_scheduler_kwargs = json_map("lr_scheduler_kwargs", self.lr_scheduler_kwargs) or None
-        self.progressive_resizing = json_map("progressive_resizing", self.progressive_resizing) or None
+        self.lr_scheduler_kwargs = parse_map("lr_scheduler_kwargs", self.lr_scheduler_kwargs) or None
+        self.progressive_resizing = parse_map("progressive_resizing", self.progressive_resizing) or None
         if schedule.value == "reduce_lr_on_plateau" and self.eval_strategy == "no":
             raise BadInputError(
                 "`lr_scheduler_type` reduce_lr_on_plateau needs `eval_strategy` steps or epoch, got no."
@@ -152,17 +145,6 @@ class FerTrainingArguments(TrainingArguments):
             raise BadInputError(f"`sync_batch_norm` needs GPUs: PyTorch cannot do it on {self.device.type}.")
         if self.device.type == "cpu":
             self.dataloader_pin_memory = False  # without an accelerator it only warns
-
-
-def json_map(name: str, value: dict | str | None) -> dict[str, Any]:
-    """A flag that is a map in a YAML file and JSON text on the command line."""
-    try:
-        options = json.loads(value) if isinstance(value, str) else value or {}
-    except json.JSONDecodeError as error:
-        raise BadInputError(f"`{name}` is no JSON: {error}.") from error
-    if not isinstance(options, dict):
-        raise BadInputError(f"`{name}` must be a map of options, got {options!r}.")
-    return options
 
 
 def global_batch_size(args: TrainingArguments) -> int:

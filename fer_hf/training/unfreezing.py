@@ -1,7 +1,6 @@
-"""Gradual unfreezing: start with the head alone, thaw the backbone piece by piece, on a schedule or on a plateau."""
+"""Gradual unfreezing: start with the head, unfreeze the backbone piece by piece, on a schedule or on a plateau."""
 
 import difflib
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.conversion_mapping import get_model_conversion_mapping
 
-from fer_hf.errors import BadInputError
+from fer_hf.errors import BadInputError, parse_map
 from fer_hf.models.heads import head_modules, is_under
 from fer_hf.training.arguments import FerTrainingArguments
 
@@ -124,16 +123,12 @@ def parse_schedule(schedule: str | Mapping) -> dict[int, list[str]]:
     `{"2": "vit.layers.11", "4": ["vit.layers.10"]}`, as JSON text or a mapping, into `{2: [...], 4: [...]}`.
 
     Raises:
-        UnfreezingError: If it is no such map, or an epoch is no integer >= 0.
+        BadInputError: If it is no such map, or an epoch is no integer >= 0.
     """
     form = 'a map from 0-based epoch to module name(s), like \'{"2": "vit.layers.11"}\''
-    if isinstance(schedule, str):
-        try:
-            schedule = json.loads(schedule)
-        except json.JSONDecodeError as error:
-            raise UnfreezingError(f"`unfreeze_schedule` must be {form}; it is no JSON: {error}.") from error
-    if not isinstance(schedule, Mapping) or not schedule:
-        raise UnfreezingError(f"`unfreeze_schedule` must be {form}, got {schedule!r}.")
+    schedule = parse_map("unfreeze_schedule", schedule, form)
+    if not schedule:
+        raise UnfreezingError(f"`unfreeze_schedule` must be {form}, got an empty one.")
     parsed = {}
     for epoch, names in schedule.items():
         names = [names] if isinstance(names, str) else names
@@ -161,10 +156,10 @@ def frozen_to_eval(model: nn.Module) -> None:
 
 class GradualUnfreezing(TrainerCallback):
     """
-    Trains the head from the start and thaws parts of the backbone at the start of epochs.
+    Trains the head from the start and unfreezes parts of the backbone at the start of epochs.
 
-    What is thawed is a pure function of the epoch and of the logged validation results, so a resumed run goes on as if
-    it had never stopped. Parameters are frozen only once training begins, after accelerate has wrapped the model:
+    What is unfrozen is a pure function of the epoch and of the logged validation results, so a resumed run goes on as
+    if it had never stopped. Parameters are frozen only once training begins, after accelerate has wrapped the model:
     frozen before, DDP would never synchronise them. Use with [`~fer_hf.training.FerTrainer`], which keeps every
     parameter in the optimizer; one added later would silently stay as it is.
 
@@ -172,13 +167,13 @@ class GradualUnfreezing(TrainerCallback):
         model (`PreTrainedModel`):
             The classifier to be trained; names are checked against it at once.
         schedule (`str` or `Mapping`, *optional*):
-            Map from 0-based epoch to the module name(s) that thaw at its start. Modules that it does not name stay
+            Map from 0-based epoch to the module name(s) to unfreeze at its start. Modules that it does not name stay
             frozen to the end.
         every (`int`, *optional*):
-            Instead: thaw the next group of [`unfreeze_order`] at epochs `every`, `2 * every`, ...
+            Instead: unfreeze the next group of [`unfreeze_order`] at epochs `every`, `2 * every`, ...
         on_plateau (`int`, *optional*):
-            Instead: thaw the next group when the validation metric (`metric_for_best_model`) has not improved for this
-            many evaluations.
+            Instead: unfreeze the next group when the validation metric (`metric_for_best_model`) has not improved for
+            this many evaluations.
 
     Raises:
         UnfreezingError: If not exactly one of the three is given, or it does not fit the model.
@@ -209,7 +204,7 @@ class GradualUnfreezing(TrainerCallback):
         self.order = unfreeze_order(model)
         # Some models hold parameters that are never trained, such as fixed position embeddings.
         self.fixed = {name for name, p in model.named_parameters() if not p.requires_grad}
-        self._thawed: list[str] | None = None
+        self._unfrozen: list[str] | None = None
 
     @classmethod
     def from_arguments(cls, model: PreTrainedModel, args: FerTrainingArguments) -> "GradualUnfreezing | None":
@@ -217,9 +212,9 @@ class GradualUnfreezing(TrainerCallback):
         given = (args.unfreeze_schedule, args.unfreeze_every, args.unfreeze_on_plateau)
         return None if all(value is None for value in given) else cls(model, *given)
 
-    def thawed(self, epoch: int, log_history: list[dict] = (), metric: str = "", larger_is_better: bool = True):
+    def unfrozen(self, epoch: int, log_history: list[dict] = (), metric: str = "", larger_is_better: bool = True):
         """
-        Names of the backbone modules that train in `epoch` (0-based), in the order in which they thawed.
+        Names of the backbone modules that train in `epoch` (0-based), in the order in which they were unfrozen.
 
         Args:
             epoch (`int`): The epoch that begins or is under way.
@@ -251,10 +246,11 @@ class GradualUnfreezing(TrainerCallback):
 
     def table(self, model: PreTrainedModel, args: TrainingArguments, state: TrainerState) -> list[dict]:
         """
-        What trained when: one entry for the start and for every epoch (up to `state.epoch`) at which something thawed.
+        What trained when: an entry for the start and for every epoch (up to `state.epoch`) that unfroze something.
 
         Returns:
-            `list[dict]`: With `epoch` (0-based), `thawed` (module names new in it) and `trainable_parameters`.
+            `list[dict]`: With `epoch` (0-based), `thawed` (as run records call the modules that are new in it) and
+            `trainable_parameters`.
         """
         table, before = [], None
         for epoch in range(max(1, -int(-(state.epoch or 0) // 1))):
@@ -270,7 +266,7 @@ class GradualUnfreezing(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         self._check_length(args)
-        self._thawed = None  # another model may be trained with the same callback, as a search does
+        self._unfrozen = None  # another model may be trained with the same callback, as a search does
         self._apply(args, state, kwargs["model"])
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
@@ -279,24 +275,24 @@ class GradualUnfreezing(TrainerCallback):
     def _now(self, epoch: int, args: TrainingArguments, state: TrainerState) -> list[str]:
         metric = f"eval_{(args.metric_for_best_model or 'loss').removeprefix('eval_')}"
         larger = metric != "eval_loss" if args.greater_is_better is None else args.greater_is_better
-        return self.thawed(epoch, state.log_history, metric, larger)
+        return self.unfrozen(epoch, state.log_history, metric, larger)
 
-    def _trains(self, name: str, thawed: list[str]) -> bool:
-        return name not in self.fixed and is_under(name, [*self.head, *thawed])
+    def _trains(self, name: str, unfrozen: list[str]) -> bool:
+        return name not in self.fixed and is_under(name, [*self.head, *unfrozen])
 
     def _apply(self, args: TrainingArguments, state: TrainerState, model: nn.Module) -> None:
         model = extract_model_from_parallel(model, keep_torch_compile=False)
         epoch = int(state.epoch or 0)
-        thawed = self._now(epoch, args, state)
-        if thawed == self._thawed:
+        unfrozen = self._now(epoch, args, state)
+        if unfrozen == self._unfrozen:
             return
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(self._trains(name, thawed))
+            parameter.requires_grad_(self._trains(name, unfrozen))
             if not parameter.requires_grad:
                 parameter.grad = None
-        new = self.head if self._thawed is None else []
-        new = new + [name for name in thawed if name not in (self._thawed or [])]
-        self._thawed = thawed
+        new = self.head if self._unfrozen is None else []
+        new = new + [name for name in unfrozen if name not in (self._unfrozen or [])]
+        self._unfrozen = unfrozen
         trained, total = count_parameters(model)
         logger.info(f"epoch {epoch}: {', '.join(new)} now training: {trained:,} of {total:,} parameters")
 
@@ -304,7 +300,7 @@ class GradualUnfreezing(TrainerCallback):
         late = [epoch for epoch in self.schedule or {} if args.max_steps <= 0 and epoch >= args.num_train_epochs]
         if late:
             logger.warning(
-                f"`unfreeze_schedule` thaws at epochs {late}, and training ends before them "
+                f"`unfreeze_schedule` unfreezes at epochs {late}, and training ends before them "
                 f"(num_train_epochs={args.num_train_epochs:g}): those modules stay frozen."
             )
 
