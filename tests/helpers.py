@@ -1,5 +1,11 @@
 """What several test files share: small models, tensors in the place of faces, trainers of them, and comparisons."""
 
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
 import torch
 from conftest import tiny_vit_config
 from torch import nn
@@ -90,3 +96,26 @@ def weights(model: nn.Module) -> dict[str, torch.Tensor]:
 def moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
     """Names of the tensors that are not bitwise the same."""
     return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def run_two_ranks(script: str, folder: Path) -> None:
+    """Run `script` with `folder` as two processes of one training, as a launcher does."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+    }  # fmt: skip
+    logs = [folder / f"rank{rank}.log" for rank in range(2)]
+    ranks = []
+    for rank, log in enumerate(logs):
+        with open(log, "wb") as said:  # a pipe would fill up while the other rank is waited for
+            own = {**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            ranks.append(subprocess.Popen([sys.executable, script, str(folder)], env=own, stdout=said, stderr=said))
+    try:
+        codes = [process.wait(timeout=300) for process in ranks]
+    finally:
+        for process in ranks:
+            process.kill()
+    assert codes == [0, 0], "\n".join(log.read_text()[-3000:] for log in logs)

@@ -1,11 +1,5 @@
 """The average of the weights: equal to a hand calculation, scored, saved, restored and resumed."""
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from conftest import tiny_vit_config
@@ -162,48 +156,3 @@ def test_a_compiled_model_has_the_same_average(tmp_path):
         losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
         ends.append((weights(trainer.model), losses))
     torch.testing.assert_close(*ends, rtol=1e-5, atol=1e-6)
-
-
-TWO = """
-import sys
-import torch
-from helpers import mlp_head_on_vit, weights
-from test_ema import make
-
-folder = sys.argv[1]
-trainer = make(folder, mlp_head_on_vit, per_device_train_batch_size=7, num_train_epochs=1)
-trainer.train()
-rank = trainer.args.process_index
-losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
-counted = {n: v for n, v in weights(trainer.model).items() if "num_batches_tracked" not in n}
-torch.save((trainer.args.world_size, counted, losses), f"{folder}/rank{rank}.pt")
-"""
-
-
-def test_two_processes_have_one_average(tmp_path):
-    here = Path(__file__).parent
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {
-        **os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]), "OMP_NUM_THREADS": "1",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-    }  # fmt: skip
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", TWO, str(tmp_path)],
-            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for process in ranks:
-        _, said = process.communicate(timeout=300)
-        assert process.returncode == 0, said
-    (world, first, losses), (_, second, others) = (torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1))
-    assert world == 2
-    assert moved(first, second) == set()
-    assert losses == others
-    saved = load_file(tmp_path / "checkpoint-3" / "ema.safetensors")
-    assert moved(saved, first) == set()

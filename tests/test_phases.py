@@ -1,7 +1,6 @@
 """What training costs, phase by phase: that steps are counted and timed, and only training's time and memory."""
 
 import mmap
-import time
 
 import pytest
 import torch
@@ -13,17 +12,23 @@ from fer_hf.plots import plot_phases
 from fer_hf.training.unfreezing import frozen_to_eval
 
 
-class Slow(TrainerCallback):
-    """Sleeps in training steps and in evaluation."""
+class Clock(TrainerCallback):
+    """Stands still but for what is said to take time: a training step, a batch of an evaluation, a call of `wait`."""
 
     def __init__(self, step=0.0, evaluation=0.0):
-        self.step, self.evaluation = step, evaluation
+        self.now, self.step, self.evaluation = 0.0, step, evaluation
+
+    def __call__(self):
+        return self.now
+
+    def wait(self, seconds):
+        self.now += seconds
 
     def on_optimizer_step(self, *args, **kwargs):
-        time.sleep(self.step)
+        self.wait(self.step)
 
     def on_prediction_step(self, *args, **kwargs):
-        time.sleep(self.evaluation)
+        self.wait(self.evaluation)
 
 
 def test_a_phase_lasts_as_long_as_the_same_parameters_train(drawn_faces, processor, tmp_path):
@@ -45,26 +50,33 @@ def test_a_phase_lasts_as_long_as_the_same_parameters_train(drawn_faces, process
 
 @pytest.mark.parametrize("accumulated", [1, 2])
 def test_time_is_that_of_steps_and_evaluation_is_not_in_it(drawn_faces, processor, tmp_path, accumulated):
-    slow = Slow(step=0.05, evaluation=0.2)
+    clock = Clock(step=0.05, evaluation=0.2)
     trainer = make_trainer(
-        drawn_faces, processor, tmp_path, callbacks=[lambda _: slow], num_train_epochs=1, eval_strategy="steps",
+        drawn_faces, processor, tmp_path, callbacks=[lambda _: clock], num_train_epochs=1, eval_strategy="steps",
         eval_steps=3, save_strategy="no", load_best_model_at_end=False, gradient_accumulation_steps=accumulated,
     )  # fmt: skip
+    trainer.clock = trainer.phases.clock = clock
     metrics = trainer.train().metrics
     (phase,) = trainer.phases.table()
     assert phase["steps"] == (7 if accumulated == 1 else 4)
-    assert 0.05 < phase["seconds_per_step"] < 0.3
-    assert phase["seconds_per_step"] == metrics["train_seconds_per_step"]
-    # 56 faces over the time of all steps, of which each slept 50 ms.
-    assert 56 / (phase["steps"] * 0.3) < phase["images_per_second"] < 56 / (phase["steps"] * 0.05)
+    assert phase["seconds_per_step"] == metrics["train_seconds_per_step"] == pytest.approx(0.05)
+    assert phase["images_per_second"] == pytest.approx(56 / (phase["steps"] * 0.05))
+    assert phase["data_wait_share"] == 0
+    # Two evaluations of four batches are in the time since training began.
+    evaluations = [entry["elapsed_seconds"] for entry in trainer.state.log_history if "eval_loss" in entry]
+    assert evaluations[0] == pytest.approx(3 * 0.05 + 4 * 0.2)
 
 
 def test_waiting_for_data_is_counted_as_such(drawn_faces, processor, tmp_path):
-    trainer = make_trainer(drawn_faces, processor, tmp_path, callbacks=[], num_train_epochs=1)
+    clock = Clock(step=0.01)
+    trainer = make_trainer(drawn_faces, processor, tmp_path, callbacks=[lambda _: clock], num_train_epochs=1)
     collate = trainer.data_collator
-    trainer.data_collator = lambda examples: (time.sleep(0.1), collate(examples))[1]
+    trainer.data_collator = lambda examples: (clock.wait(0.03), collate(examples))[1]
+    trainer.phases.clock = clock
     trainer.train()
-    assert trainer.phases.table()[0]["data_wait_share"] > 0.5
+    (phase,) = trainer.phases.table()
+    assert phase["data_wait_share"] == pytest.approx(0.75)
+    assert phase["images_per_second"] == pytest.approx(56 / (7 * 0.04))
 
 
 def hold_500_mb():
