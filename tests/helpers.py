@@ -26,6 +26,15 @@ def mlp_head_on_vit() -> MLPHeadForImageClassification:
     return MLPHeadForImageClassification(config)
 
 
+def in_float64(model: nn.Module) -> nn.Module:
+    """`model` in float64, whatever images it is given: what laws of arithmetic are tested with."""
+    model.double().register_forward_pre_hook(
+        lambda module, args, inputs: (args, {**inputs, "pixel_values": inputs["pixel_values"].double()}),
+        with_kwargs=True,
+    )
+    return model
+
+
 def processor_for(model) -> ViTImageProcessor:
     """An image processor of the model's size."""
     size = model.config.image_size

@@ -59,6 +59,7 @@ def average(seen):
     }
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("model", [vit, mlp_head_on_vit, dacl])
 def test_training_ends_with_the_average_of_three_steps_and_saves_it(tmp_path, model):
     notes = NoteSteps()
@@ -74,6 +75,7 @@ def test_training_ends_with_the_average_of_three_steps_and_saves_it(tmp_path, mo
     assert not (tmp_path / "ema.safetensors").exists()
 
 
+@pytest.mark.numeric
 def test_an_evaluation_scores_the_average_and_leaves_the_weights_as_they_are(tmp_path):
     notes = NoteSteps()
     trainer = make(tmp_path, mlp_head_on_vit, [notes])
@@ -91,6 +93,7 @@ def test_an_evaluation_scores_the_average_and_leaves_the_weights_as_they_are(tmp
     assert trainer.predict(tensors(14)).metrics["test_loss"] == pytest.approx(scored[-1], abs=1e-6)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("larger_is_better", [True, False])
 def test_the_best_checkpoints_average_is_restored(tmp_path, larger_is_better):
     notes, counter = NoteSteps(), iter(range(9))
@@ -147,6 +150,7 @@ def test_a_checkpoint_is_resumed_as_it_was_written(tmp_path):
         WeightAverage(0.5).load(tmp_path / "with" / "checkpoint-1", mlp_head_on_vit())
 
 
+@pytest.mark.numeric
 def test_a_compiled_model_has_the_same_average(tmp_path):
     # The backend `eager` goes all the way but for the compiler.
     ends = []

@@ -51,6 +51,7 @@ TWINS = [
 ]  # fmt: skip
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(("name", "options", "cls", "expected"), TWINS)
 def test_a_named_optimizer_steps_exactly_as_torchs(name, options, cls, expected):
     decay = {} if name == "rprop" else {"weight_decay": 0.1}
@@ -81,6 +82,7 @@ def test_stock_names_keep_the_stock_class_and_options():
         assert (cls, {key: value for key, value in options.items() if key != "params"}) == stock, name
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(("nesterov", "expected"), [(False, [0.95, 0.855]), (True, [0.905, 0.7695])])
 def test_momentum_is_that_of_a_hand_calculation(nesterov, expected):
     # A gradient of 0.5 each time. Speed: 0.5, then 0.9 * 0.5 + 0.5 = 0.95. The step is 0.1 of it; Nesterov's is 0.1 of
@@ -277,6 +279,7 @@ RESUMED = [
 ]  # fmt: skip
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("flags", RESUMED, ids=lambda flags: f"{flags['optim']}-{flags['lr_scheduler_type']}")
 def test_optimizer_schedule_and_layer_rates_resume_exactly(tmp_path, flags):
     flags = {

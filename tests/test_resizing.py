@@ -23,6 +23,7 @@ def test_each_size_lasts_from_its_epoch_to_the_next():
     assert ProgressiveResizing({}).side(5) is None
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("side", [17, 24, 40])
 def test_faces_are_resampled_as_pil_does(side):
     faces = np.random.default_rng(0).normal(size=(2, 1, 40, 40)).astype(np.float32)

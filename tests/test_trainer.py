@@ -3,7 +3,7 @@
 import pytest
 import torch
 from conftest import tiny_vit_config
-from helpers import make_trainer, mlp_head_on_vit, moved, processor_for, unfreeze_two, weights
+from helpers import in_float64, make_trainer, mlp_head_on_vit, moved, processor_for, unfreeze_two, weights
 from safetensors.torch import load_file
 from transformers import Trainer, TrainerCallback, ViTForImageClassification, ViTModel, pipeline
 
@@ -110,6 +110,7 @@ def test_every_tensor_is_restored_by_us_and_by_the_stock_trainer(family, drawn_f
         assert moved(notes[0].by_step[4], weights(again.model)) == set(), trainer_class
 
 
+@pytest.mark.numeric
 def test_a_checkpoint_with_old_names_ends_under_todays_and_still_loads(drawn_faces, processor, tmp_path, names):
     old = ViTModel(tiny_vit_config(), add_pooling_layer=True)
     old.save_pretrained(tmp_path / "old")
@@ -138,7 +139,7 @@ def test_a_checkpoint_with_old_names_ends_under_todays_and_still_loads(drawn_fac
 RESUMED = [  # what `test_resume.py` leaves out: sampler, augmentation and data path (or the table itself), workers
     ("none", None, None, 0),
     ("class_balanced", "transfer", "plain", 0),
-    ("none", "vit_rafdb", "plain", 2),
+    ("none", "vit_rafdb", "plain", 1),
 ]
 
 
@@ -163,6 +164,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
         assert moved(weights(whole.model), weights(again.model)) == set()
 
 
+@pytest.mark.numeric
 def test_both_paths_train_the_same_model(drawn_faces, processor, tmp_path):
     trained = {}
     for path in ("fast", "plain", None):
@@ -195,10 +197,11 @@ def test_logs_carry_the_number_of_trainable_parameters(drawn_faces, processor, t
     assert logged == [32 * 7 + 7, 32 * 7 + 7 + layer]
 
 
+@pytest.mark.numeric
 def test_channels_last_trains_the_same_network_and_saves_it_as_ever(drawn_faces, tmp_path):
     def run(folder, resume=None, **flags):
         torch.manual_seed(0)
-        model = build("compact-cnn", image_size=24, widths=(8, 8, 16), depths=(1, 1), dropout=0.0)
+        model = in_float64(build("compact-cnn", image_size=24, widths=(8, 8, 16), depths=(1, 1), dropout=0.0))
         flags = {"num_train_epochs": 2, **flags}
         trainer = make_trainer(drawn_faces, processor_for(model), tmp_path / folder, model, **flags)
         trainer.train(resume_from_checkpoint=resume)
@@ -209,7 +212,7 @@ def test_channels_last_trains_the_same_network_and_saves_it_as_ever(drawn_faces,
         assert model.backbone.stages[0][0].layers[0][0].weight.is_contiguous(memory_format=layout)
     expected = weights(plain.model)
     for name, value in weights(fast.model).items():
-        torch.testing.assert_close(value, expected[name], atol=2e-3, rtol=1e-3)
+        torch.testing.assert_close(value, expected[name], atol=1e-7, rtol=1e-7)
     (checkpoint,) = sorted((tmp_path / "fast").glob("checkpoint-7"))
     saved = load_file(checkpoint / "model.safetensors")
     assert all(value.is_contiguous() for value in saved.values())
