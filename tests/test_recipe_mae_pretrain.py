@@ -154,8 +154,8 @@ def test_accumulated_batches_give_the_same_loss_curve(drawn_faces, processor, tm
     for batch_size, accumulated in ((8, 1), (4, 2)):
         trainer = pretraining(
             drawn_faces, processor, tmp_path / str(accumulated), in_float64(autoencoder()),
-            per_device_train_batch_size=batch_size, gradient_accumulation_steps=accumulated, num_train_epochs=2, save_strategy="no",
-            load_best_model_at_end=False,
+            per_device_train_batch_size=batch_size, gradient_accumulation_steps=accumulated, num_train_epochs=2,
+            save_strategy="no", load_best_model_at_end=False,
         )  # fmt: skip
         trainer.train()
         curves.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])

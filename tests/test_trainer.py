@@ -1,5 +1,7 @@
 """Training as users get it: what moves, what rests, what is restored, what a resumed run ends with."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from conftest import tiny_vit_config
@@ -10,7 +12,9 @@ from transformers import Trainer, TrainerCallback, ViTForImageClassification, Vi
 from fer_hf import build, load_image_classifier
 from fer_hf.data.collator import FaceCollator
 from fer_hf.data.training_set import training_faces
+from fer_hf.errors import BadInputError
 from fer_hf.training import FerTrainer, FerTrainingArguments
+from fer_hf.training.tricks import Trick
 
 
 def test_every_scheduled_layer_moves_and_every_other_is_bitwise_what_it_was(drawn_faces, processor, tmp_path):
@@ -244,3 +248,50 @@ def test_channels_last_also_lays_out_a_model_that_replaces_the_first_one(drawn_f
     assert trainer.model is not model
     weight = trainer.model.backbone.stages[0][0].layers[0][0].weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_trick_acts_around_forwards_and_evaluations_and_keeps_a_state(drawn_faces, processor, tmp_path):
+    said = []
+
+    class Dark(Trick):
+        def check(self, model):
+            said.append("check")
+
+        @contextmanager
+        def training_forward(self, model, inputs, epoch):
+            said.append(epoch)
+            yield {**inputs, "pixel_values": torch.zeros_like(inputs["pixel_values"])}
+
+        @contextmanager
+        def evaluation(self):
+            said.append("evaluation")
+            yield
+
+        def save(self, folder):
+            (folder / "dark.txt").write_text(folder.name)
+
+        def load(self, checkpoint, model):
+            said.append((checkpoint / "dark.txt").read_text())
+
+    flags = {"num_train_epochs": 1, "per_device_train_batch_size": 28, "load_best_model_at_end": False}
+    trainer = make_trainer(drawn_faces, processor, tmp_path / "a", callbacks=[lambda _: Dark()], **flags)
+    seen = []
+    trainer.model.vit.embeddings.register_forward_pre_hook(lambda module, args: seen.append(args[0].any().item()))
+    trainer.train()
+    assert said == ["check", 0, 0.5, "evaluation"]
+    assert seen[:2] == [False, False]
+    assert all(seen[2:])
+    again = make_trainer(drawn_faces, processor, tmp_path / "b", callbacks=[lambda _: Dark()], **flags)
+    again.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-2"))
+    assert said[4:] == ["check", "checkpoint-2"]
+
+
+def test_a_checkpoint_of_another_model_is_refused(drawn_faces, processor, tmp_path):
+    flags = {"max_steps": 1, "save_strategy": "steps", "save_steps": 1, "eval_strategy": "no"}
+    flags |= {"load_best_model_at_end": False}
+    make_trainer(drawn_faces, processor, tmp_path / "a", **flags).train()
+    other = make_trainer(drawn_faces, processor, tmp_path / "b", mlp_head_on_vit(), **flags)
+    with pytest.raises(
+        BadInputError, match="checkpoint-1 is a checkpoint of another model: they differ in back"
+    ):
+        other.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-1"))

@@ -76,7 +76,20 @@ def check_optimization(args: TrainingArguments) -> None:
     Raises:
         BadInputError: With the flag, its value and what to do.
     """
-    schedule = args.lr_scheduler_type.value
+    _check_rates_and_average(args)
+    _check_together(args, args.lr_scheduler_type.value)
+    optimizer = _tried_optimizer(args)
+    _check_schedule(args.lr_scheduler_type.value, args.lr_scheduler_kwargs or {})
+    try:
+        create_schedule(args, optimizer, num_training_steps=max(args.max_steps, 1000), steps_per_epoch=10)
+    except (TypeError, ValueError) as error:
+        raise BadInputError(
+            f"`lr_scheduler_kwargs` {args.lr_scheduler_kwargs} of `lr_scheduler_type` "
+            f"{args.lr_scheduler_type.value}: {error}."
+        ) from error
+
+
+def _check_rates_and_average(args: TrainingArguments) -> None:
     if args.layer_decay is not None and not 0 < args.layer_decay <= 1:
         raise BadInputError(f"`layer_decay` must be in (0, 1], got {args.layer_decay:g}.")
     if args.head_learning_rate is not None and not args.head_learning_rate > 0:
@@ -85,6 +98,9 @@ def check_optimization(args: TrainingArguments) -> None:
         raise BadInputError(f"`ema_decay` must be in (0, 1), got {args.ema_decay:g}; leave it out for no average.")
     if args.ema_decay is not None and (args.fsdp or args.deepspeed):
         raise BadInputError("`ema_decay` averages whole weights, which FSDP and DeepSpeed cut to pieces: drop one.")
+
+
+def _check_together(args: TrainingArguments, schedule: str) -> None:
     if args.warmup_steps and schedule in _WITHOUT_WARMUP:
         instead = {"one_cycle": "its `pct_start`", "constant": "constant_with_warmup"}.get(
             schedule, "another schedule"
@@ -97,20 +113,18 @@ def check_optimization(args: TrainingArguments) -> None:
             "`optim` rprop takes the learning rate for its first step only, and knows no weight decay: use "
             f"`lr_scheduler_type` constant and `weight_decay` 0, got {schedule} and {args.weight_decay:g}."
         )
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=args.learning_rate)
-    if args.optim.value in TORCH_OPTIMIZERS:
-        cls, options = torch_optimizer(args)
-        try:
-            optimizer = cls([nn.Parameter(torch.zeros(1))], **options)
-        except (TypeError, ValueError) as error:
-            raise BadInputError(f"`optim_args` {args.optim_args} of `optim` {args.optim.value}: {error}.") from error
-    _check_schedule(schedule, args.lr_scheduler_kwargs or {})
+
+
+def _tried_optimizer(args: TrainingArguments) -> torch.optim.Optimizer:
+    """The optimizer that the flags name, of one parameter; SGD for those of the library."""
+    parameter = nn.Parameter(torch.zeros(1))
+    if args.optim.value not in TORCH_OPTIMIZERS:
+        return torch.optim.SGD([parameter], lr=args.learning_rate)
+    cls, options = torch_optimizer(args)
     try:
-        create_schedule(args, optimizer, num_training_steps=max(args.max_steps, 1000), steps_per_epoch=10)
+        return cls([parameter], **options)
     except (TypeError, ValueError) as error:
-        raise BadInputError(
-            f"`lr_scheduler_kwargs` {args.lr_scheduler_kwargs} of `lr_scheduler_type` {schedule}: {error}."
-        ) from error
+        raise BadInputError(f"`optim_args` {args.optim_args} of `optim` {args.optim.value}: {error}.") from error
 
 
 def torch_optimizer(args: TrainingArguments) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
