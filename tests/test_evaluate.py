@@ -126,7 +126,7 @@ def test_a_run_says_how_it_does_without_the_faces_that_train_holds(finished):
 
 
 def test_older_reports_without_intervals_are_still_shown(finished):
-    report = dict(finished[2]["results"]["test"])
+    report = dict(finished[2].results["test"])
     for name in ("intervals", "expected_calibration_error", "without_copies"):
         del report[name]
     lines = report_text(report, "test").splitlines()
