@@ -183,7 +183,7 @@ def test_every_finding_says_whether_all_is_well(found, drawn):
     bad = {finding["check"] for finding in found["findings"] if not finding["ok"]}
     assert bad == {"leaks", "near copies", "copies", "conflicts", "flat"}
     text = audit_text(found)
-    assert "!!  leaks        1 of 12 faces of test stand in train" in text
+    assert "!!  leaks        1 of 12 faces of test are also in train" in text
     assert max(map(len, text.splitlines())) < 130
     clean = audit(DatasetDict(train=table(drawn)), "clean")
     assert all(finding["ok"] for finding in clean["findings"])

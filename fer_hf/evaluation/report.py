@@ -27,7 +27,7 @@ def expression_report(
             True class ids, or soft labels, of which the largest share is the true class.
         names (`list[str]`): The expressions, in label order.
         copies (`np.ndarray` of shape `(num_faces,)`, *optional*):
-            True for faces that stand in train as well, as [`~fer_hf.data.audit.leaked_rows`] finds them.
+            True for faces that are also in train, as [`~fer_hf.data.copies.leaked_rows`] finds them.
 
     Returns:
         `dict`: `num_faces`; `accuracy`, `macro_f1`, `weighted_f1`, `balanced_accuracy` in [0, 1]; `loss`, the mean
