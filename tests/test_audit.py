@@ -220,7 +220,7 @@ def test_published_counts_add_up():
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_card_of_a_data_set_has_the_published_counts(name):
-    card = (Path(__file__).parents[1] / "data_cards" / f"{name}.md").read_text(encoding="utf-8")
+    card = (Path(__file__).parents[1] / "model_cards" / "data_sets" / f"{name}.md").read_text(encoding="utf-8")
     names, *rows = (
         [cell.strip(" `").replace(",", "") for cell in line.split("|")[1:-1]]
         for line in card.splitlines()
