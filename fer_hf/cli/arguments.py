@@ -173,7 +173,11 @@ class ModelArguments:
     """What to start from: a checkpoint, or an architecture of the zoo with fresh weights."""
 
     model_name_or_path: str | None = field(
-        default=None, metadata={"help": "A Hub id, a folder, or the name of a checkpoint that ships with fer_hf."}
+        default=None,
+        metadata={
+            "help": "A Hub id, a folder, or the name of a checkpoint that ships with fer_hf.",
+            "aliases": ["--model"],
+        },
     )
     architecture: str | None = field(
         default=None,
@@ -274,7 +278,9 @@ class ModelArguments:
 class DataArguments:
     """Which faces to train on, and how they are drawn."""
 
-    dataset_name: str = field(metadata={"help": "A name that fer_hf.data.load_dataset knows, such as fer2013."})
+    dataset_name: str = field(
+        metadata={"help": "A name that fer_hf.load_dataset knows, such as fer2013.", "aliases": ["--dataset"]}
+    )
     data_dir: str | None = field(default=None, metadata={"help": "Folder with the data set's own files."})
     dataset_options: dict | str | None = field(
         default=None,
