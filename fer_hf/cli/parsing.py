@@ -1,6 +1,7 @@
 """Reading a recipe's flags: a flat YAML file first, then the command line."""
 
 import difflib
+import itertools
 import sys
 import time
 from argparse import Action
@@ -70,7 +71,7 @@ def parse_arguments(
 def _given(parser: HfArgumentParser, args: list[str]) -> dict[str, str]:
     """The flags on the command line, by their long names, and the word that follows each."""
     given = {}
-    for flag, value in zip(args, [*args[1:], ""], strict=True):
+    for flag, value in itertools.pairwise([*args, ""]):
         name, _, joined = flag.partition("=")
         action = parser._option_string_actions.get(name)
         if action is not None:
