@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_recipe_vit_gradual_unfreeze import call_recipe
+from helpers import call_recipe
 from test_trainer import make_trainer
 from transformers import EarlyStoppingCallback, ViTImageProcessor, ViTModel
 

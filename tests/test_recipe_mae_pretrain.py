@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_vit_config
+from helpers import call_recipe
 from hub_server import running_hub
 from huggingface_hub import ModelCard, constants
 from safetensors.torch import load_file
-from test_recipe_vit_gradual_unfreeze import call_recipe
 from transformers import ViTMAEForPreTraining, ViTModel
 
 from fer_hf.data.training_set import training_faces

@@ -3,7 +3,6 @@
 import json
 import re
 import runpy
-import sys
 import tomllib
 from pathlib import Path
 
@@ -11,15 +10,14 @@ import pytest
 import torch
 import yaml
 from conftest import tiny_vit_config
+from helpers import call_recipe, draw_no_pictures
 from transformers import ViTImageProcessor, ViTModel
 
 from fer_hf.cli.fine_tuning import FLAGS, Flags
-from fer_hf.cli.launch import run
 from fer_hf.cli.parsing import parse_arguments
 from fer_hf.cli.search import SearchArguments
 from fer_hf.data.training_set import training_faces
 from fer_hf.recipes import mae_pretrain, vit_gradual_unfreeze
-from fer_hf.runs import finish
 from fer_hf.training import GradualUnfreezing
 
 
@@ -106,12 +104,9 @@ def test_a_config_runs_two_steps_on_drawn_faces(name, published, tmp_path, monke
         model = {**(values.get("config_overrides") or {}), **MODEL_OVERRIDES[values["architecture"]]}
         overrides["config_overrides"] = json.dumps(model)
     words = [word for flag, value in overrides.items() for word in (f"--{flag}", str(value))]
-    words += ["--config", str(CONFIGS[name]), "--output_dir", str(tmp_path / "run"), "--use_cpu"]
-    words += ["--disable_tqdm", "True"]
-    for picture in [name for name in vars(finish) if name.startswith("plot_")]:
-        monkeypatch.setattr(finish, picture, lambda *args: None)  # half a second each, and tested elsewhere
-    monkeypatch.setattr(sys, "argv", [str(recipe_of(CONFIGS[name])), *words])
-    run(runpy.run_path(sys.argv[0])["main"])
+    words += ["--config", str(CONFIGS[name]), "--output_dir", str(tmp_path / "run")]
+    draw_no_pictures(monkeypatch)
+    call_recipe(monkeypatch, recipe_of(CONFIGS[name]), *words)
     assert (tmp_path / "run" / "model.safetensors").is_file()
     state = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
     assert state["global_step"] == 2

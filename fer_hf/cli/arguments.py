@@ -320,11 +320,11 @@ class DataArguments:
         options = json_map("dataset_options", self.dataset_options)
         columns = {"image_column_name": self.image_column_name, "label_column_name": self.label_column_name}
         options = {**options, **{name: column for name, column in columns.items() if column is not None}}
-        faces = load_dataset(self.dataset_name, data_dir=self.data_dir, **options)
+        tables = load_dataset(self.dataset_name, data_dir=self.data_dir, **options)
         limits = {"train": self.max_train_samples, "validation": self.max_eval_samples, "test": self.max_eval_samples}
         for split, limit in limits.items():
-            if limit is not None and split in faces:
-                faces[split] = faces[split].select(range(min(limit, len(faces[split]))))
+            if limit is not None and split in tables:
+                tables[split] = tables[split].select(range(min(limit, len(tables[split]))))
         if self.oversample is not None:
-            faces["train"] = oversample(faces["train"], self.oversample)
-        return faces
+            tables["train"] = oversample(tables["train"], self.oversample)
+        return tables
