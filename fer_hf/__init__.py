@@ -30,10 +30,11 @@ _PUBLIC = {
         "ReducedTransFERForImageClassification",
         "TorchvisionCNNForImageClassification",
         "TransFERForImageClassification",
+        "asset",
         "build",
         "load_image_classifier",
+        "load_trained_classifier",
     ],
-    "fer_hf.models.loading": ["asset"],
     "fer_hf.training": ["FerTrainer", "FerTrainingArguments", "GradualUnfreezing"],
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
