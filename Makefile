@@ -1,7 +1,7 @@
 # Two commands set everything up on a machine with python3 (3.11 or newer) and make: `make demo` and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
-# Extra words for pip, such as another index with builds of PyTorch for CPUs only.
+# Options for pip, such as another index with builds of PyTorch for CPUs only.
 PIP_ARGS ?=
 
 BIN := $(VENV)/bin

@@ -106,7 +106,10 @@ def command_line(processes: int) -> str:
     Args:
         processes (`int`): Training processes, on all machines.
     """
+    module = getattr(sys.modules["__main__"], "__spec__", None)  # set under `python -m`
     words = public_words(sys.argv)
+    if module is not None and module.name.startswith("fer_hf."):
+        words = ["-m", module.name, *words[1:]]
     if "ACCELERATE_MIXED_PRECISION" in os.environ:
         several = ["--num_processes", str(processes)] if processes > 1 else []
         return shlex.join(["accelerate", "launch", *several, *words])

@@ -18,10 +18,11 @@ with the same `--output_dir`, a search goes on: what is finished is not run agai
 
 from pathlib import Path
 
+from datasets import DatasetDict
 from transformers import PreTrainedModel, set_seed
 
 from fer_hf.cli.arguments import DataArguments
-from fer_hf.cli.course import Flags, make_trainer
+from fer_hf.cli.fine_tuning import FLAGS, Flags
 from fer_hf.cli.launch import run, start
 from fer_hf.cli.parsing import parse_arguments
 from fer_hf.cli.search import SearchArguments, best_result, check_settings, optuna_search, search_table, sweep
@@ -29,8 +30,9 @@ from fer_hf.errors import BadInputError
 from fer_hf.files import write_json
 from fer_hf.plots import plot_search
 from fer_hf.provenance import command_line, environment
+from fer_hf.recipes.vit_gradual_unfreeze import make_trainer
 from fer_hf.runs.record import describe_dataset
-from fer_hf.training import FerTrainer, FerTrainingArguments
+from fer_hf.training import FerTrainer, FerTrainingArguments, GradualUnfreezing
 from fer_hf.training.arguments import training_summary
 
 
@@ -40,16 +42,18 @@ SEARCHED = ("learning_rate", "optim", "weight_decay", "per_device_train_batch_si
 
 
 def main() -> None:
-    search, *parsed, _ = parse_arguments((SearchArguments, *Flags.__annotations__.values()), RECIPE, DEMO)
+    search, *parsed, _ = parse_arguments((SearchArguments, *FLAGS), RECIPE, DEMO)
     flags = Flags(*parsed)
     args = flags.training
-    if search.search == "optuna" and args.world_size > 1:
+    by_optuna = search.search == "optuna"
+    if by_optuna and args.world_size > 1:
         raise BadInputError(f"`search` optuna runs in one process, got {args.world_size}; a sweep runs in several.")
-    tried = f"{search.trials} trials" if search.search == "optuna" else f"{len(search.rates())} learning rates"
+    tried = f"{search.trials} trials" if by_optuna else f"{len(search.rates())} learning rates"
     start(args, f"{RECIPE}: {tried} of {flags.model.start_point} on {flags.data.dataset_name}, judged by validation")
-    faces = flags.data.load()
-    del faces["test"]
-    names = faces["train"].features["label"].names
+
+    tables = flags.data.load()
+    del tables["test"]
+    names = tables["train"].features["label"].names
     _, processor = flags.model.load(names, flags.loss)
 
     def make_model() -> PreTrainedModel:
@@ -57,23 +61,36 @@ def main() -> None:
         return flags.model.load(names, flags.loss)[0]
 
     def trainer_of(model: PreTrainedModel, args: FerTrainingArguments) -> FerTrainer:
-        return make_trainer(flags._replace(training=args), faces, model, processor)[0]
+        unfreezing = GradualUnfreezing.from_arguments(model, args)
+        return make_trainer(flags._replace(training=args), tables, model, processor, unfreezing)
 
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    searched = SEARCHED if search.search == "optuna" else SEARCHED[:1]
-    shared = {name: value for name, value in training_summary(args).items() if name not in searched}
-    settings = {"search": {"search": search.search}, "model": vars(flags.model), "data": vars(flags.data)}
-    check_settings(folder, {**settings, "loss": vars(flags.loss), "training": shared})
-    if search.search == "optuna":
+    check_settings(folder, settings(search, flags))
+    if by_optuna:
         results = optuna_search(make_model, trainer_of, args, search, folder)
     else:
         results = sweep(make_model, trainer_of, args, search.rates(), folder)
     if args.should_save:
-        write_results(args, flags.data, results, faces, folder)
+        write_results(args, flags.data, results, tables, folder)
 
 
-def write_results(args: FerTrainingArguments, data_args: DataArguments, results: list[dict], faces, folder) -> None:
+def settings(search: SearchArguments, flags: Flags) -> dict:
+    """What all runs of the search share."""
+    searched = SEARCHED if search.search == "optuna" else SEARCHED[:1]
+    training = training_summary(flags.training)
+    return {
+        "search": {"search": search.search},
+        "model": vars(flags.model),
+        "data": vars(flags.data),
+        "loss": vars(flags.loss),
+        "training": {name: value for name, value in training.items() if name not in searched},
+    }
+
+
+def write_results(
+    args: FerTrainingArguments, data_args: DataArguments, results: list[dict], tables: DatasetDict, folder: Path
+) -> None:
     """Leave `search.json`, `search.md` and `search.png`, and print the table."""
     metric = args.metric_for_best_model.removeprefix("eval_")
     table, best = search_table(results, metric), best_result(results, metric)
@@ -81,7 +98,7 @@ def write_results(args: FerTrainingArguments, data_args: DataArguments, results:
         **environment(args.world_size, args.device.type),
         "command": command_line(args.world_size),
         "seed": args.seed,
-        "dataset": describe_dataset(data_args.dataset_name, faces),
+        "dataset": describe_dataset(data_args.dataset_name, tables),
         "training": training_summary(args),
         "selected_on": "validation",
         "metric": metric,

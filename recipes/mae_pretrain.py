@@ -7,7 +7,7 @@ Pretrain a ViT as a masked autoencoder on faces without labels: it sees a quarte
     accelerate launch recipes/mae_pretrain.py --config recipes/configs/mae_fer2013_compact.yaml --data_dir DIR
 
 After He et al., 2021 (https://huggingface.co/papers/2111.06377). What it leaves is a bare backbone (`ViTModel`) and
-its image processor: the ViT recipes start from it with `--model_name_or_path`, and only the head is new. Training
+its image processor: fine-tuning starts from it with `--model_name_or_path`, and only the head is new. Training
 faces are seen without their labels, validation faces select the epoch, test faces are never touched.
 """
 
@@ -72,8 +72,8 @@ def main() -> None:
     start(args, what(masking, data_args, config))
     set_seed(args.seed)
 
-    faces = data_args.load()
-    del faces["test"]
+    tables = data_args.load()
+    del tables["test"]
     encoder = masking.encoder()
     processor = image_processor(masking.architecture, encoder)
     model = build_masked_autoencoder(encoder, masking.mask_ratio, masking.norm_pix_loss, **masking.decoder())
@@ -82,9 +82,9 @@ def main() -> None:
         model=model,
         args=args,
         train_dataset=training_faces(
-            faces["train"], processor, data_args.augmentation, data_args.data_path, args.seed
+            tables["train"], processor, data_args.augmentation, data_args.data_path, args.seed
         ),
-        eval_dataset=training_faces(faces["validation"], processor, data_path="plain"),
+        eval_dataset=training_faces(tables["validation"], processor, data_path="plain"),
         data_collator=collator,
         processing_class=processor,
     )
@@ -92,19 +92,19 @@ def main() -> None:
     trainer.save_metrics("train", result.metrics)
     folder = Path(args.output_dir)
     if trainer.is_world_process_zero():
-        gray = all(row["image"].mode == "L" for row in faces["train"].select_columns(["image"]))
+        gray = all(row["image"].mode == "L" for row in tables["train"].select_columns(["image"]))
         backbone(model, encoder, gray).save_pretrained(folder)
         processor.save_pretrained(folder)
         draw(trainer, folder / "reconstructed_faces.png")
     model = {**vars(masking), "encoder": encoder.to_diff_dict()}
-    finish_pretraining(trainer, faces, data_args.dataset_name, model, {"augmentation": data_args.augmentation})
+    finish_pretraining(trainer, tables, data_args.dataset_name, model, {"augmentation": data_args.augmentation})
     if trainer.is_world_process_zero():
         write_model_card(folder)
         print(f"\nThe backbone is in {folder}. Fine-tune it: --model_name_or_path {folder}")
 
 
 def what(masking: MaskingArguments, data_args: DataArguments, config: Path | None) -> str:
-    """The first line a user reads."""
+    """The first line on the terminal."""
     line = f"{RECIPE}: {masking.architecture} on {data_args.dataset_name}, {masking.mask_ratio:.0%} of a face masked"
     if config == DEMO:
         line += (

@@ -8,18 +8,80 @@ Fine-tune a pre-trained ViT, or any image classifier of Transformers, with gradu
         --config recipes/configs/cnn_vit_vit_v1_6.yaml --data_dir DIR
 
 After versions V1.3 to V1.6.7 of the report on CNNs and pre-trained ViTs for FER-2013: the head trains alone at first,
-in V1.3 and V1.5 to the end; from V1.6 on the encoder's layers thaw one by one from the top, later with weighted
-sampling and BatchNorm in the head.
+in V1.3 and V1.5 to the end; from V1.6 on the encoder's layers unfreeze one by one from the top, later with weighted
+sampling and BatchNorm in the head. Without `--unfreeze_...` everything trains from the start; `train.py` is the same
+under a general name.
 """
 
 from pathlib import Path
 
-from fer_hf.cli.course import fine_tune
-from fer_hf.cli.launch import run
+from datasets import DatasetDict
+from transformers import BaseImageProcessor, PreTrainedModel, set_seed
+
+from fer_hf.cli.fine_tuning import FLAGS, Flags, demo_note, headline, usage
+from fer_hf.cli.launch import run, start
+from fer_hf.cli.parsing import parse_arguments
+from fer_hf.data.collator import FaceCollator
+from fer_hf.data.training_set import training_faces
+from fer_hf.metrics import classification_metrics
+from fer_hf.runs.card import write_model_card
+from fer_hf.runs.finish import finish_run
+from fer_hf.training import FerTrainer, GradualUnfreezing
 
 
-def main() -> None:
-    fine_tune(Path(__file__), example="cnn_vit_vit_v1_6.yaml")
+HERE = Path(__file__)
+CONFIGS = HERE.parent / "configs"
+DEMO = CONFIGS / "demo_vit_gradual_unfreeze.yaml"
+
+
+def main(recipe: str = HERE.stem) -> None:
+    *parsed, config = parse_arguments(FLAGS, recipe, DEMO)
+    flags = Flags(*parsed)
+    args = flags.training
+    note = demo_note(HERE, CONFIGS / "cnn_vit_vit_v1_6.yaml") if config == DEMO else ""
+    start(args, headline(recipe, flags) + note)
+    set_seed(args.seed)
+
+    tables = flags.data.load()
+    model, processor = flags.model.load(tables["train"].features["label"].names, flags.loss)
+    unfreezing = GradualUnfreezing.from_arguments(model, args)
+    trainer = make_trainer(flags, tables, model, processor, unfreezing)
+
+    result = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    trainer.save_metrics("train", result.metrics)
+
+    # Scores validation again and test, once; leaves the model, the report, pictures and the record.
+    finish_run(trainer, tables, flags.data.dataset_name, flags.model.record(), flags.record(), unfreezing)
+    if trainer.is_world_process_zero():
+        write_model_card(args.output_dir)
+        print(usage(args.output_dir))
+
+
+def make_trainer(
+    flags: Flags,
+    tables: DatasetDict,
+    model: PreTrainedModel,
+    processor: BaseImageProcessor,
+    unfreezing: GradualUnfreezing | None,
+) -> FerTrainer:
+    """The trainer of this course; `lr_search.py` makes one for each run of a search."""
+    data, loss, args = flags.data, flags.loss, flags.training
+    train, num_labels = tables["train"], tables["train"].features["label"].num_classes
+    return FerTrainer(
+        model=model,
+        args=args,
+        # Before the images: it refuses what does not go together.
+        compute_loss_func=loss.function(train, args, data.sampler),
+        train_dataset=training_faces(
+            train, processor, data.augmentation, data.data_path, args.seed, loss.label_column
+        ),
+        eval_dataset=tables["validation"],
+        data_collator=loss.collator(FaceCollator(processor), num_labels, args.seed),
+        compute_metrics=classification_metrics,
+        processing_class=processor,
+        callbacks=flags.callbacks(unfreezing),
+        sampler=data.sampler,
+    )
 
 
 if __name__ == "__main__":

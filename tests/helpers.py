@@ -1,20 +1,24 @@
 """What several test files share: small models, tensors in the place of faces, trainers of them, and comparisons."""
 
 import os
+import runpy
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from conftest import tiny_vit_config
 from torch import nn
 from transformers import ViTForImageClassification, ViTImageProcessor
 
 from fer_hf import MLPHeadConfig, MLPHeadForImageClassification
+from fer_hf.cli.launch import run
 from fer_hf.data.collator import FaceCollator
 from fer_hf.labels import id2label, label2id
 from fer_hf.metrics import classification_metrics
+from fer_hf.runs import finish
 from fer_hf.training import FerTrainer, FerTrainingArguments, GradualUnfreezing
 
 
@@ -128,3 +132,16 @@ def run_two_ranks(script: str, folder: Path) -> None:
         for process in ranks:
             process.kill()
     assert codes == [0, 0], "\n".join(log.read_text()[-3000:] for log in logs)
+
+
+def call_recipe(monkeypatch: pytest.MonkeyPatch, recipe: Path, *flags) -> None:
+    """Run a recipe in this process, on a CPU: that saves the seconds that imports take."""
+    words = [str(recipe), "--use_cpu", "--disable_tqdm", "True", *map(str, flags)]
+    monkeypatch.setattr(sys, "argv", words)
+    run(runpy.run_path(str(recipe))["main"])
+
+
+def draw_no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let runs end without their pictures, which take half a second each."""
+    for name in [name for name in vars(finish) if name.startswith("plot_")]:
+        monkeypatch.setattr(finish, name, lambda *args: None)

@@ -1,4 +1,7 @@
 import shlex
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
 
 import pytest
 import torch
@@ -39,6 +42,24 @@ def test_without_a_config_or_a_data_set_the_demo_is_read(demo, tmp_path):
     assert args.output_dir.startswith("runs/recipe-")
     *_, config = parse(demo, "--dataset_name", "fer2013", "--model_name_or_path", "x")
     assert config is None
+
+
+def test_model_and_dataset_are_short_for_the_long_names(demo):
+    model_args, data_args, _, config = parse(demo, "--dataset", "fer2013", "--model=x")
+    assert (model_args.model_name_or_path, data_args.dataset_name, config) == ("x", "fer2013", None)
+    demo.write_text("architecture: resnet50\ndataset: synthetic\n")
+    model_args, data_args, *_ = parse(demo, "--model", "x")  # it replaces the file's architecture
+    assert (model_args.start_point, model_args.architecture, data_args.dataset_name) == ("x", None, "synthetic")
+
+
+def test_a_bare_name_finds_the_configs_that_come_with_the_recipes(demo, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    *_, config = parse(demo, "--config", demo.name)
+    assert config == demo
+    Path(demo.name).write_text(demo.read_text())  # a file of one's own comes first
+    *_, config = parse(demo, "--config", demo.name)
+    assert config == Path(demo.name)
 
 
 def test_no_argument_at_all_is_the_demo(demo):
@@ -164,20 +185,18 @@ def test_the_summary_holds_what_shapes_the_result_and_no_paths(demo):
     assert not any("dir" in key or "token" in key for key in summary)
 
 
-def test_the_recorded_command_holds_no_folder_of_the_machine(demo, monkeypatch, tmp_path):
-    _, _, args, _ = parse(demo)
+def test_the_recorded_command_holds_no_folder_of_the_machine(monkeypatch, tmp_path):
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     monkeypatch.chdir(tmp_path)
     words = ["recipes/r.py", "--data_dir", "/data/faces", f"--output_dir={tmp_path}/runs/a", "--seed", "1"]
     monkeypatch.setattr("sys.argv", words)
-    assert command_line(args) == "python recipes/r.py --data_dir DIR --output_dir=runs/a --seed 1"
+    assert command_line(1) == "python recipes/r.py --data_dir DIR --output_dir=runs/a --seed 1"
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
-    assert command_line(args).startswith("accelerate launch recipes/r.py")
+    assert command_line(1).startswith("accelerate launch recipes/r.py")
 
 
-def test_the_recorded_command_can_be_pasted_into_a_shell(demo, monkeypatch):
-    _, _, args, _ = parse(demo)
+def test_the_recorded_command_can_be_pasted_into_a_shell(monkeypatch):
     words = ["recipes/r.py", "--config_overrides", '{"mode": "softmax"}', "--output_dir", "runs/two words"]
     monkeypatch.setattr("sys.argv", words)
     for variable, launcher in (("ACCELERATE_MIXED_PRECISION", "accelerate launch"), (None, "python")):
@@ -185,7 +204,15 @@ def test_the_recorded_command_can_be_pasted_into_a_shell(demo, monkeypatch):
         monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
         if variable:
             monkeypatch.setenv(variable, "no")
-        assert shlex.split(command_line(args)) == [*launcher.split(), *words]
+        assert shlex.split(command_line(1)) == [*launcher.split(), *words]
+
+
+def test_a_recipe_that_runs_as_a_module_is_recorded_as_one(monkeypatch):
+    for variable in ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("sys.argv", ["/usr/lib/python3/fer_hf/recipes/train.py", "--seed", "1"])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", ModuleSpec("fer_hf.recipes.train", None))
+    assert command_line(1) == "python -m fer_hf.recipes.train --seed 1"
 
 
 def test_publishing_while_training_is_refused_with_the_way_that_leaves_pickles_at_home(demo):

@@ -307,7 +307,7 @@ def test_fer_hf_audit_prints_and_writes(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("datasets.disable_progress_bars", lambda: calls.append("silent"))
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
     options = json.dumps({"train": 20, "validation": 10, "test": 10})
-    command = ["audit", "--dataset_options", options, "--output", str(tmp_path / "report")]
+    command = ["audit", "--dataset_options", options, "--output_dir", str(tmp_path / "report")]
     assert cli.main([*command, "--disable_tqdm"]) == 0
     assert calls == ["silent"]
     printed = capsys.readouterr().out
@@ -319,8 +319,8 @@ def test_fer_hf_audit_prints_and_writes(tmp_path, capsys, monkeypatch):
 
 def test_fer_hf_audit_refuses_a_file_as_output(tmp_path, capsys):
     (tmp_path / "file").touch()
-    assert cli.main(["audit", "--output", str(tmp_path / "file")]) == 2
-    assert "`--output` must be a folder" in capsys.readouterr().err
+    assert cli.main(["audit", "--output_dir", str(tmp_path / "file")]) == 2
+    assert "`output_dir` must be a folder" in capsys.readouterr().err
 
 
 # The real data

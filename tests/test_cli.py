@@ -1,6 +1,10 @@
+import subprocess
+import sys
+from importlib.metadata import version
+
 import pytest
 
-from fer_hf.cli.main import main
+from fer_hf.cli.main import COMMANDS, main
 
 
 def test_env_prints_the_versions_that_bug_reports_need(capsys):
@@ -22,6 +26,7 @@ def test_faces_counts_and_draws_a_sheet(tmp_path, capsys):
     ("words", "message"),
     [
         (["--dataset", "nothing"], "error: `name` must be one of"),
+        (["--dataset_name", "nothing"], "error: `name` must be one of"),
         (["--dataset_options", "{"], "error: `dataset_options` must be a map of options, got '{', which is no JSON"),
         (["--dataset", "fer2013", "--data_dir", "/nowhere"], "error: /nowhere does not exist"),
     ],
@@ -31,3 +36,41 @@ def test_bad_input_is_one_line_and_exit_code_2(words, message, capsys):
     complaint = capsys.readouterr().err
     assert complaint.startswith(message)
     assert complaint.count("\n") == 1
+
+
+def test_help_versions_and_mistyped_commands_load_nothing_heavy():
+    # In one fresh process: this one has loaded everything.
+    code = """
+import sys
+from fer_hf.cli.main import COMMANDS, main
+
+for words in (["--help"], ["--version"], ["evaluat"], *([command, "--help"] for command in COMMANDS)):
+    try:
+        main(words)
+    except SystemExit as stop:
+        assert stop.code == (2 if words == ["evaluat"] else 0), words
+heavy = {"torch", "transformers", "datasets", "numpy", "matplotlib", "PIL"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert f"fer_hf {version('fer_hf')}\n" in done.stdout
+    assert "invalid choice: 'evaluat'" in done.stderr
+
+
+def test_the_package_runs_as_a_module():
+    words = [sys.executable, "-m", "fer_hf", "--version"]
+    assert subprocess.run(words, capture_output=True, text=True).stdout == f"fer_hf {version('fer_hf')}\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_flags_have_the_recipes_names_and_output_is_a_file_everywhere(name, capsys):
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for short, long in (("--dataset", "--dataset_name"), ("--model", "--model_name_or_path")):
+        assert (f" {short} " in text) == (f"{long} " in text)
+    if "--output " in text:
+        assert "--output FILE" in text
+    if "--output_dir " in text:
+        assert "--output_dir DIR" in text

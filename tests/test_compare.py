@@ -91,7 +91,7 @@ def test_runs_are_compared_from_their_folders(tmp_path, capsys):
     labels, a, b = random_runs()
     folders = [str(write_run(tmp_path / name, said, labels)) for name, said in (("one", a), ("two", b))]
     output = tmp_path / "results" / "comparison.json"
-    assert main(["compare", *folders, "--output", str(output)]) == 0
+    assert main(["compare", "--run", *folders, "--output", str(output)]) == 0
     written = json.loads(output.read_text())
     assert written == compare_runs(*folders)
     assert written["runs"] == ["one", "two"]
@@ -113,7 +113,7 @@ def test_runs_on_other_faces_are_refused_in_one_line(tmp_path, capsys):
         "other expressions": write_run(tmp_path / "three", b, labels, names=["angry", "happy", "fear"]),
     }
     for what, other in others.items():
-        assert main(["compare", str(one), str(other)]) == 2
+        assert main(["compare", "--run", str(one), str(other)]) == 2
         complaint = capsys.readouterr().err
         assert f"scored {what} as test" in complaint
         assert complaint.count("\n") == 1

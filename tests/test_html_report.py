@@ -321,7 +321,7 @@ def test_data_of_another_kind_is_refused_and_nothing_is_written(tmp_path, drawn_
         (lambda run: (run / "run_record.json").write_text("{"), [], "is not valid JSON"),
         (lambda run: write_json(run / "run_record.json", {"seed": 1}), [], "lacks fer_hf_version, date,"),
         (lambda run: None, ["--faces"], "`faces` needs the run's data"),
-        (lambda run: None, ["--data_dir", "x"], "of which `--dataset`?"),
+        (lambda run: None, ["--data_dir", "x"], "needs `dataset_name`"),
         (lambda run: None, ["--output", "."], "`output` must be a file"),
         (
             lambda run: change_record(run, lambda record: record["model"].pop("architecture")),

@@ -24,6 +24,7 @@ LEVELS = {
     "inference": 3,
     "runs": 4,
     "cli": 5,
+    "__main__": 6,
 }
 
 
@@ -77,6 +78,24 @@ def test_networks_are_self_contained():
         assert roots <= allowed, f"{path.relative_to(PACKAGE)} imports {roots - allowed}"
 
 
-def test_recipes_and_push_to_hub_use_the_package_and_nothing_uses_them():
+def test_nothing_in_the_package_uses_recipes_or_push_to_hub():
     for path in PACKAGE.rglob("*.py"):
-        assert not any(name.split(".")[0] in ("recipes", "push_to_hub") for name in imported(path)), path
+        for name in imported(path):
+            assert name.split(".")[0] not in ("recipes", "push_to_hub"), path
+            assert not name.startswith("fer_hf.recipes"), path
+
+
+def test_recipes_use_the_package_by_its_modules():
+    recipes = list((PACKAGE.parent / "recipes").glob("*.py"))
+    assert recipes
+    for path in recipes:
+        assert "fer_hf" not in imported(path), path
+
+
+def test_commands_load_nothing_heavy_before_they_run():
+    light = {"argparse", "json", "pathlib", "shlex", "typing"}
+    for path in (PACKAGE / "cli" / "commands").glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                name = getattr(node, "module", None) or node.names[0].name
+                assert name in light or name.startswith(("fer_hf.errors", "fer_hf.cli.commands")), path

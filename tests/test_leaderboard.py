@@ -12,7 +12,7 @@ import pytest
 import yaml
 from run_records import run_record
 
-from fer_hf.cli.course import Flags
+from fer_hf.cli.fine_tuning import Flags
 from fer_hf.cli.parsing import parse_arguments
 from fer_hf.errors import BadInputError
 from fer_hf.models import ARCHITECTURES, describe

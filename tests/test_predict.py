@@ -161,8 +161,8 @@ def test_the_command_takes_a_split_of_a_data_set_each_image_a_face(model_dir, tm
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ([], "Give either photos (files, folders, URLs) or `--dataset`."),
-        (["a.png", "--dataset", "synthetic"], "Give either photos (files, folders, URLs) or `--dataset`."),
+        ([], "Give either photos (files, folders, URLs) or `dataset_name`."),
+        (["a.png", "--dataset", "synthetic"], "Give either photos (files, folders, URLs) or `dataset_name`."),
         (["a.png", "--model", "/nowhere"], "`--model` /nowhere cannot be loaded: "),
         (["a.png", "--model", "MODEL", "--detector", "haar"], "`detector` must be callable or one of auto"),
         (["FOLDER", "--model", "MODEL"], "FOLDER: no images in this folder."),
@@ -170,7 +170,7 @@ def test_the_command_takes_a_split_of_a_data_set_each_image_a_face(model_dir, tm
         (["a.png", "--model", "MODEL", "--detector", "none", "--batch_size", "0"], "`--batch_size` must be at least"),
         (
             [*TABLE, "--split", "dev", "--model", "MODEL"],
-            "`--split` must be one of train, valid",
+            "`split` must be one of train, valid",
         ),
     ],
 )

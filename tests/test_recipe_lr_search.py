@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import make_trainer
-from test_recipe_vit_gradual_unfreeze import call_recipe
+from helpers import call_recipe, make_trainer
 from transformers import EarlyStoppingCallback, ViTImageProcessor, ViTModel
 
 from fer_hf.cli.search import SearchArguments, best_result, best_validation, optuna_search, search_table, sweep

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_vit_config
-from helpers import in_float64, make_trainer, moved
+from helpers import call_recipe, in_float64, make_trainer, moved
 from hub_server import running_hub
 from huggingface_hub import ModelCard, constants
 from safetensors.torch import load_file
-from test_recipe_vit_gradual_unfreeze import call_recipe
 from transformers import ViTMAEForPreTraining, ViTModel
 
 from fer_hf.data.training_set import training_faces

@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -15,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_vit_config
+from helpers import call_recipe, draw_no_pictures
 from PIL import Image
 from safetensors.torch import save_file
 from transformers import ViTImageProcessor, ViTModel, pipeline
 
 from fer_hf import build
-from fer_hf.cli.launch import run
 from fer_hf.data import load_dataset
 from fer_hf.runs.files import check_publishable, files_to_upload
 
@@ -155,13 +154,6 @@ def test_two_processes_train_the_same_model_as_one(finished, small, tmp_path, ho
     assert reports[0]["test"]["loss"] == pytest.approx(reports[1]["test"]["loss"], abs=1e-5)
 
 
-def call_recipe(monkeypatch, recipe, *flags):
-    """A recipe in this process, which saves the seconds that imports take."""
-    words = [str(recipe), "--use_cpu", "--disable_tqdm", "True", *map(str, flags)]
-    monkeypatch.setattr(sys, "argv", words)
-    run(runpy.run_path(str(recipe))["main"])
-
-
 def test_bad_input_ends_with_one_line_and_exit_code_2(small, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         call_recipe(
@@ -180,6 +172,7 @@ def test_bad_input_ends_with_one_line_and_exit_code_2(small, tmp_path, monkeypat
 
 
 def test_a_run_from_scratch_ends_with_a_record_and_a_card(tmp_path, monkeypatch):
+    draw_no_pictures(monkeypatch)
     source = build("resnet50", network="resnet18")
     save_file(source.backbone.state_dict(), tmp_path / "faces.safetensors")
     overrides = {"network": "resnet18", "image_size": 32}
@@ -210,6 +203,7 @@ def test_a_run_from_scratch_ends_with_a_record_and_a_card(tmp_path, monkeypatch)
 
 
 def test_a_run_with_a_multi_layer_head_says_so(small, tmp_path, monkeypatch):
+    draw_no_pictures(monkeypatch)
     call_recipe(monkeypatch, RECIPE, *small, "--head", "mlp3", "--max_steps", 2, "--output_dir", tmp_path / "run")
     model = json.loads((tmp_path / "run" / "run_record.json").read_text())["model"]
     assert (model["architecture"], model["head"]) == ("MLPHeadForImageClassification", "mlp3")

@@ -1,26 +1,48 @@
-"""Every file under `recipes/configs`: two steps of it on drawn faces, and what its header and the README say of it."""
+"""Every file under `recipes/configs`: what its header says, what it builds, and two steps of those that differ."""
 
 import json
 import re
 import runpy
-import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from conftest import tiny_vit_config
+from helpers import call_recipe, draw_no_pictures
 from transformers import ViTImageProcessor, ViTModel
 
-from fer_hf.cli.course import Flags
-from fer_hf.cli.launch import run
-from fer_hf.runs import finish
+from fer_hf.cli.fine_tuning import FLAGS, Flags
+from fer_hf.cli.parsing import parse_arguments
+from fer_hf.cli.search import SearchArguments
+from fer_hf.data.training_set import training_faces
+from fer_hf.recipes import mae_pretrain, vit_gradual_unfreeze
+from fer_hf.training import GradualUnfreezing
 
 
 ROOT = Path(__file__).parent.parent
 RECIPES = ROOT / "recipes"
 CONFIGS = {path.stem: path for path in sorted((RECIPES / "configs").glob("*.yaml"))}
-FINE_TUNING = {path.stem: path for path in RECIPES.glob("*.py") if "fine_tune(" in path.read_text()}
+# The flags of each recipe that configs are for.
+KINDS = {
+    "vit_gradual_unfreeze": FLAGS,
+    "train": FLAGS,
+    "lr_search": (SearchArguments, *FLAGS),
+    "mae_pretrain": (mae_pretrain.MaskingArguments, *(FLAGS[i] for i in (1, 3))),
+}
+# Those that take different paths: together they set every flag that any config sets.
+RUN = (
+    "cnn_vit_cnn_v2_1",
+    "cnn_vit_vit_v1_3",
+    "cnn_vit_vit_v1_6_6",
+    "dacl_paper_rafdb",
+    "fer2013_compact_cnn",
+    "fer2013_vit_mae",
+    "gvit21k_vit_rafdb",
+    "prelu_report_prelu_cnn",
+    "transfer_paper_rafdb",
+)
 
 # What makes a run small enough for a test, beside drawn faces: the faces' size, the widths, and nothing else.
 RUN_OVERRIDES = {
@@ -30,26 +52,16 @@ RUN_OVERRIDES = {
     "dataset_options": '{"train": 8, "validation": 7, "test": 7}',
     "per_device_train_batch_size": 4,
     "per_device_eval_batch_size": 7,
+    # Tests of the trainer write checkpoints.
+    "save_strategy": "no",
+    "load_best_model_at_end": False,
 }
-NO_CHECKPOINTS = {"save_strategy": "no", "load_best_model_at_end": False}  # tests of the trainer write them
 MODEL_OVERRIDES = {
-    "alexnet": {"image_size": 64, "network": "resnet18"},  # AlexNet's 57 M parameters lie behind its pooling
-    "cnn-transformer": {"image_size": 16, "stem_widths": [8, 16], "intermediate_size": 32, "num_hidden_layers": 2},
     "dacl": {"image_size": 32, "attention_hidden_sizes": [32, 16, 8]},
-    "dacl-200": {"image_size": 32, "attention_hidden_sizes": [32, 16, 8]},
-    "dacl-48": {"image_size": 32, "attention_hidden_sizes": [32, 16, 8]},
-    "dacl-reduced": {"image_size": 32},
-    "resnet50": {"image_size": 32, "network": "resnet18"},
     "transfer": {
         "image_size": 16, "stem_units": [1, 1], "stem_widths": [8, 16], "hidden_size": 32, "num_hidden_layers": 2,
         "num_attention_heads": 2,
     },
-    "transfer-reduced": {
-        "image_size": 32, "stem_blocks": [1, 1, 1, 1], "stem_widths": [8, 8, 16, 16], "hidden_size": 16,
-        "intermediate_size": 16, "num_hidden_layers": 2,
-    },
-    "vgg-fer": {"image_size": 32, "stage_widths": [8, 8, 16, 16], "head_hidden_sizes": [32, 32]},
-    "vit-scratch": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
 }  # fmt: skip
 
 
@@ -68,6 +80,9 @@ def recipe_of(config):
     return ROOT / re.search(r"accelerate launch (recipes/\w+\.py)", header(config))[1]
 
 
+FINE_TUNING = [name for name in CONFIGS if KINDS[recipe_of(CONFIGS[name]).stem] is FLAGS]
+
+
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """A folder that stands for ViT-B/16: its twelve layers, which schedules name, and no head for expressions."""
@@ -79,25 +94,19 @@ def published(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_every_config_runs_two_steps_on_drawn_faces(name, published, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", RUN)
+def test_a_config_runs_two_steps_on_drawn_faces(name, published, tmp_path, monkeypatch):
     values = yaml.safe_load(CONFIGS[name].read_text())
-    overrides = {**RUN_OVERRIDES, **(NO_CHECKPOINTS if recipe_of(CONFIGS[name]).stem in FINE_TUNING else {})}
+    overrides = dict(RUN_OVERRIDES)
     if values.get("model_name_or_path", "").startswith("google/"):
         overrides["model_name_or_path"] = published
     if values.get("architecture") in MODEL_OVERRIDES:
         model = {**(values.get("config_overrides") or {}), **MODEL_OVERRIDES[values["architecture"]]}
         overrides["config_overrides"] = json.dumps(model)
     words = [word for flag, value in overrides.items() for word in (f"--{flag}", str(value))]
-    words += ["--config", str(CONFIGS[name]), "--output_dir", str(tmp_path / "run"), "--use_cpu"]
-    words += ["--disable_tqdm", "True"]
-    for picture in [name for name in vars(finish) if name.startswith("plot_")]:
-        monkeypatch.setattr(finish, picture, lambda *args: None)  # half a second each, and tested elsewhere
-    monkeypatch.setattr(sys, "argv", [str(recipe_of(CONFIGS[name])), *words])
-    run(runpy.run_path(sys.argv[0])["main"])
-    if recipe_of(CONFIGS[name]).stem == "lr_search":
-        assert len(json.loads((tmp_path / "run" / "search.json").read_text())["results"]) > 1
-        return
+    words += ["--config", str(CONFIGS[name]), "--output_dir", str(tmp_path / "run")]
+    draw_no_pictures(monkeypatch)
+    call_recipe(monkeypatch, recipe_of(CONFIGS[name]), *words)
     assert (tmp_path / "run" / "model.safetensors").is_file()
     state = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
     assert state["global_step"] == 2
@@ -106,27 +115,67 @@ def test_every_config_runs_two_steps_on_drawn_faces(name, published, tmp_path, m
     assert torch.tensor(losses).isfinite().all()
 
 
+def test_the_configs_that_are_run_set_every_flag_that_any_config_sets():
+    flags = {name: set(yaml.safe_load(CONFIGS[name].read_text())) for name in FINE_TUNING}
+    run_with = set(RUN_OVERRIDES).union({"config_overrides"}, *(flags[name] for name in RUN))
+    assert run_with >= set().union(*flags.values())
+
+
+def parse(name, *words):
+    recipe = recipe_of(CONFIGS[name]).stem
+    return parse_arguments(
+        KINDS[recipe], recipe, Path("no demo"), ["--config", str(CONFIGS[name]), "--use_cpu", *words]
+    )
+
+
+@pytest.mark.parametrize("name", FINE_TUNING)
+def test_what_a_config_names_goes_together(name, published, drawn_faces):
+    values = yaml.safe_load(CONFIGS[name].read_text())
+    elsewhere = values.get("model_name_or_path", "").startswith("google/")
+    *parsed, _ = parse(name, *(["--model", str(published)] if elsewhere else []))
+    flags = Flags(*parsed[-4:])
+    train = drawn_faces["train"]
+    # An architecture without its weights; a checkpoint is small enough as it is.
+    with torch.device("meta" if flags.model.architecture else "cpu"):
+        model, processor = flags.model.load(train.features["label"].names, flags.loss)
+        size = processor.crop_size if processor.do_center_crop else processor.size
+        outputs = model(torch.zeros(2, 3, size["height"], size["width"]), labels=torch.tensor([0, 6]))
+    assert outputs.logits.shape == (2, 7)
+    unfreezing = GradualUnfreezing.from_arguments(model, flags.training)
+    assert (unfreezing is not None) == any(key.startswith("unfreeze_") for key in values)
+    flags.loss.function(train, flags.training, flags.data.sampler)
+    faces = training_faces(train, processor, flags.data.augmentation, flags.data.data_path, 0, flags.loss.label_column)
+    assert len(faces) == len(train)
+
+
+@pytest.mark.parametrize("name", sorted(set(CONFIGS) - set(FINE_TUNING)))
+def test_the_other_configs_are_read(name):
+    first, *_ = parse(name)
+    if recipe_of(CONFIGS[name]).stem == "lr_search":
+        assert len(first.rates()) > 1
+    else:
+        assert first.encoder().model_type == "vit"
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_header_gives_its_own_command(name):
     recipe = recipe_of(CONFIGS[name])
     assert recipe.is_file()
     if name == f"demo_{recipe.stem}":  # what the recipe runs without arguments
+        assert name in recipe.read_text()
         return
     command = f"accelerate launch recipes/{recipe.name} --config recipes/configs/{name}.yaml"
     assert f"{command} " in header(CONFIGS[name]) + " "
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_flag_of_a_header_and_every_key_is_known(name):
-    config = CONFIGS[name]
-    if recipe_of(config).stem not in FINE_TUNING:
-        pytest.skip("has flags of its own, which the run above checks")
-    known = {field for flags in Flags.__annotations__.values() for field in flags.__dataclass_fields__}
-    assert set(yaml.safe_load(config.read_text())) <= known
-    assert set(re.findall(r"--(\w+)", header(config))) <= known | {"config", "fp16"}
+def test_every_flag_of_a_header_is_known(name):
+    kind = {*KINDS[recipe_of(CONFIGS[name]).stem], *FLAGS}  # a header may say what comes after: fine-tuning
+    known = {field for flags in kind for field in flags.__dataclass_fields__}
+    assert set(re.findall(r"--(\w+)", header(CONFIGS[name]))) <= known | {"config", "fp16"}
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if recipe_of(CONFIGS[name]).stem in FINE_TUNING])
+@pytest.mark.parametrize("name", FINE_TUNING)
 def test_a_published_row_says_what_was_published_on_which_images(name):
     text = header(CONFIGS[name])
     values = yaml.safe_load(CONFIGS[name].read_text())
@@ -140,13 +189,17 @@ def test_a_published_row_says_what_was_published_on_which_images(name):
         assert re.search(r"[\d,]+ images|PublicTest", published[0])
 
 
-@pytest.mark.parametrize("recipe", FINE_TUNING)
-def test_every_fine_tuning_recipe_has_a_demo_that_needs_no_download(recipe):
-    values = yaml.safe_load(CONFIGS[f"demo_{recipe}"].read_text())
+def test_the_demo_needs_no_download():
+    values = yaml.safe_load(vit_gradual_unfreeze.DEMO.read_text())
     assert values["dataset_name"] == "synthetic"
-    assert values.get("model_name_or_path", "fer-compact-vit-mae") == "fer-compact-vit-mae"
-    example = re.search(r'example="(\w+\.yaml)"', FINE_TUNING[recipe].read_text())[1]
-    assert recipe_of(RECIPES / "configs" / example).stem == recipe
+    assert values["model_name_or_path"] == "fer-compact-vit-mae"
+
+
+def test_train_is_the_same_recipe_under_its_own_name(monkeypatch):
+    names = []
+    monkeypatch.setattr(vit_gradual_unfreeze, "main", lambda recipe: names.append(recipe))
+    runpy.run_path(str(RECIPES / "train.py"))["main"]()
+    assert names == ["train"]
 
 
 def test_the_readme_lists_every_config_once():
@@ -158,3 +211,11 @@ def test_paths_named_in_recipes_exist():
     for recipe in [*RECIPES.glob("*.py"), RECIPES / "README.md"]:
         for path in re.findall(r"recipes/configs/[\w.-]+\.yaml", recipe.read_text()):
             assert (ROOT / path).is_file(), f"{recipe.name} names {path}"
+
+
+def test_every_package_is_listed_for_setuptools_and_the_recipes_are_one():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = [path.parent.relative_to(ROOT) for path in (ROOT / "fer_hf").rglob("__init__.py")]
+    assert sorted(listed["packages"]) == sorted([*(".".join(folder.parts) for folder in folders), "fer_hf.recipes"])
+    patterns = listed["package-data"]["fer_hf.recipes"]
+    assert {"configs/*.yaml", "leaderboard/*.yaml"} <= set(patterns)

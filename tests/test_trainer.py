@@ -291,7 +291,5 @@ def test_a_checkpoint_of_another_model_is_refused(drawn_faces, processor, tmp_pa
     flags |= {"load_best_model_at_end": False}
     make_trainer(drawn_faces, processor, tmp_path / "a", **flags).train()
     other = make_trainer(drawn_faces, processor, tmp_path / "b", mlp_head_on_vit(), **flags)
-    with pytest.raises(
-        BadInputError, match="checkpoint-1 is a checkpoint of another model: they differ in back"
-    ):
+    with pytest.raises(BadInputError, match="checkpoint-1 is a checkpoint of another model: they differ in back"):
         other.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-1"))

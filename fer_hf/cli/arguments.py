@@ -172,7 +172,11 @@ class ModelArguments:
     """What to start from: a checkpoint, or an architecture of the zoo with fresh weights."""
 
     model_name_or_path: str | None = field(
-        default=None, metadata={"help": "A Hub id, a folder, or the name of a checkpoint that ships with fer_hf."}
+        default=None,
+        metadata={
+            "help": "A Hub id, a folder, or the name of a checkpoint that ships with fer_hf.",
+            "aliases": ["--model"],
+        },
     )
     architecture: str | None = field(
         default=None,
@@ -273,7 +277,9 @@ class ModelArguments:
 class DataArguments:
     """Which faces to train on, and how they are drawn."""
 
-    dataset_name: str = field(metadata={"help": "A name that fer_hf.data.load_dataset knows, such as fer2013."})
+    dataset_name: str = field(
+        metadata={"help": "A name that fer_hf.load_dataset knows, such as fer2013.", "aliases": ["--dataset"]}
+    )
     data_dir: str | None = field(default=None, metadata={"help": "Folder with the data set's own files."})
     dataset_options: dict | str | None = field(
         default=None,
@@ -313,11 +319,11 @@ class DataArguments:
         options = parse_map("dataset_options", self.dataset_options)
         columns = {"image_column_name": self.image_column_name, "label_column_name": self.label_column_name}
         options = {**options, **{name: column for name, column in columns.items() if column is not None}}
-        faces = load_dataset(self.dataset_name, data_dir=self.data_dir, **options)
+        tables = load_dataset(self.dataset_name, data_dir=self.data_dir, **options)
         limits = {"train": self.max_train_samples, "validation": self.max_eval_samples, "test": self.max_eval_samples}
         for split, limit in limits.items():
-            if limit is not None and split in faces:
-                faces[split] = faces[split].select(range(min(limit, len(faces[split]))))
+            if limit is not None and split in tables:
+                tables[split] = tables[split].select(range(min(limit, len(tables[split]))))
         if self.oversample is not None:
-            faces["train"] = oversample(faces["train"], self.oversample)
-        return faces
+            tables["train"] = oversample(tables["train"], self.oversample)
+        return tables

@@ -33,14 +33,13 @@ def run(main: Callable[[], None]) -> None:
 
 def start(args: FerTrainingArguments, what: str) -> None:
     """
-    Set threads and logging, say what is about to run on what, and refuse what cannot go well: another number of
-    processes than was asked for, or a folder that holds another run.
+    Set threads and logging, say what runs on what, and refuse another number of processes than was asked for, or a
+    folder that holds another run.
 
-    A run to be resumed is looked up: `args.resume_from_checkpoint` becomes the last whole checkpoint, or `None`
-    if there is none yet.
+    Resuming: `args.resume_from_checkpoint` becomes the last whole checkpoint, or `None` if there is none yet.
 
-    `accelerate launch` gives each process one thread; on a CPU that leaves cores idle, so each process gets the cores
-    divided by the processes on this machine, unless `--cpu_threads` says otherwise.
+    Threads on a CPU: `--cpu_threads`, or else the cores divided by the processes on this machine (`accelerate launch`
+    alone would give each process one).
 
     Args:
         args (`FerTrainingArguments`): The run's flags.
@@ -52,16 +51,7 @@ def start(args: FerTrainingArguments, what: str) -> None:
             [`~fer_hf.training.checkpoints.resume_point`].
         SystemExit: With code 0, if the run that is to be resumed is finished.
     """
-    level = args.get_process_log_level()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("fer_hf").setLevel(min(level, logging.INFO) if args.process_index == 0 else logging.ERROR)
-    transformers_logging.set_verbosity(max(level, logging.WARNING))
-    # Bars for work of milliseconds (loading, saving) only hide the lines that matter; downloads keep theirs.
-    transformers_logging.disable_progress_bar()
-    if args.disable_tqdm:
-        disable_datasets_bars()
-    else:
-        enable_download_bars()
+    _set_up_logging(args)
     if args.device.type == "cpu":
         torch.set_num_threads(args.cpu_threads or max(1, available_cores() // local_processes()))
     _check_processes(args)
@@ -74,15 +64,28 @@ def start(args: FerTrainingArguments, what: str) -> None:
     )
 
 
+def _set_up_logging(args: FerTrainingArguments) -> None:
+    level = args.get_process_log_level()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("fer_hf").setLevel(min(level, logging.INFO) if args.process_index == 0 else logging.ERROR)
+    transformers_logging.set_verbosity(max(level, logging.WARNING))
+    # Bars for work of milliseconds (loading, saving) only hide the lines that matter; downloads keep theirs.
+    transformers_logging.disable_progress_bar()
+    if args.disable_tqdm:
+        disable_datasets_bars()
+    else:
+        enable_download_bars()
+
+
 def _check_processes(args: FerTrainingArguments) -> None:
-    """Launchers that start another number of processes than one thinks say nothing about it."""
+    """Launchers that start another number of processes than was asked for say nothing about it."""
     started = int(os.environ.get("WORLD_SIZE", 1))
     if args.world_size == 1 and started > 1:
         raise BadInputError(
             f"The launcher started {started} processes, and without a GPU each would train alone: {_command(started)}"
         )
-    # What `accelerate launch` leaves when it was asked for several processes and, without GPUs, starts one. Who has
-    # the variables from elsewhere says `--num_processes 1`.
+    # What `accelerate launch` sets when it was asked for several processes and, without GPUs, starts one. Where the
+    # variables come from elsewhere, `--num_processes 1` says so.
     several = {"ACCELERATE_MIXED_PRECISION", "MASTER_PORT"} <= os.environ.keys() and "WORLD_SIZE" not in os.environ
     if args.num_processes is None and args.world_size == 1 and several:
         raise BadInputError(
@@ -107,6 +110,7 @@ def _command(processes: int | str) -> str:
 
 
 def _find_run(args: FerTrainingArguments) -> None:
+    """Point `args` at the checkpoint to go on from, and refuse a folder that holds another run."""
     folder, resumed = Path(args.output_dir), resume_run(args.resume_from_checkpoint, args.output_dir)
     if (folder / "run_record.json").exists():
         if resumed != folder:

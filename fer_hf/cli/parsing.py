@@ -4,6 +4,7 @@ import difflib
 import itertools
 import sys
 import time
+from argparse import Action
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ _REPLACES = {
     "architecture": ("model_name_or_path", "head", "model_revision"),
     "model_name_or_path": ("architecture", "config_overrides"),
 }
+_USAGE = "%(prog)s [--config FILE.yaml] [--flag value ...]   (--help lists the flags)"
 
 
 def parse_arguments(
@@ -37,7 +39,7 @@ def parse_arguments(
     Args:
         dataclass_types (`tuple[type, ...]`): As for [`~transformers.HfArgumentParser`].
         recipe (`str`): Name of the recipe, for the default `output_dir`.
-        default_config (`Path`): YAML file of the demo.
+        default_config (`Path`): YAML file of the demo; `--config NAME` also finds the files beside it.
         args (`list[str]`, *optional*): The command line, without the program's name; `sys.argv[1:]` by default.
 
     Returns:
@@ -50,13 +52,10 @@ def parse_arguments(
         SystemExit: With code 2, by argparse, on a bad command line.
     """
     args = sys.argv[1:] if args is None else args
-    usage = "%(prog)s [--config FILE.yaml] [--flag value ...]   (--help lists the flags)"
-    parser = HfArgumentParser(dataclass_types, prog=f"{recipe}.py", usage=usage)
+    parser = HfArgumentParser(dataclass_types, prog=f"{recipe}.py", usage=_USAGE)
     parser.add_argument("--config", type=Path, help="Flat YAML file of the flags below; the command line wins.")
-    given = _given(args)
-    config = Path(given["config"]) if "config" in given else None
-    if config is None and "dataset_name" not in given and not {"-h", "--help"} & set(args):
-        config = default_config
+    given = _given(parser, args)
+    config = _find_config(given, default_config)
     if config is not None:
         _set_defaults(parser, config, given)
     try:
@@ -65,24 +64,55 @@ def parse_arguments(
         raise BadInputError(" ".join(str(error).split())) from error
     for instance in parsed:
         if isinstance(instance, FerTrainingArguments):
-            others = [vars(other) for other in parsed if other is not instance]
-            instance.recipe_flags = {name: value for flags in others for name, value in flags.items()}
-            if not instance.output_dir_given:
-                instance.output_dir = _resumed_dir(instance) or _new_run_dir(recipe)
+            _complete(instance, [other for other in parsed if other is not instance], recipe)
     return *parsed, config
 
 
-def _given(args: list[str]) -> dict[str, str]:
-    """Flags on the command line and the word that follows each."""
+def _given(parser: HfArgumentParser, args: list[str]) -> dict[str, str]:
+    """The flags on the command line, by their long names, and the word that follows each."""
     given = {}
     for flag, value in itertools.pairwise([*args, ""]):
-        if flag.startswith("--"):
-            name, _, joined = flag[2:].partition("=")
-            given[name.replace("-", "_")] = joined or value
+        name, _, joined = flag.partition("=")
+        action = parser._option_string_actions.get(name)
+        if action is not None:
+            given[action.dest] = joined or value
     return given
 
 
+def _find_config(given: dict[str, str], default: Path) -> Path | None:
+    """The YAML file to read, if any."""
+    if "config" not in given:
+        return None if {"dataset_name", "help"} & given.keys() else default
+    config = Path(given["config"])
+    beside = default.parent / config.name
+    # In an installed package the configs lie deep: a bare name will do.
+    return beside if not config.is_file() and str(config) == config.name and beside.is_file() else config
+
+
 def _set_defaults(parser: HfArgumentParser, config: Path, given: dict[str, str]) -> None:
+    """Make the values of a YAML file the parser's defaults."""
+    options = {
+        flag[2:]: action
+        for flag, action in parser._option_string_actions.items()
+        if flag[:2] == "--" and flag not in ("--help", "--config") and action.const is not False  # --no_<flag>
+    }
+    values = {}
+    for key, value in _read_map(config).items():
+        if key not in options:
+            near = difflib.get_close_matches(str(key), options, n=1, cutoff=0)
+            raise BadInputError(f"{config}: unknown key {key!r}; the nearest known one is {near[0]!r}.")
+        _check_value(config, options[key], value)
+        values[options[key].dest] = value
+    for flag, replaced in _REPLACES.items():
+        if flag in given:
+            values = {name: value for name, value in values.items() if name not in replaced}
+    # argparse converts text defaults, but 1e-4 is text to YAML and a bare int to a float flag is fine as it is.
+    parser.set_defaults(**values)
+    for action in options.values():
+        action.required = action.required and action.dest not in values
+
+
+def _read_map(config: Path) -> dict[str, Any]:
     if not config.is_file():
         raise BadInputError(f"`--config` {config}: no such file.")
     try:
@@ -91,31 +121,28 @@ def _set_defaults(parser: HfArgumentParser, config: Path, given: dict[str, str])
         raise BadInputError(f"{config}: no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise BadInputError(f"{config}: expected a flat map of flag names to values, got {type(values).__name__}.")
-    actions = {action.dest: action for action in parser._actions if action.dest not in ("help", "config")}
-    for key, value in values.items():
-        if key not in actions:
-            near = difflib.get_close_matches(str(key), actions, n=1, cutoff=0)
-            raise BadInputError(f"{config}: unknown key {key!r}; the nearest known one is {near[0]!r}.")
-        choices = actions[key].choices
-        if choices and value not in choices:
-            hint = f' (quote it: {key}: "no")' if value is False and "no" in choices else ""
-            raise BadInputError(
-                f"{config}: `{key}` must be one of {', '.join(map(str, choices))}, got {value!r}{hint}."
-            )
-        if key.endswith("_strategy") and value is False:
-            raise BadInputError(f'{config}: YAML reads `{key}: no` as false; quote it: `{key}: "no"`.')
-    # Who starts from something else on the command line means it instead of the file's start point.
-    for flag, replaced in _REPLACES.items():
-        if flag in given:
-            values = {key: value for key, value in values.items() if key not in replaced}
-    # argparse converts text defaults, but 1e-4 is text to YAML and a bare int to a float flag is fine as it is.
-    parser.set_defaults(**values)
-    for key in values:
-        actions[key].required = False
+    return values
+
+
+def _check_value(config: Path, action: Action, value: Any) -> None:
+    """argparse checks the choices of what stands on the command line, not of defaults."""
+    key, choices = action.dest, action.choices
+    if choices and value not in choices:
+        hint = f' (quote it: {key}: "no")' if value is False and "no" in choices else ""
+        raise BadInputError(f"{config}: `{key}` must be one of {', '.join(map(str, choices))}, got {value!r}{hint}.")
+    if key.endswith("_strategy") and value is False:
+        raise BadInputError(f'{config}: YAML reads `{key}: no` as false; quote it: `{key}: "no"`.')
+
+
+def _complete(args: FerTrainingArguments, others: list[Any], recipe: str) -> None:
+    """Give the training arguments what they need of the others, and an `output_dir`."""
+    args.recipe_flags = {name: value for other in others for name, value in vars(other).items()}
+    if not args.output_dir_given:
+        args.output_dir = _resumed_dir(args) or _new_run_dir(recipe)
 
 
 def _resumed_dir(args: FerTrainingArguments) -> str | None:
-    """Who names a run to go on with need not name it a second time."""
+    """Resuming: `output_dir` defaults to the run's own."""
     run = resume_run(args.resume_from_checkpoint, "")
     if run == Path(""):
         raise BadInputError("`resume_from_checkpoint` true goes on with the run in `output_dir`: give one.")

@@ -6,7 +6,9 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from transformers import EarlyStoppingCallback, PreTrainedModel
@@ -16,6 +18,9 @@ from fer_hf.files import write_json
 from fer_hf.training.arguments import FerTrainingArguments
 from fer_hf.training.trainer import FerTrainer
 
+
+if TYPE_CHECKING:
+    import optuna
 
 logger = logging.getLogger(__name__)
 
@@ -129,61 +134,76 @@ def optuna_search(
         and `seconds`.
     """
     import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    stored = _stored_study(folder, args)
+    study = optuna.create_study(**stored)
+    done = len(_finished_trials(study))
+    if done < search.trials:
+        trainer = make_trainer(make_model(), without_checkpoints(args))
+        trainer.model_init = partial(_fresh_model, trainer, make_model)
+        trainer.hyperparameter_search(
+            partial(_suggest, trainer, search),
+            partial(_note_best, trainer),
+            search.trials - done,
+            backend="optuna",
+            # Started again with the same seed, the sampler would suggest the first trials a second time.
+            sampler=optuna.samplers.TPESampler(seed=args.seed + done),
+            pruner=optuna.pruners.NopPruner(),
+            **stored,
+        )
+    return [_trial_row(trial) for trial in _finished_trials(study)]
+
+
+def _stored_study(folder: Path, args: FerTrainingArguments) -> dict:
+    """Words of `optuna.create_study` for the study in `folder`, new or not."""
+    from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    complete = (optuna.trial.TrialState.COMPLETE,)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    direction = "maximize" if args.greater_is_better else "minimize"
-    stored = {
-        "storage": optuna.storages.JournalStorage(JournalFileBackend(str(folder / "optuna.log"))),
+    return {
+        "storage": JournalStorage(JournalFileBackend(str(folder / "optuna.log"))),
         "study_name": "search",
-        "direction": direction,
+        "direction": "maximize" if args.greater_is_better else "minimize",
         "load_if_exists": True,
     }
-    study = optuna.create_study(**stored)
-    done = len(study.get_trials(states=complete))
-    trainer = make_trainer(make_model(), without_checkpoints(args))
 
-    def model_init() -> PreTrainedModel:
-        for callback in trainer.callback_handler.callbacks:
-            if isinstance(callback, EarlyStoppingCallback):  # it would go on counting from the trial before
-                callback.early_stopping_patience_counter = 0
-        return make_model()
 
-    def space(trial: optuna.Trial) -> dict:
-        trainer.running_trial = trial
-        return {
-            "learning_rate": trial.suggest_float("learning_rate", search.lr_min, search.lr_max, log=True),
-            "optim": trial.suggest_categorical("optim", search.optims.split(",")),
-            "weight_decay": trial.suggest_float("weight_decay", 0.0, search.weight_decay_max),
-            "per_device_train_batch_size": trial.suggest_categorical(
-                "per_device_train_batch_size", _numbers("batch_sizes", search.batch_sizes, int)
-            ),
-        }
+def _finished_trials(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
+    from optuna.trial import TrialState
 
-    def objective(metrics: dict[str, float]) -> float:
-        best = best_validation(trainer)
-        trainer.running_trial.set_user_attr("epoch", best["epoch"])
-        return best["value"]
+    return study.get_trials(states=(TrialState.COMPLETE,))
 
-    trainer.model_init = model_init
-    if done < search.trials:
-        # Started again with the same seed, the sampler would suggest the first trials a second time.
-        sampler = optuna.samplers.TPESampler(seed=args.seed + done)
-        trainer.hyperparameter_search(
-            space, objective, search.trials - done, backend="optuna", sampler=sampler,
-            pruner=optuna.pruners.NopPruner(), **stored,
-        )  # fmt: skip
-    return [
-        {
-            "trial": trial.number,
-            **trial.params,
-            "value": trial.value,
-            "epoch": trial.user_attrs["epoch"],
-            "seconds": trial.duration.total_seconds(),
-        }
-        for trial in study.get_trials(states=complete)
-    ]
+
+def _fresh_model(trainer: FerTrainer, make_model: MakeModel) -> PreTrainedModel:
+    """The model of the next trial. Early stopping would go on counting from the trial before."""
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, EarlyStoppingCallback):
+            callback.early_stopping_patience_counter = 0
+    return make_model()
+
+
+def _suggest(trainer: FerTrainer, search: SearchArguments, trial: "optuna.Trial") -> dict:
+    """What the next trial is run with."""
+    trainer.running_trial = trial
+    batch_sizes = _numbers("batch_sizes", search.batch_sizes, int)
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", search.lr_min, search.lr_max, log=True),
+        "optim": trial.suggest_categorical("optim", search.optims.split(",")),
+        "weight_decay": trial.suggest_float("weight_decay", 0.0, search.weight_decay_max),
+        "per_device_train_batch_size": trial.suggest_categorical("per_device_train_batch_size", batch_sizes),
+    }
+
+
+def _note_best(trainer: FerTrainer, metrics: dict[str, float]) -> float:
+    """A trial's value: its best validation, where optuna would take its last."""
+    best = best_validation(trainer)
+    trainer.running_trial.set_user_attr("epoch", best["epoch"])
+    return best["value"]
+
+
+def _trial_row(trial: "optuna.trial.FrozenTrial") -> dict:
+    found = {"value": trial.value, "epoch": trial.user_attrs["epoch"], "seconds": trial.duration.total_seconds()}
+    return {"trial": trial.number, **trial.params, **found}
 
 
 def check_settings(folder: Path, settings: dict) -> None:

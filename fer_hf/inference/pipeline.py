@@ -218,9 +218,8 @@ def _face(face: Detection, size: tuple[int, int], scores: dict[str, float]) -> d
     }
 
 
-def register() -> None:
-    """Make `transformers.pipeline("facial-expression")` this one. `import fer_hf` does so."""
-    if TASK not in PIPELINE_REGISTRY.supported_tasks:
-        PIPELINE_REGISTRY.register_pipeline(
-            TASK, FacialExpressionPipeline, pt_model=AutoModelForImageClassification, type="image"
-        )
+# `transformers.pipeline("facial-expression")` is this one. `import fer_hf` sees to it that this module is imported.
+if TASK not in PIPELINE_REGISTRY.supported_tasks:
+    PIPELINE_REGISTRY.register_pipeline(
+        TASK, FacialExpressionPipeline, pt_model=AutoModelForImageClassification, type="image"
+    )

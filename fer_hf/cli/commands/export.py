@@ -1,0 +1,32 @@
+"""write an ONNX file, scored beside the model"""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from fer_hf.cli.commands.data_flags import add_data_flags, add_quiet_flag, load_tables
+
+
+def add_flags(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--model_name_or_path", "--model", required=True, metavar="MODEL",
+        help="a run's folder, any other, a Hub id, or the name of a checkpoint that ships",
+    )  # fmt: skip
+    add_data_flags(parser, "synthetic")
+    add_quiet_flag(parser)
+    parser.add_argument("--format", default="onnx", help="onnx (float32, the default) or int8")
+    parser.add_argument("--split", default="validation", help="split to score on (default: validation)")
+    parser.add_argument("--max_drop", type=float, default=0.005, help="accuracy that may be lost, in [0, 1]")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="ONNX file to write")
+
+
+def run(args: Namespace) -> None:
+    from fer_hf.inference.predict import load_pipeline
+    from fer_hf.inference.quantize import export_scored
+
+    tables = load_tables(args)
+    classifier = load_pipeline(args.model_name_or_path, detector="none", device="cpu")
+    export_scored(
+        classifier.model, classifier.image_processor, tables, args.output, args.format, args.split, args.max_drop,
+        args.disable_tqdm,
+    )  # fmt: skip
+    print(f"written: {args.output}")

@@ -1,0 +1,24 @@
+"""count a data set's faces and draw a sheet of them"""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from fer_hf.cli.commands.data_flags import add_data_flags, load_tables, one_split
+
+
+def add_flags(parser: ArgumentParser) -> None:
+    add_data_flags(parser, "synthetic")
+    parser.add_argument("--split", default="train", help="split to draw from (default: train)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="PNG file for the sheet")
+
+
+def run(args: Namespace) -> None:
+    from fer_hf.plots import plot_faces
+    from fer_hf.runs.record import describe_dataset
+
+    tables = load_tables(args)
+    for split, counts in describe_dataset(args.dataset_name, tables)["counts"].items():
+        print(f"{split:<12} {sum(counts.values()):>7,}  " + "  ".join(f"{n} {c:,}" for n, c in counts.items()))
+    if args.output:
+        plot_faces(one_split(tables, args.split), args.output)
+        print(f"sheet of {args.split}: {args.output}")

@@ -1,0 +1,59 @@
+"""The flags of fine-tuning, and its words on the terminal. Its steps are `recipes/vit_gradual_unfreeze.py`."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from transformers import EarlyStoppingCallback, TrainerCallback
+
+from fer_hf.cli.arguments import DataArguments, LossArguments, ModelArguments
+from fer_hf.training import FerTrainingArguments
+
+
+class Flags(NamedTuple):
+    """All flags of a fine-tuning recipe, by the part of the run that they shape."""
+
+    model: ModelArguments
+    data: DataArguments
+    loss: LossArguments
+    training: FerTrainingArguments
+
+    def record(self) -> dict:
+        """What shapes the result beside `training`, for the run's record."""
+        kept = ("sampler", "oversample", "augmentation")
+        return {**dataclasses.asdict(self.loss), **{name: getattr(self.data, name) for name in kept}}
+
+    def callbacks(self, *others: TrainerCallback | None) -> list[TrainerCallback]:
+        """These callbacks, without `None`, and early stopping if it is asked for."""
+        patience = self.training.early_stopping_patience
+        stopping = EarlyStoppingCallback(patience) if patience else None
+        return [callback for callback in (*others, stopping) if callback is not None]
+
+
+# For `parse_arguments`, in their order.
+FLAGS = tuple(Flags.__annotations__.values())
+
+
+def headline(recipe: str, flags: Flags) -> str:
+    """The first line on the terminal: what runs."""
+    return f"{recipe}: {flags.model.start_point} on {flags.data.dataset_name}"
+
+
+def demo_note(recipe: Path, config: Path) -> str:
+    """The lines that follow it in the demo: how to run the real thing, by this recipe's file and that config."""
+    return (
+        "\nThis is the demo, on faces that the package draws: its accuracy says nothing about people."
+        f"\nOn faces of people: accelerate launch {os.path.relpath(recipe)} --config {os.path.relpath(config)} "
+        "--data_dir DIR"
+    )
+
+
+def usage(folder: str) -> str:
+    """The last lines on the terminal: code that loads what was trained."""
+    return (
+        f"\nModel, report and card are in {folder}. Use it:"
+        "\n    from transformers import pipeline"
+        f'\n    classifier = pipeline("image-classification", model="{folder}", top_k=7)'
+        '\n    classifier("face.png")'
+    )
