@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForImageClassification
 
 from fer_hf.cli.main import main
 from fer_hf.evaluation.calibration import calibration, calibration_text, store_temperature
-from fer_hf.evaluation.evaluate import evaluate
+from fer_hf.evaluation.evaluate import EvaluationOptions, evaluate
 from fer_hf.evaluation.predictions import Predictions
 from fer_hf.metrics import calibrated_probabilities, expected_calibration_error, fit_temperature
 from fer_hf.metrics.calibration import TEMPERATURES
@@ -122,14 +122,14 @@ def test_the_command_fits_on_validation_and_keeps_it(tiny_vit, processor, drawn_
     later = evaluate(str(tmp_path), "synthetic", drawn_faces)["calibration"]
     assert {**later, "fitted_on": found["fitted_on"]} == found
     # Views are averaged before softmax: another temperature, which nobody fitted.
-    assert "calibration" not in evaluate(str(tmp_path), "synthetic", drawn_faces, tta="flip")
+    assert "calibration" not in evaluate(str(tmp_path), "synthetic", drawn_faces, EvaluationOptions(tta="flip"))
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--model", "fer-compact-vit-mae", "--calibrate"], "keeps the temperature in the model's folder"),
-        (["--model", "MODEL", "--calibrate", "--tta", "flip"], "fits one forward pass"),
+        (["--model", "MODEL", "--calibrate", "--tta", "flip"], "leave out `tta` 'flip'"),
     ],
 )
 def test_what_cannot_be_calibrated_is_refused(words, message, tiny_vit, processor, tmp_path, capsys):

@@ -14,16 +14,16 @@ from torchvision.transforms.v2 import functional as tvF
 from transformers import ViTForImageClassification, ViTImageProcessor, ViTModel, pipeline
 from transformers.utils import ModelOutput
 
-from fer_hf.cli.arguments import DataArguments, ModelArguments
 from fer_hf.cli.main import main
 from fer_hf.data import content_fingerprint, load_dataset
 from fer_hf.data.collator import FaceCollator
 from fer_hf.data.published import PUBLISHED, comparable_with
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation.evaluate import evaluate, evaluation_text
+from fer_hf.evaluation.evaluate import EvaluationOptions, evaluate, evaluation_text
+from fer_hf.evaluation.label_matching import match_labels
 from fer_hf.evaluation.predictions import Predictions, load_predictions
 from fer_hf.evaluation.report import expression_report, headline, report_text
-from fer_hf.evaluation.scoring import match_labels, score_faces
+from fer_hf.evaluation.scoring import score_faces
 from fer_hf.labels import EXPRESSIONS, EXPRESSIONS_WITH_CONTEMPT, id2label, label2id
 from fer_hf.metrics import classification_metrics
 from fer_hf.runs.evaluations import save_evaluation
@@ -72,7 +72,7 @@ def finished(tmp_path_factory, drawn_faces):
         processing_class=processor,
     )
     trainer.train()
-    record = finish_run(trainer, faces, ModelArguments("m"), DataArguments("synthetic"))
+    record = finish_run(trainer, faces, "synthetic", {"source": "m"}, {})
     return folder, faces, record
 
 
@@ -88,7 +88,7 @@ def run_folder(finished, tmp_path):
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_a_runs_own_report_comes_out_again_to_the_digit(finished, split):
     folder, faces, record = finished
-    report = evaluate(str(folder), "synthetic", faces, split, batch_size=16)["report"]
+    report = evaluate(str(folder), "synthetic", faces, EvaluationOptions(split, batch_size=16))["report"]
     own = record["results"][split]
     assert {name: value for name, value in report.items() if name != "loss"} == {
         name: value for name, value in own.items() if name != "loss"
@@ -99,7 +99,7 @@ def test_a_runs_own_report_comes_out_again_to_the_digit(finished, split):
 
 def test_the_scores_are_those_of_the_plain_pipeline(finished):
     folder, faces, _ = finished
-    report = evaluate(str(folder), "synthetic", faces, batch_size=7)["report"]
+    report = evaluate(str(folder), "synthetic", faces, EvaluationOptions(batch_size=7))["report"]
     classify = pipeline("image-classification", model=str(folder), top_k=7)
     matrix, loss = np.zeros((7, 7), dtype=int), []
     for face in faces["test"]:
@@ -266,9 +266,9 @@ def test_faces_that_are_not_square_have_no_ten_crops_of_one_size(size):
 
 def test_several_splits_are_scored_apart_and_together(finished):
     folder, faces, _ = finished
-    result = evaluate(str(folder), "synthetic", faces, "validation+test")
+    result = evaluate(str(folder), "synthetic", faces, EvaluationOptions("validation+test"))
     for split in ("validation", "test"):
-        alone = evaluate(str(folder), "synthetic", faces, split)
+        alone = evaluate(str(folder), "synthetic", faces, EvaluationOptions(split))
         assert result["parts"][split]["fingerprint"] == alone["fingerprint"] == content_fingerprint(faces[split])
         assert result["parts"][split]["report"].keys() == alone["report"].keys()
         assert result["parts"][split]["report"]["confusion_matrix"] == alone["report"]["confusion_matrix"]
@@ -304,7 +304,9 @@ def test_only_the_official_splits_stand_beside_published_figures():
 def test_subgroups_have_counts_scores_and_intervals(tmp_path, processor):
     folder = write_official(tmp_path / "rafdb")
     faces = load_dataset("rafdb", folder, cache_dir=tmp_path / "cache", validation_fraction=0)
-    result = evaluate(save(tmp_path / "model", processor), "rafdb", faces, columns=["gender", "age_group"])
+    result = evaluate(
+        save(tmp_path / "model", processor), "rafdb", faces, EvaluationOptions(subgroups=["gender", "age_group"])
+    )
     groups = result["subgroups"]["gender"]
     expected = [attributes(number)[0] for number in faces["test"]["row"][:]]
     assert {name: group["num_faces"] for name, group in groups.items()} == {
@@ -320,13 +322,15 @@ def test_subgroups_have_counts_scores_and_intervals(tmp_path, processor):
     assert any(line.startswith("female ") for line in evaluation_text(result).splitlines())
     for column in ("landmarks", "row", "label", "height"):
         with pytest.raises(BadInputError, match="of which there are gender, race, age_group"):
-            evaluate(str(tmp_path / "model"), "rafdb", faces, columns=[column])
+            evaluate(str(tmp_path / "model"), "rafdb", faces, EvaluationOptions(subgroups=[column]))
 
 
 def test_faces_without_a_value_are_a_group_of_their_own(tmp_path, processor, drawn_faces):
     test = drawn_faces["test"].add_column("camera", ["b"] * 10 + [None] * 8 + ["a"] * 10)
     faces = DatasetDict({"test": test})
-    groups = evaluate(save(tmp_path, processor), "synthetic", faces, columns=["camera"])["subgroups"]["camera"]
+    groups = evaluate(save(tmp_path, processor), "synthetic", faces, EvaluationOptions(subgroups=["camera"]))[
+        "subgroups"
+    ]["camera"]
     assert [(name, group["num_faces"]) for name, group in groups.items()] == [("a", 10), ("b", 10), ("not given", 8)]
 
 
@@ -346,12 +350,12 @@ def test_a_run_notes_that_test_was_scored(finished):
 def test_each_scoring_of_test_is_noted_and_a_second_one_is_said(run_folder, finished, drawn_faces):
     faces, model = finished[1], str(run_folder)
     before = json.loads((run_folder / "run_record.json").read_text())
-    path, earlier = save_evaluation(evaluate(model, "synthetic", faces, "validation"), model)
+    path, earlier = save_evaluation(evaluate(model, "synthetic", faces, EvaluationOptions("validation")), model)
     assert path == run_folder / "evaluation" / "synthetic-validation.json"
     assert earlier == []
     assert json.loads((run_folder / "run_record.json").read_text()) == before
 
-    result = evaluate(model, "synthetic", faces, tta="flip")
+    result = evaluate(model, "synthetic", faces, EvaluationOptions(tta="flip"))
     path, earlier = save_evaluation(result, model)
     assert path.name == "synthetic-test-flip.json"
     assert json.loads(path.read_text()) == json.loads(json.dumps(result))
@@ -361,7 +365,7 @@ def test_each_scoring_of_test_is_noted_and_a_second_one_is_said(run_folder, fini
     assert [entry["tta"] for entry in entries] == ["none", "flip"]
 
     # Together with validation it is the same test; other faces are another test.
-    both = evaluate(model, "synthetic", faces, "validation+test")
+    both = evaluate(model, "synthetic", faces, EvaluationOptions("validation+test"))
     path, earlier = save_evaluation(both, model)
     assert path.name == "synthetic-validation+test.json"
     assert len(earlier) == 2
@@ -401,7 +405,7 @@ def test_the_command_writes_beside_a_run_and_elsewhere_only_when_asked(tmp_path,
 
 def test_damaged_faces_are_scored_in_every_severity(tmp_path, processor, drawn_faces):
     faces = DatasetDict({"test": drawn_faces["test"].select(range(7))})
-    result = evaluate(save(tmp_path, processor), "synthetic", faces, robust=True)
+    result = evaluate(save(tmp_path, processor), "synthetic", faces, EvaluationOptions(robustness=True))
     table = result["robustness"]
     assert table["clean"] == result["report"]["accuracy"]
     assert {kind: len(rows) for kind, rows in table["corruptions"].items()} == dict.fromkeys(
@@ -440,5 +444,5 @@ def test_a_backbone_alone_is_no_classifier(tmp_path, processor, drawn_faces):
 
 def test_faces_without_labels_cannot_be_scored(tmp_path, processor, drawn_faces):
     unlabelled = drawn_faces["test"].map(lambda face: {"label": -1}, features=drawn_faces["test"].features)
-    with pytest.raises(BadInputError, match="for want of labels"):
+    with pytest.raises(BadInputError, match="28 of 28 faces have no label"):
         evaluate(save(tmp_path, processor), "synthetic", DatasetDict({"test": unlabelled}))
