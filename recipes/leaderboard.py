@@ -29,7 +29,7 @@ from fer_hf.errors import BadInputError
 from fer_hf.files import write_json
 from fer_hf.models import describe
 from fer_hf.provenance import public_words
-from fer_hf.runs.leaderboard import leaderboard_page, leaderboard_table, plot_leaderboard, read_record, summarise
+from fer_hf.runs.leaderboard import draw_leaderboard, leaderboard_page, leaderboard_table, read_record, summarise
 
 
 HERE = Path(__file__).parent
@@ -112,7 +112,7 @@ def write(folder: Path, budget: str, plan: dict, results: list[dict]) -> None:
     write_json(folder / "leaderboard.json", {"budget": budget, "plan": plan, "rows": results})
     page = leaderboard_page(plan["title"], plan["about"], results)
     (folder / "leaderboard.md").write_text(page, encoding="utf-8")
-    plot_leaderboard(results, folder / "leaderboard.png", plan["title"])
+    draw_leaderboard(results, folder / "leaderboard.png", plan["title"])
 
 
 def parse() -> Namespace:

@@ -121,7 +121,7 @@ def draw(trainer: FerTrainer, path: Path, count: int = 8) -> None:
     rows = list(range(min(count, len(dataset))))
     batch = trainer._prepare_inputs(trainer.data_collator(dataset.__getitems__(rows)))
     masked, drawn = reconstruct(trainer.model.eval(), **batch)
-    plot_reconstructions(batch["pixel_values"], masked, drawn, path)
+    plot_reconstructions(*(images.cpu().numpy() for images in (batch["pixel_values"], masked, drawn)), path)
 
 
 if __name__ == "__main__":

@@ -119,6 +119,7 @@ def _models(args: argparse.Namespace) -> None:
 
 
 def _faces(args: argparse.Namespace) -> None:
+    from fer_hf.data.audit_report import samples
     from fer_hf.plots import plot_faces
     from fer_hf.runs.record import describe_dataset
 
@@ -128,7 +129,7 @@ def _faces(args: argparse.Namespace) -> None:
     if args.output:
         if args.split not in dataset:
             raise BadInputError(f"`--split` must be one of {', '.join(dataset)}, got {args.split!r}.")
-        plot_faces(dataset[args.split], args.output)
+        plot_faces(samples(dataset[args.split]), args.output)
         print(f"sheet of {args.split}: {args.output}")
 
 

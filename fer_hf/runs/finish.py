@@ -6,7 +6,8 @@ from datasets import Dataset, DatasetDict
 
 from fer_hf.models.loading import asset_names
 from fer_hf.data.copies import leaked_rows
-from fer_hf.plots import calibration_bins, plot_class_balance, plot_confusion_matrix, plot_learning_curves, plot_phases, plot_reliability
+from fer_hf.metrics import calibrated_probabilities, calibration_bins
+from fer_hf.plots import plot_class_balance, plot_confusion_matrix, plot_learning_curves, plot_phases, plot_reliability
 from fer_hf.evaluation.predictions import Predictions, save_predictions
 from fer_hf.runs.record import describe_dataset, scoring
 from fer_hf.provenance import environment, own_name
@@ -66,10 +67,9 @@ def finish_run(
         plot_phases(phases, trainer.phases.memory, folder / "phases.png")
     name, dataset = dataset, describe_dataset(dataset, faces)
     what = f"{name}, test"
-    plot_confusion_matrix(reports["test"], folder / "confusion_matrix.png", what)
-    plot_reliability(
-        calibration_bins(scored["test"].logits, scored["test"].class_ids), folder / "reliability.png", what
-    )
+    plot_confusion_matrix(reports["test"]["confusion_matrix"], names, folder / "confusion_matrix.png", what)
+    bins = calibration_bins(calibrated_probabilities(scored["test"].logits), scored["test"].class_ids)
+    plot_reliability(*bins, folder / "reliability.png", what)
     plot_class_balance(dataset["counts"], folder / "class_balance.png", name)
     plot_learning_curves(state.log_history, folder / "learning_curves.png", table, best and best["epoch"])
     record = {

@@ -4,10 +4,8 @@ import json
 import statistics
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from fer_hf.errors import BadInputError
-from fer_hf.plots.style import BLUE, GRAY
+from fer_hf.plots import plot_leaderboard
 
 
 SCORES = ("accuracy", "macro_f1", "mean_class_accuracy")
@@ -153,30 +151,17 @@ def _score(value: dict | None) -> str:
     return f"{value['mean']:.4f}" + ("" if value["sd"] is None else f" ± {value['sd']:.4f}")
 
 
-def plot_leaderboard(rows: list[dict], path: str | Path, title: str) -> None:
+def draw_leaderboard(rows: list[dict], path: str | Path, title: str) -> None:
     """
-    Write test accuracy and mean recall of every row, best accuracy at the top.
+    Write test accuracy and balanced accuracy of every row, best accuracy at the top.
 
     Args:
         rows (`list[dict]`): From [`summarise`].
         path (`str` or `Path`): PNG file.
         title (`str`): What was measured on what.
     """
-    ranked = _ranked(rows)[::-1]
-    figure = Figure(figsize=(8, 1.4 + 0.32 * len(ranked)), layout="constrained")
-    axes = figure.subplots()
-    places = range(len(ranked))
-    accuracies = [row["accuracy"]["mean"] for row in ranked]
-    spreads = [row["accuracy"]["sd"] or 0.0 for row in ranked]
-    axes.barh(places, accuracies, xerr=spreads, color=BLUE, height=0.7, label="accuracy", ecolor="black")
-    recalls = [row["mean_class_accuracy"]["mean"] for row in ranked]
-    axes.plot(recalls, places, "o", color="white", markeredgecolor="black", label="mean recall")
-    for place, accuracy, spread in zip(places, accuracies, spreads, strict=True):
-        axes.text(accuracy + spread, place, f" {accuracy:.3f}", va="center", fontsize=9)
-    axes.set_yticks(places, [row["name"] for row in ranked])
-    axes.set_xlim(0, max(accuracies) * 1.15)
-    axes.set_xlabel(f"test, {ranked[0]['num_faces']:,} faces")
-    axes.set_title(title, fontsize=11)
-    axes.grid(axis="x", color=GRAY, alpha=0.3)
-    figure.legend(loc="outside lower right", ncols=2, fontsize=9)  # inside it would cover the figures of few rows
-    figure.savefig(path, dpi=150)
+    scores = [
+        (row["name"], row["accuracy"]["mean"], row["accuracy"]["sd"] or 0.0, row["mean_class_accuracy"]["mean"])
+        for row in _ranked(rows)
+    ]
+    plot_leaderboard(scores, path, title, f"test, {rows[0]['num_faces']:,} faces")

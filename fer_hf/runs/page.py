@@ -10,15 +10,15 @@ from pathlib import Path
 import jinja2
 import numpy as np
 from datasets import Dataset, DatasetDict
-from scipy.special import softmax
 from tqdm.auto import tqdm
 
 from fer_hf.data import content_fingerprint
 from fer_hf.data.collator import FaceCollator
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation import plots
+from fer_hf import plots
 from fer_hf.evaluation.attention import attention, class_means, similarity
-from fer_hf.evaluation.predictions import FILE, Predictions, load_predictions
+from fer_hf.evaluation.predictions import FILE, Predictions, first_right, load_predictions, sure_and_wrong
+from fer_hf.metrics import calibrated_probabilities, calibration_bins
 from fer_hf.models.loading import load_trained_classifier
 
 
@@ -162,9 +162,9 @@ def _pictures(
 ) -> dict[str, str]:
     """Pictures that show no faces, by their name in the template."""
     dataset = record["dataset"]
-    what = f"{dataset['name']}, {split}"
+    what, matrix = f"{dataset['name']}, {split}", record["results"][split]
     found = {
-        "confusion": _picture(plots.plot_confusion_matrix, record["results"][split], title=what),
+        "confusion": _picture(plots.plot_confusion_matrix, matrix["confusion_matrix"], list(matrix["per_class"]), title=what),
         "balance": _picture(plots.plot_class_balance, dataset["counts"], title=dataset["name"]),
     }
     if (run_dir / "trainer_state.json").is_file():
@@ -177,8 +177,8 @@ def _pictures(
         memory = None if any(phase["peak_memory_mb"] is None for phase in phases) else measured
         found["phases"] = _picture(plots.plot_phases, phases, memory)
     if predictions is not None:
-        bins = plots.calibration_bins(predictions.logits, predictions.class_ids)
-        found["reliability"] = _picture(plots.plot_reliability, bins, title=what)
+        bins = calibration_bins(calibrated_probabilities(predictions.logits), predictions.class_ids)
+        found["reliability"] = _picture(plots.plot_reliability, *bins, title=what)
     for item in evaluations:
         if damaged := item.get("robustness"):
             rows = damaged["corruptions"].items()
@@ -203,16 +203,19 @@ def _sheets(faces: Dataset, predictions: Predictions, split: str) -> tuple[dict[
     """Pictures of faces with what the model says of them, and what to write below each."""
     logits, labels = predictions.logits, predictions.class_ids
     names = faces.features["label"].names
-    right = plots.first_right(logits, labels, ROWS)
-    wrong = plots.sure_and_wrong(logits, labels, ROWS * len(names))
+    probabilities = calibrated_probabilities(logits)
+    right = first_right(logits, labels, ROWS)
+    wrong = sure_and_wrong(logits, labels, ROWS * len(names))
     pictures, texts = {}, {}
     for key, rows, title in (("right", right, "the first faces it gets right"), ("wrong", wrong, "its surest errors")):
         if len(rows):
             sheet = {"title": f"{split}: {title}", "columns": len(names)}
-            pictures[key] = _picture(plots.plot_predictions, faces, rows, logits, labels, **sheet)
+            images = [faces[int(row)]["image"] for row in rows]
+            pictures[key] = _picture(
+                plots.plot_predictions, images, probabilities[rows], labels[rows], names, **sheet
+            )
     texts["right"] = f"The first faces of the {split} split that it gets right, and how sure it is."
     texts["wrong"] = "The errors of which it is surest, with the true expression and its probability."
-    probabilities = softmax(np.asarray(logits, np.float64), axis=1)
     doubtful = int(probabilities.max(axis=1).argmin())
     title = f"{split} face {doubtful}, which is {names[labels[doubtful]]}"
     image = faces[doubtful]["image"]
