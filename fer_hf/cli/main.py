@@ -215,15 +215,14 @@ def _predict(args: argparse.Namespace) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    from fer_hf.inference.predict import load_pipeline
     from fer_hf.inference.quantize import export_scored
+    from fer_hf.models.loading import load_trained_classifier
 
     faces = _load(args)
-    classifier = load_pipeline(args.model, detector="none", device="cpu")
+    model, processor = load_trained_classifier(args.model, trust_remote_code=False)
     export_scored(
-        classifier.model, classifier.image_processor, faces, args.output, args.format, args.split, args.max_drop,
-        args.disable_tqdm,
-    )  # fmt: skip
+        model, processor, faces, args.output, args.format, args.split, args.max_drop, args.disable_tqdm
+    )
     print(f"written: {args.output}")
 
 
