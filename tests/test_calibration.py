@@ -24,6 +24,7 @@ def honest_faces(num_faces=4000, scale=2.0):
     return logits, (rng.random(num_faces)[:, None] > chances).sum(axis=1).clip(max=6)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("put", [0.5, 1.0, 2.5])
 def test_a_temperature_is_found_where_it_was_put(put):
     logits, labels = honest_faces()
@@ -31,6 +32,7 @@ def test_a_temperature_is_found_where_it_was_put(put):
     assert fit_temperature(put * logits, labels) == pytest.approx(put, rel=0.05)
 
 
+@pytest.mark.numeric
 def test_the_temperature_is_the_one_that_lbfgs_finds():
     logits, labels = honest_faces(500)
     logits = 3 * torch.from_numpy(logits)
@@ -99,6 +101,7 @@ def test_transformers_still_takes_the_plain_name_for_text_generations(tiny_vit, 
     assert not hasattr(AutoConfig.from_pretrained(tmp_path), "temperature")
 
 
+@pytest.mark.numeric
 def test_the_command_fits_on_validation_and_keeps_it(tiny_vit, processor, drawn_faces, tmp_path, capsys):
     with torch.no_grad():
         tiny_vit.classifier.weight.mul_(20)  # far too sure of itself

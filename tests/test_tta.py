@@ -27,6 +27,7 @@ def random_images(*shape):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(("shape", "crop", "size"), [((2, 3, 48, 48), CROP, [40, 40]), ((1, 1, 9, 14), 0.5, [4, 7])])
 def test_crops_have_their_share_of_the_sides_and_are_enlarged_as_torchvision_does(shape, crop, size):
     pixel_values = random_images(*shape)
@@ -62,6 +63,7 @@ def test_the_mean_is_over_logits():
     torch.testing.assert_close(by_hand, torch.tensor([[5.5, 9.5, 7.5]]))
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("preset", TTA)
 def test_the_average_is_that_of_all_views_in_one_batch(tiny_vit, preset):
     pixel_values = random_images(2, 3, 48, 48)
@@ -85,6 +87,7 @@ def test_to_a_model_that_sees_no_left_and_right_flip_is_none():
         torch.testing.assert_close(averaged_logits(Symmetric(), pixel_values, preset), pixel_values.mean(dim=(1, 3)))
 
 
+@pytest.mark.numeric
 def test_ten_crop_gives_a_face_and_its_mirror_image_the_same_logits(tiny_vit):
     # 40 of 48 leaves an even rim, so that the center of the mirror image is the mirror image of the center.
     pixel_values = random_images(2, 3, 48, 48)

@@ -18,7 +18,7 @@ class LabelMatch:
     Args:
         names (`list[str]`): The data set's names of the shared expressions.
         model_ids, dataset_ids (`list[int]`): Where each of them stands on either side.
-        only_in_model, only_in_dataset (`list[str]`): What the other side lacks.
+        only_in_model, only_in_dataset (`list[str]`): The expressions that the other side lacks.
     """
 
     names: list[str]
@@ -29,24 +29,24 @@ class LabelMatch:
 
     def apply(self, predictions: Predictions) -> tuple[Predictions, np.ndarray]:
         """
-        The predictions over the shared expressions alone: other logits are dropped, and faces of other expressions.
+        Keep the shared expressions: drop the logits of others, and the rows that are labelled with others.
 
         Args:
             predictions (`Predictions`): Logits in the model's order, class ids in the data set's.
 
         Returns:
-            `tuple`: Predictions in the order of `names`, and which faces stayed, a boolean array.
+            `tuple`: Predictions in the order of `names`, and which rows were kept, a boolean array.
         """
         new_ids = np.full(len(self.names) + len(self.only_in_dataset), -1)
         new_ids[self.dataset_ids] = np.arange(len(self.names))
         labels = new_ids[predictions.labels]
-        stay = labels >= 0
-        return Predictions(predictions.logits[stay][:, self.model_ids], labels[stay]), stay
+        kept = labels >= 0
+        return Predictions(predictions.logits[kept][:, self.model_ids], labels[kept]), kept
 
 
 def match_labels(model_names: Sequence[str], dataset_names: Sequence[str]) -> LabelMatch:
     """
-    Match expressions by name, whatever their order, case or known synonym ([`fer_hf.labels.SYNONYMS`]).
+    Match expressions by name, in any order and case, synonyms included ([`fer_hf.labels.SYNONYMS`]).
 
     Args:
         model_names, dataset_names (`Sequence[str]`): By class id.
@@ -58,7 +58,7 @@ def match_labels(model_names: Sequence[str], dataset_names: Sequence[str]) -> La
     for what, names in (("model", model_names), ("data set", dataset_names)):
         keys = [canonical_name(name) or name.strip().lower() for name in names]
         if len(set(keys)) < len(keys):
-            raise BadInputError(f"The {what} has an expression twice among its labels: {', '.join(names)}.")
+            raise BadInputError(f"The {what} has two labels for one expression: {', '.join(names)}.")
         sides.append({key: index for index, key in enumerate(keys)})
     model, dataset = sides
     shared = [key for key in dataset if key in model]

@@ -1,4 +1,4 @@
-"""`pipeline("facial-expression")`: faces in photos, and what they show."""
+"""`pipeline("facial-expression")`: faces in photos, and their expressions."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -20,13 +20,13 @@ from fer_hf.models.loading import TEMPERATURE_KEY
 
 
 TASK = "facial-expression"
-# Faces that go through the model at once at most: a crowd fits into the memory too.
+# At most so many faces go through the model at once, so that a crowd fits into memory.
 MAX_FACES = 256
 
 
 class FacialExpressionPipeline(Pipeline):
     """
-    Finds the faces in photos, and says what each shows.
+    Finds the faces in photos, and classifies the expression of each.
 
     ```python
     >>> import fer_hf
@@ -38,10 +38,9 @@ class FacialExpressionPipeline(Pipeline):
       'expression': 'happy', 'score': 0.93, 'scores': {'angry': 0.01, ...}}]
     ```
 
-    Any image classifier of Transformers serves as the model. Faces are turned until the eyes are level, where the
-    detector gives landmarks, and cut out with the margin that the model's image processor has as `face_margin` in its
-    `preprocessor_config.json` (see [`~fer_hf.inference.alignment.face_square`]; 0 if it has none). All faces of a
-    batch of photos go through the model together.
+    The model can be any image classifier of Transformers. Faces are turned until the eyes are level, if the detector
+    gives landmarks, and cut out with a margin: `face_margin` in `preprocessor_config.json` of the model, or 0 (see
+    [`~fer_hf.inference.alignment.face_square`]). All faces of a batch of photos go through the model together.
 
     Args:
         detector (`str` or [`~fer_hf.inference.FaceDetector`], defaults to `"auto"`):
@@ -49,14 +48,14 @@ class FacialExpressionPipeline(Pipeline):
         detector_path (`str` or `os.PathLike`, *optional*):
             For the detector `"yunet"`: its file, or a Hub id.
         face_margin (`float`, *optional*):
-            Instead of the image processor's.
+            Overrides the image processor's.
         calibrated (`bool`, defaults to `False`):
             Divide the logits by the `calibration_temperature` that `fer-hf evaluate --calibrate` left in the model's
             configuration (1 if there is none).
         timeout (`float`, *optional*):
             Seconds to wait for a URL.
         kwargs:
-            Of every pipeline: `model`, `image_processor`, `device`, `dtype`, `batch_size` (photos), `num_workers`.
+            Those of every pipeline: `model`, `image_processor`, `device`, `dtype`, `batch_size` (photos), `num_workers`.
 
     Raises:
         BadInputError: If there is no such detector, or a photo cannot be read.
@@ -94,10 +93,10 @@ class FacialExpressionPipeline(Pipeline):
         Args:
             inputs: A photo as for [`~fer_hf.inference.photos.load_photo`], several of them in a list, a tuple or a
                 column of a `datasets` table (`table["image"]`); or a `KeyDataset` or generator of them.
-            kwargs: Any of the class's, for this call.
+            kwargs: Any argument of the class, for this call only.
 
         Returns:
-            `list[dict]`: The faces of one photo, in the detector's order; empty where it finds none. For several
+            `list[dict]`: The faces of one photo, in the detector's order; empty if there are none. For several
             photos a list of these, and for a `KeyDataset` or generator an iterator over them. A face has
 
             - `box` (`dict`): `xmin`, `ymin`, `xmax`, `ymax`, in pixels of the upright photo, and within it,
@@ -156,7 +155,7 @@ class FacialExpressionPipeline(Pipeline):
         return self.model(**inputs).logits.float()
 
     def get_inference_context(self):
-        # The base class's `no_grad` still counts versions of tensors, which a single small face feels.
+        # The base class's `no_grad` still counts versions of tensors, which is measurable for a single small face.
         return torch.inference_mode
 
     def postprocess(self, photo: dict, calibrated: bool = False) -> list[dict]:

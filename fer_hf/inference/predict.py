@@ -1,4 +1,4 @@
-"""`fer-hf predict`: what the faces in many photos show, as a table, in a file, and in annotated pictures."""
+"""`fer-hf predict`: the expressions in many photos, printed, in a file, and in annotated pictures."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ from fer_hf.inference.pipeline import TASK, FacialExpressionPipeline
 from fer_hf.models.loading import load_trained_classifier
 
 
-# The shipped checkpoint that is taken where none is named.
+# The shipped checkpoint, used if no model is named.
 DEFAULT_MODEL = "fer-compact-cnn"
 
 Draw = Callable[[Image.Image, Sequence[dict]], Image.Image]
@@ -33,9 +33,9 @@ class Entry(NamedTuple):
     A photo to predict.
 
     Args:
-        name (`str`): As the user knows it: a path, a URL, or data set, split and row.
+        name (`str`): For the user: a path, a URL, or data set, split and row.
         photo: As for [`~fer_hf.inference.photos.load_photo`].
-        picture (`Path`): Where its annotated picture goes, below the folder for them.
+        picture (`Path`): Of its annotated picture, relative to the folder of pictures.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Entry(NamedTuple):
 
 def load_pipeline(model: str | None, **options) -> FacialExpressionPipeline:
     """
-    The pipeline of a run's folder, a Hub id, or a checkpoint that ships with the package.
+    The pipeline with the model in a run's folder, on the Hub, or shipped with the package.
 
     Args:
         model (`str`, *optional*): [`DEFAULT_MODEL`] by default.
@@ -85,7 +85,7 @@ def entries_of_paths(paths: Iterable[str | os.PathLike]) -> list[Entry]:
 
 
 def entries_of_table(table: datasets.Dataset, name: str) -> Iterator[Entry]:
-    """The images of a data set's split, in its order; `name` goes before their `row`."""
+    """The images of a table, in its order, each named `name/row`."""
     for example in table:
         yield Entry(f"{name}/{example['row']}", example["image"], Path(name, f"{example['row']}.png"))
 
@@ -94,11 +94,11 @@ def predict(
     classifier: FacialExpressionPipeline, entries: Iterable[Entry], batch_size: int = 16
 ) -> Iterator[tuple[Entry, Image.Image | None, list[dict] | BadInputError]]:
     """
-    Every photo, batch by batch, in order.
+    Classify photos batch by batch, in order.
 
     Yields:
-        `tuple`: The entry, the photo in RGB, and its faces as the pipeline gives them; of a photo that cannot be read
-        `None` and the complaint.
+        `tuple`: The entry, the photo in RGB, and its faces as the pipeline gives them; for a photo that cannot be
+        read, the entry, `None` and the error.
     """
     entries = iter(entries)
     while batch := list(islice(entries, batch_size)):
@@ -128,11 +128,11 @@ def predict_to(
     Args:
         classifier (`FacialExpressionPipeline`): From [`load_pipeline`].
         entries (iterable of [`Entry`]): The photos.
-        total (`int`): How many they are.
+        total (`int`): Number of photos.
         output (`Path`, *optional*): A `.jsonl` file with a line for each photo, or a `.csv` file with a line for each
-            face, and one for each photo without. It appears, or replaces an older one, at the end.
+            face, and one for each photo without faces. It is written whole, at the end.
         annotate (`Path`, *optional*): Folder for a PNG of each photo, made by `draw`.
-        draw (callable, *optional*): Makes a picture of a photo and its faces.
+        draw (callable, *optional*): Draws faces onto a photo.
         batch_size (`int`, defaults to 16): Photos at a time.
         disable_tqdm (`bool`, defaults to `False`): Show no progress bar.
 
