@@ -55,7 +55,7 @@ class FacialExpressionPipeline(Pipeline):
         timeout (`float`, *optional*):
             Seconds to wait for a URL.
         kwargs:
-            Those of every pipeline: `model`, `image_processor`, `device`, `dtype`, `batch_size` (photos), `num_workers`.
+            As for every pipeline: `model`, `image_processor`, `device`, `dtype`, `batch_size` (photos), `num_workers`.
 
     Raises:
         BadInputError: If there is no such detector, or a photo cannot be read.
