@@ -197,7 +197,6 @@ def _data_flags(dataset: str | None) -> argparse.ArgumentParser:
 
 def _predict(args: argparse.Namespace) -> None:
     from fer_hf.inference.predict import entries_of_paths, entries_of_table, load_pipeline, predict_to
-    from fer_hf.plots import draw_faces
 
     if bool(args.paths) == bool(args.dataset):
         raise BadInputError("Give either photos (files, folders, URLs) or `--dataset`.")
@@ -211,7 +210,7 @@ def _predict(args: argparse.Namespace) -> None:
     classifier = load_pipeline(
         args.model, detector=detector, detector_path=args.detector_path, calibrated=args.calibrated
     )
-    predict_to(classifier, entries, total, args.output, args.annotate, draw_faces, args.batch_size, args.disable_tqdm)
+    predict_to(classifier, entries, total, args.output, args.annotate, args.batch_size, args.disable_tqdm)
 
 
 def _export(args: argparse.Namespace) -> None:
