@@ -1,3 +1,5 @@
+"""Attention: by hand, and of the models themselves."""
+
 import numpy as np
 import pytest
 import torch

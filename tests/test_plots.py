@@ -1,3 +1,5 @@
+"""Pictures: what is in the figures, and where labels stand on photos."""
+
 import io
 
 import numpy as np

@@ -11,6 +11,7 @@ from fer_hf.cli.main import main
 from fer_hf.errors import BadInputError
 from fer_hf.inference import Detection
 from fer_hf.inference.predict import entries_of_paths, load_pipeline, predict_to
+from fer_hf.plots import draw_faces
 
 
 TABLE = ["--dataset", "synthetic", "--dataset_options", '{"train": 7, "validation": 7, "test": 14}']
@@ -37,10 +38,6 @@ def find(image):
         return []
     points = [(30.0, 45.0), (50.0, 45.0), (40.0, 55.0), (33.0, 65.0), (47.0, 65.0)]
     return [Detection((10.0, 20.0, 70.0, 80.0), 0.9, points), Detection((120.0, 20.0, 180.0, 80.0), 0.8)]
-
-
-def draw(image, faces):
-    return Image.new("RGB", (1 + len(faces), 1))
 
 
 @pytest.fixture
@@ -103,16 +100,18 @@ def test_pictures_keep_the_folders_of_their_photos_and_names_that_clash_get_numb
 ):
     (photos / "broken.png").unlink()
     Image.new("RGB", (50, 40)).save(photos / "two.jpg")
-    run(classifier, photos, annotate=tmp_path / "pictures", draw=draw)
+    photo = Image.open(photos / "below" / "two.png")
+    run(classifier, photos, annotate=tmp_path / "pictures")
     pictures = {path.relative_to(tmp_path / "pictures").as_posix() for path in (tmp_path / "pictures").rglob("*.png")}
     assert pictures == {"below/two.png", "empty.png", "two.png", "two-2.png"}
-    assert Image.open(tmp_path / "pictures" / "below" / "two.png").size == (3, 1)
+    drawn = Image.open(tmp_path / "pictures" / "below" / "two.png")
+    assert drawn.tobytes() == draw_faces(photo, classifier(photo)).tobytes()
 
 
 def test_no_photo_is_overwritten_by_its_picture(classifier, photos):
     before = (photos / "two.png").read_bytes()
     with pytest.raises(BadInputError, match=r"`--annotate` would overwrite the photo .*two\.png"):
-        run(classifier, photos, annotate=photos, draw=draw)
+        run(classifier, photos, annotate=photos)
     assert (photos / "two.png").read_bytes() == before
 
 

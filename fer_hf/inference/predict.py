@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
@@ -20,12 +20,11 @@ from fer_hf.errors import BadInputError
 from fer_hf.inference.photos import Photo, load_photo
 from fer_hf.inference.pipeline import TASK, FacialExpressionPipeline
 from fer_hf.models.loading import load_trained_classifier
+from fer_hf.plots import draw_faces
 
 
 # The shipped checkpoint, used if no model is named.
 DEFAULT_MODEL = "fer-compact-cnn"
-
-Draw = Callable[[Image.Image, Sequence[dict]], Image.Image]
 
 
 class Entry(NamedTuple):
@@ -118,7 +117,6 @@ def predict_to(
     total: int,
     output: Path | None = None,
     annotate: Path | None = None,
-    draw: Draw | None = None,
     batch_size: int = 16,
     disable_tqdm: bool = False,
 ) -> None:
@@ -131,8 +129,7 @@ def predict_to(
         total (`int`): Number of photos.
         output (`Path`, *optional*): A `.jsonl` file with a line for each photo, or a `.csv` file with a line for each
             face, and one for each photo without faces. It is written whole, at the end.
-        annotate (`Path`, *optional*): Folder for a PNG of each photo, made by `draw`.
-        draw (callable, *optional*): Draws faces onto a photo.
+        annotate (`Path`, *optional*): Folder for a PNG of each photo with its faces marked.
         batch_size (`int`, defaults to 16): Photos at a time.
         disable_tqdm (`bool`, defaults to `False`): Show no progress bar.
 
@@ -155,7 +152,7 @@ def predict_to(
             tqdm.write(_line(entry.name, faces), file=sys.stdout)
             write(entry.name, faces)
             if annotate is not None:
-                _save_picture(draw(image, faces), annotate / entry.picture, entry)
+                _save_picture(draw_faces(image, faces), annotate / entry.picture, entry)
     print(f"{total - unreadable:,} photos, {counts.total():,} faces" + "".join(_counted(counts)))
     for place in filter(None, (output, annotate)):
         print(f"written: {place}")
