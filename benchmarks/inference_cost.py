@@ -1,6 +1,6 @@
 """
-What a face costs each network of the zoo on this CPU: milliseconds alone and in batches of 64, and the latter as a
-ratio to `compact-cnn`, timed in the same run.
+The time that each network of the zoo takes for a face on this CPU: in milliseconds, alone and in batches of 64, and
+the latter as a ratio to `compact-cnn`, timed in the same run.
 
     python benchmarks/inference_cost.py --output costs.json
     python benchmarks/inference_cost.py --only compact-cnn vgg16 --threads 1
@@ -83,12 +83,12 @@ def measure(name: str, repeats: int, seconds: float) -> dict:
     Args:
         name (`str`): Of the row.
         repeats (`int`): Timings of each batch size at most; at least one is made.
-        seconds (`float`): For everything, warming up included. The single face gets a fifth of it. If 64 faces would
-            not fit three times into the rest, there are fewer in a batch: half as many until they do.
+        seconds (`float`): For everything, warming up included. The single face gets a fifth of it. If three batches
+            of 64 do not fit into the rest, batches are halved until they do.
 
     Returns:
-        `dict`: [`describe`]'s, and `ms_alone` and `ms_batch`, median milliseconds per face, `batch`, its faces, and
-        `repeats_alone` and `repeats_batch`, how many timings each median is of.
+        `dict`: Those of [`describe`]; `ms_alone` and `ms_batch`, median milliseconds per face; `batch`, its size;
+        `repeats_alone` and `repeats_batch`, the number of timings behind each median.
     """
     row = describe(name)
     model = build(name).eval()
@@ -97,14 +97,14 @@ def measure(name: str, repeats: int, seconds: float) -> dict:
     channels, size = row["num_channels"], row["image_size"]
 
     def timed(batch: int, budget: float) -> list[float]:
-        faces = torch.randn(batch, channels, size, size).contiguous(memory_format=memory_format)
+        images = torch.randn(batch, channels, size, size).contiguous(memory_format=memory_format)
         end = time.perf_counter() + budget
         milliseconds = []
         with torch.inference_mode():
-            model(faces)  # warms up
+            model(images)  # warms up
             while len(milliseconds) < repeats and (not milliseconds or time.perf_counter() < end):
                 start = time.perf_counter()
-                model(faces)
+                model(images)
                 milliseconds.append(1e3 * (time.perf_counter() - start) / batch)
         return milliseconds
 

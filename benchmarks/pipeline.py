@@ -1,5 +1,5 @@
 """
-What pipelines cost beside the bare model on the same crops: `image-classification` of Transformers, and our
+The speed of pipelines, compared with the bare model on the same crops: `image-classification` of Transformers, and our
 `facial-expression` with each image taken for a face; 64 images at a time, and one.
 
     python benchmarks/pipeline.py

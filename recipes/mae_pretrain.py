@@ -122,7 +122,7 @@ def draw(trainer: FerTrainer, path: Path, count: int = 8) -> None:
     batch = trainer.data_collator(dataset.__getitems__(rows))
     batch = {name: values.to(trainer.args.device) for name, values in batch.items()}
     masked, drawn = reconstruct(trainer.model.eval(), **batch)
-    plot_reconstructions(batch["pixel_values"], masked, drawn, path)
+    plot_reconstructions(*(images.cpu().numpy() for images in (batch["pixel_values"], masked, drawn)), path)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 
 import pytest
 import torch
-from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor, set_seed
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor, ViTModel, set_seed
 
 from fer_hf.labels import EXPRESSIONS, id2label, label2id
 
@@ -75,3 +75,24 @@ def real_fer2013(tmp_path_factory):
 @pytest.fixture(scope="session")
 def names() -> list[str]:
     return list(EXPRESSIONS)
+
+
+@pytest.fixture(scope="session")
+def classifier_folder(tmp_path_factory) -> str:
+    """A small ViT, saved with its image processor. Its head is large: a fresh one hardly looks at the image."""
+    set_seed(0)
+    folder = tmp_path_factory.mktemp("classifier")
+    model = ViTForImageClassification(tiny_vit_config())
+    torch.nn.init.normal_(model.classifier.weight, std=1.0)
+    model.save_pretrained(folder)
+    ViTImageProcessor(size={"height": 48, "width": 48}, do_convert_rgb=True).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def backbone_folder(tmp_path_factory) -> str:
+    """The same without a head."""
+    folder = tmp_path_factory.mktemp("backbone")
+    ViTModel(tiny_vit_config(), add_pooling_layer=False).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 48, "width": 48}, do_convert_rgb=True).save_pretrained(folder)
+    return str(folder)

@@ -1,3 +1,5 @@
+"""Attention: by hand, and of the models themselves."""
+
 import numpy as np
 import pytest
 import torch
@@ -62,17 +64,18 @@ def test_a_grid_of_more_patches_than_tokens_is_refused():
         rollout_map(HEADS, (2, 2))
 
 
+@pytest.mark.numeric
 def test_of_a_vision_transformer_the_rollout_is_that_of_its_own_probabilities():
     model = ViTForImageClassification(tiny_vit_config()).eval()
-    faces = torch.randn(2, 3, 48, 48)
+    images = torch.randn(2, 3, 48, 48)
     assert model.config._attn_implementation == "sdpa"
-    found = attention(model.train(), faces)
+    found = attention(model.train(), images)
     assert model.training
     assert model.config._attn_implementation == "sdpa"
     assert list(found) == ["rollout"]
     model.eval().set_attn_implementation("eager")
     with torch.no_grad():
-        layers = np.stack([layer.numpy() for layer in model(faces, output_attentions=True).attentions])
+        layers = np.stack([layer.numpy() for layer in model(images, output_attentions=True).attentions])
     row = np.eye(10)[0]
     for layer in layers[::-1, 1]:  # by vectors, from the class token down
         row = 0.5 * row @ layer.mean(axis=0) + 0.5 * row
@@ -89,28 +92,29 @@ def test_registers_are_left_out_of_the_map():
     assert 0 < found["rollout"].sum() < 1
 
 
-def test_our_models_tell_of_their_attention_by_name():
+@pytest.mark.numeric
+def test_our_models_give_their_attention_by_name():
     dacl = build("dacl-48", attention_hidden_sizes=[16, 8])
-    faces = torch.randn(2, 3, 48, 48)
-    found = attention(dacl, faces)
+    images = torch.randn(2, 3, 48, 48)
+    found = attention(dacl, images)
     assert list(found) == ["features"]
     with torch.no_grad():
-        assert found["features"] == pytest.approx(dacl.eval()(faces).attention_weights.numpy())
+        assert found["features"] == pytest.approx(dacl.eval()(images).attention_weights.numpy())
     assert found["features"].shape == (2, 512)
 
     transfer = build(
         "transfer", image_size=32, stem_units=[1, 1], stem_widths=[16, 32], hidden_size=16, num_hidden_layers=2,
         num_attention_heads=2, num_branches=3,
     )  # fmt: skip
-    faces = torch.randn(2, 3, 32, 32)
-    found = attention(transfer, faces)
+    images = torch.randn(2, 3, 32, 32)
+    found = attention(transfer, images)
     with torch.no_grad():
-        assert found["local"] == pytest.approx(transfer.eval()(faces).local_attentions.numpy())
+        assert found["local"] == pytest.approx(transfer.eval()(images).local_attentions.numpy())
     assert found["local"].shape == (2, 3, 8, 8)
     assert found["rollout"].shape == (2, 8, 8)
 
 
-def test_a_network_without_attention_over_all_of_the_face_tells_nothing():
+def test_a_network_without_attention_over_the_whole_image_gives_none():
     sizes = {
         "image_size": 48,
         "patch_size": 4,

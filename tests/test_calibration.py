@@ -9,9 +9,9 @@ from transformers import AutoConfig, AutoModelForImageClassification
 
 from fer_hf.cli.main import main
 from fer_hf.evaluation.calibration import calibration, calibration_text, store_temperature
-from fer_hf.evaluation.evaluate import evaluate
+from fer_hf.evaluation.evaluate import EvaluationOptions, evaluate
 from fer_hf.evaluation.predictions import Predictions
-from fer_hf.metrics import calibrated_probabilities, expected_calibration_error, fit_temperature
+from fer_hf.metrics import calibrated_probabilities, calibration_bins, expected_calibration_error, fit_temperature
 from fer_hf.metrics.calibration import TEMPERATURES
 from fer_hf.models.loading import TEMPERATURE_KEY
 
@@ -24,6 +24,7 @@ def honest_faces(num_faces=4000, scale=2.0):
     return logits, (rng.random(num_faces)[:, None] > chances).sum(axis=1).clip(max=6)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("put", [0.5, 1.0, 2.5])
 def test_a_temperature_is_found_where_it_was_put(put):
     logits, labels = honest_faces()
@@ -31,6 +32,7 @@ def test_a_temperature_is_found_where_it_was_put(put):
     assert fit_temperature(put * logits, labels) == pytest.approx(put, rel=0.05)
 
 
+@pytest.mark.numeric
 def test_the_temperature_is_the_one_that_lbfgs_finds():
     logits, labels = honest_faces(500)
     logits = 3 * torch.from_numpy(logits)
@@ -99,6 +101,7 @@ def test_transformers_still_takes_the_plain_name_for_text_generations(tiny_vit, 
     assert not hasattr(AutoConfig.from_pretrained(tmp_path), "temperature")
 
 
+@pytest.mark.numeric
 def test_the_command_fits_on_validation_and_keeps_it(tiny_vit, processor, drawn_faces, tmp_path, capsys):
     with torch.no_grad():
         tiny_vit.classifier.weight.mul_(20)  # far too sure of itself
@@ -122,14 +125,14 @@ def test_the_command_fits_on_validation_and_keeps_it(tiny_vit, processor, drawn_
     later = evaluate(str(tmp_path), "synthetic", drawn_faces)["calibration"]
     assert {**later, "fitted_on": found["fitted_on"]} == found
     # Views are averaged before softmax: another temperature, which nobody fitted.
-    assert "calibration" not in evaluate(str(tmp_path), "synthetic", drawn_faces, tta="flip")
+    assert "calibration" not in evaluate(str(tmp_path), "synthetic", drawn_faces, EvaluationOptions(tta="flip"))
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--model", "fer-compact-vit-mae", "--calibrate"], "keeps the temperature in the model's folder"),
-        (["--model", "MODEL", "--calibrate", "--tta", "flip"], "fits one forward pass"),
+        (["--model", "MODEL", "--calibrate", "--tta", "flip"], "leave out `tta` 'flip'"),
     ],
 )
 def test_what_cannot_be_calibrated_is_refused(words, message, tiny_vit, processor, tmp_path, capsys):
@@ -140,3 +143,28 @@ def test_what_cannot_be_calibrated_is_refused(words, message, tiny_vit, processo
     assert main(["evaluate", *[str(tmp_path) if w == "MODEL" else w for w in words], *options]) == 2
     assert message in capsys.readouterr().err
     assert (tmp_path / "config.json").read_bytes() == before
+
+
+# Bins
+
+
+def test_calibration_bins_are_those_worked_out_by_hand():
+    # Confidences 0.875, 0.875, 0.625, 0.625 and 0.5; answers 0, 0, 1, 1 and (of equals the first) 0.
+    sure = np.array([[0.875, 0.125], [0.875, 0.125], [0.375, 0.625], [0.375, 0.625], [0.5, 0.5]])
+    bins = calibration_bins(sure, np.array([0, 1, 1, 1, 1]), num_bins=4)
+    # 0.5 is above 0.25 and up to 0.5.
+    assert bins.counts.tolist() == [0, 1, 2, 2]
+    assert bins.confidence[1:].tolist() == [0.5, 0.625, 0.875]
+    assert bins.accuracy[1:].tolist() == [0, 1, 0.5]
+    assert np.isnan([bins.accuracy[0], bins.confidence[0]]).all()
+    assert bins.error == pytest.approx((0.5 + 2 * 0.375 + 2 * 0.375) / 5)
+
+
+def test_faces_in_all_bins_are_all_faces_and_certainty_falls_into_the_last():
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(7), size=500)
+    probabilities[0] = np.eye(7)[0]
+    bins = calibration_bins(probabilities, np.zeros(500))
+    assert bins.counts.sum() == 500
+    assert bins.counts[-1] >= 1
+    assert len(bins.counts) == 15
+    assert bins.error == pytest.approx(np.nansum(bins.counts * np.abs(bins.accuracy - bins.confidence)) / 500)

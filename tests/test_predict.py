@@ -5,24 +5,16 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from fer_hf.cli.main import main
 from fer_hf.errors import BadInputError
 from fer_hf.inference import Detection
 from fer_hf.inference.predict import entries_of_paths, load_pipeline, predict_to
+from fer_hf.plots import draw_faces
 
 
 TABLE = ["--dataset", "synthetic", "--dataset_options", '{"train": 7, "validation": 7, "test": 14}']
-
-
-@pytest.fixture
-def model_dir(tiny_vit, processor, tmp_path):
-    torch.nn.init.normal_(tiny_vit.classifier.weight, std=1.0)
-    tiny_vit.save_pretrained(tmp_path / "model")
-    processor.save_pretrained(tmp_path / "model")
-    return str(tmp_path / "model")
 
 
 @pytest.fixture
@@ -48,13 +40,9 @@ def find(image):
     return [Detection((10.0, 20.0, 70.0, 80.0), 0.9, points), Detection((120.0, 20.0, 180.0, 80.0), 0.8)]
 
 
-def draw(image, faces):
-    return Image.new("RGB", (1 + len(faces), 1))
-
-
 @pytest.fixture
-def classifier(model_dir):
-    return load_pipeline(model_dir, detector=find)
+def classifier(classifier_folder):
+    return load_pipeline(classifier_folder, detector=find)
 
 
 def run(classifier, folder, **options):
@@ -62,6 +50,7 @@ def run(classifier, folder, **options):
     predict_to(classifier, entries, len(entries), disable_tqdm=True, **options)
 
 
+@pytest.mark.numeric
 def test_json_lines_hold_what_the_pipeline_gives_for_each_photo(classifier, photos, tmp_path, capsys):
     output = tmp_path / "new" / "faces.jsonl"
     with pytest.raises(BadInputError, match="1 of 4 photos could not be read; they are named above"):
@@ -73,7 +62,7 @@ def test_json_lines_hold_what_the_pipeline_gives_for_each_photo(classifier, phot
     for row, name in zip(rows, names, strict=True):
         for face, own in zip(row["faces"], classifier(name), strict=True):
             assert (face["box"], face["landmarks"]) == (own["box"], own["landmarks"])
-            assert face["scores"] == pytest.approx(own["scores"], abs=1e-6)
+            assert face["scores"] == pytest.approx(own["scores"], abs=1e-5)
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     first = rows[0]["faces"]
@@ -100,7 +89,7 @@ def test_csv_has_a_line_for_each_face_and_one_for_a_photo_without(classifier, ph
     for row, face in ((rows[3], first), (rows[4], second)):
         assert {edge: float(row[edge]) for edge in face["box"]} == face["box"]
         assert row["expression"] == face["expression"]
-        assert {name: float(row[name]) for name in names} == pytest.approx(face["scores"], abs=1e-6)
+        assert {name: float(row[name]) for name in names} == pytest.approx(face["scores"], abs=1e-5)
     assert [float(rows[3][key]) for key in ("x1", "y1", "x5", "y5")] == [30.0, 45.0, 47.0, 65.0]
     assert rows[4]["x1"] == ""
     assert set(rows[2].values()) == {str(photos / "empty.jpg"), ""}
@@ -111,16 +100,18 @@ def test_pictures_keep_the_folders_of_their_photos_and_names_that_clash_get_numb
 ):
     (photos / "broken.png").unlink()
     Image.new("RGB", (50, 40)).save(photos / "two.jpg")
-    run(classifier, photos, annotate=tmp_path / "pictures", draw=draw)
+    photo = Image.open(photos / "below" / "two.png")
+    run(classifier, photos, annotate=tmp_path / "pictures")
     pictures = {path.relative_to(tmp_path / "pictures").as_posix() for path in (tmp_path / "pictures").rglob("*.png")}
     assert pictures == {"below/two.png", "empty.png", "two.png", "two-2.png"}
-    assert Image.open(tmp_path / "pictures" / "below" / "two.png").size == (3, 1)
+    drawn = Image.open(tmp_path / "pictures" / "below" / "two.png")
+    assert drawn.tobytes() == draw_faces(photo, classifier(photo)).tobytes()
 
 
 def test_no_photo_is_overwritten_by_its_picture(classifier, photos):
     before = (photos / "two.png").read_bytes()
     with pytest.raises(BadInputError, match=r"`--annotate` would overwrite the photo .*two\.png"):
-        run(classifier, photos, annotate=photos, draw=draw)
+        run(classifier, photos, annotate=photos)
     assert (photos / "two.png").read_bytes() == before
 
 
@@ -134,9 +125,9 @@ def test_an_output_that_is_not_finished_leaves_the_older_one(classifier, photos,
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_the_command_takes_photos_and_writes_what_the_library_does(model_dir, photos, tmp_path, capsys):
+def test_the_command_takes_photos_and_writes_what_the_library_does(classifier_folder, photos, tmp_path, capsys):
     output = tmp_path / "faces.jsonl"
-    words = ["--model", model_dir, "--detector", "none", "--output", str(output), "--disable_tqdm"]
+    words = ["--model", classifier_folder, "--detector", "none", "--output", str(output), "--disable_tqdm"]
     assert main(["predict", str(photos / "two.png"), *words, "--annotate", str(tmp_path / "drawn")]) == 0
     (row,) = [json.loads(line) for line in output.read_text().splitlines()]
     assert row["faces"][0]["box"] == {"xmin": 0.0, "ymin": 0.0, "xmax": 200.0, "ymax": 100.0}
@@ -149,9 +140,9 @@ def test_the_command_takes_photos_and_writes_what_the_library_does(model_dir, ph
     assert len(output.read_text().splitlines()) == 3
 
 
-def test_the_command_takes_a_split_of_a_data_set_each_image_a_face(model_dir, tmp_path, capsys, drawn_faces):
+def test_the_command_takes_a_split_of_a_data_set_each_image_a_face(classifier_folder, tmp_path, capsys, drawn_faces):
     output = tmp_path / "faces.jsonl"
-    assert main(["predict", "--model", model_dir, *TABLE, "--output", str(output), "--disable_tqdm"]) == 0
+    assert main(["predict", "--model", classifier_folder, *TABLE, "--output", str(output), "--disable_tqdm"]) == 0
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["image"] for row in rows] == [f"synthetic/test/{number}" for number in range(14)]
     assert all(len(row["faces"]) == 1 for row in rows)
@@ -163,7 +154,7 @@ def test_the_command_takes_a_split_of_a_data_set_each_image_a_face(model_dir, tm
     [
         ([], "Give either photos (files, folders, URLs) or `dataset_name`."),
         (["a.png", "--dataset", "synthetic"], "Give either photos (files, folders, URLs) or `dataset_name`."),
-        (["a.png", "--model", "/nowhere"], "`--model` /nowhere cannot be loaded: "),
+        (["a.png", "--model", "/nowhere"], "There is no folder /nowhere"),
         (["a.png", "--model", "MODEL", "--detector", "haar"], "`detector` must be callable or one of auto"),
         (["FOLDER", "--model", "MODEL"], "FOLDER: no images in this folder."),
         (["a.png", "--model", "MODEL", "--detector", "none", "--output", "x.xls"], "`--output` must end in .jsonl"),
@@ -174,13 +165,14 @@ def test_the_command_takes_a_split_of_a_data_set_each_image_a_face(model_dir, tm
         ),
     ],
 )
-def test_bad_words_are_one_line_and_exit_code_2(words, complaint, model_dir, tmp_path, capsys):
+def test_bad_words_are_one_line_and_exit_code_2(words, complaint, classifier_folder, tmp_path, capsys):
     folder = tmp_path / "empty"
     folder.mkdir()
-    places = {"MODEL": model_dir, "FOLDER": str(folder)}
+    places = {"MODEL": classifier_folder, "FOLDER": str(folder)}
     assert main(["predict", *(places.get(word, word) for word in words), "--disable_tqdm"]) == 2
     printed = capsys.readouterr()
-    assert printed.err.splitlines()[-1].startswith("error: " + complaint.replace("FOLDER", str(folder)))
+    assert printed.err.splitlines()[-1].startswith("error: ")
+    assert complaint.replace("FOLDER", str(folder)) in printed.err.splitlines()[-1]
     assert printed.out == ""
 
 

@@ -58,7 +58,7 @@ def test_the_text_shows_every_class_and_the_headline_figures():
 
 def test_pictures_are_written(tmp_path):
     report = expression_report(LOGITS, LABELS, NAMES)
-    plot_confusion_matrix(report, tmp_path / "matrix.png", "drawn faces, test")
+    plot_confusion_matrix(report["confusion_matrix"], NAMES, tmp_path / "matrix.png", "drawn faces, test")
     history = [{"epoch": 1.0, "loss": 1.0}, {"epoch": 1.0, "eval_loss": 0.9, "eval_accuracy": 0.5}]
     plot_learning_curves(history, tmp_path / "curves.png", [{"epoch": 0, "trainable_parameters": 5}], 1.0)
     for name in ("matrix.png", "curves.png"):

@@ -59,7 +59,7 @@ def test_noise_differs_from_face_to_face_and_from_seed_to_seed(face):
 
 @pytest.mark.parametrize(("kind", "severity"), [("fog", 1), ("blur", 0), ("blur", 6)])
 def test_unknown_damage_is_refused(kind, severity, face):
-    with pytest.raises(BadInputError, match="can be damaged by blur, noise, low_light, rotation, jpeg"):
+    with pytest.raises(BadInputError, match="must be one of blur, noise, low_light, rotation, jpeg"):
         corrupt(face, kind, severity)
 
 

@@ -1,4 +1,4 @@
-"""Test-time averaging: which views, and which mean."""
+"""Test-time augmentation: which views, and which mean."""
 
 import pytest
 import torch
@@ -23,35 +23,35 @@ class Probe(torch.nn.Module):
         return ModelOutput(logits=torch.stack([flat[:, 0], flat[:, -1], flat.mean(dim=1)], dim=1))
 
 
-def faces(*shape):
+def random_images(*shape):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 48, 48), (1, 1, 9, 14), (3, 1, 7, 7)])
-@pytest.mark.parametrize("crop", [None, 40 / 48, 44 / 48, 0.5, 1.0])
-def test_ten_crops_are_torchvisions(shape, crop):
-    pixel_values = faces(*shape)
-    share = CROP if crop is None else crop
-    size = [round(side * share) for side in shape[-2:]]
-    expected = torch.stack(tvF.ten_crop(pixel_values, size))
-    assert torch.equal(views(pixel_values, "ten_crop", crop, enlarge=False), expected)
-    enlarged = torch.stack([tvF.resize(view, list(shape[-2:]), antialias=False) for view in expected])
-    torch.testing.assert_close(views(pixel_values, "ten_crop", crop), enlarged)
+@pytest.mark.numeric
+@pytest.mark.parametrize(("shape", "crop", "size"), [((2, 3, 48, 48), CROP, [40, 40]), ((1, 1, 9, 14), 0.5, [4, 7])])
+def test_crops_have_their_share_of_the_sides_and_are_enlarged_as_torchvision_does(shape, crop, size):
+    pixel_values = random_images(*shape)
+    crops = list(views(pixel_values, "ten_crop", crop, enlarge=False))
+    assert {tuple(view.shape) for view in crops} == {(*shape[:2], *size)}
+    for view, enlarged in zip(crops, views(pixel_values, "ten_crop", crop), strict=True):
+        torch.testing.assert_close(enlarged, tvF.resize(view, list(shape[-2:]), antialias=False))
 
 
 def test_the_corners_of_a_small_face_are_what_they_are_by_hand():
     pixel_values = torch.arange(16.0).reshape(1, 1, 4, 4)
-    first_pixels = views(pixel_values, "ten_crop", crop=0.5, enlarge=False)[:, 0, 0, 0, 0]
-    assert first_pixels.tolist() == [0, 2, 8, 10, 5, 3, 1, 11, 9, 6]
+    first_pixels = [view[0, 0, 0, 0].item() for view in views(pixel_values, "ten_crop", crop=0.5, enlarge=False)]
+    assert first_pixels == [0, 2, 8, 10, 5, 3, 1, 11, 9, 6]
     # One row of two pixels, 0 and 1, made four wide: a quarter and three quarters lie between.
-    assert views(pixel_values, "ten_crop", crop=0.5)[0, 0, 0, 0].tolist() == [0, 0.25, 0.75, 1]
+    assert next(views(pixel_values, "ten_crop", crop=0.5))[0, 0, 0].tolist() == [0, 0.25, 0.75, 1]
 
 
 def test_flip_is_the_face_and_its_mirror_image():
-    pixel_values = faces(2, 3, 5, 6)
-    both = views(pixel_values, "flip")
-    assert torch.equal(both, torch.stack([pixel_values, tvF.horizontal_flip(pixel_values)]))
-    assert torch.equal(views(pixel_values, "none"), pixel_values[None])
+    pixel_values = random_images(2, 3, 5, 6)
+    first, second = views(pixel_values, "flip")
+    assert torch.equal(first, pixel_values)
+    assert torch.equal(second, tvF.horizontal_flip(pixel_values))
+    (only,) = views(pixel_values, "none")
+    assert torch.equal(only, pixel_values)
 
 
 def test_the_mean_is_over_logits():
@@ -63,17 +63,18 @@ def test_the_mean_is_over_logits():
     torch.testing.assert_close(by_hand, torch.tensor([[5.5, 9.5, 7.5]]))
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("preset", TTA)
 def test_the_average_is_that_of_all_views_in_one_batch(tiny_vit, preset):
-    pixel_values = faces(2, 3, 48, 48)
-    tiny_vit.eval()
+    pixel_values = random_images(2, 3, 48, 48)
+    tiny_vit.double().eval()
     with torch.no_grad():
-        seen = views(pixel_values, preset)
+        seen = torch.stack(list(views(pixel_values, preset)))  # (num_views, batch_size, channels, height, width)
         expected = tiny_vit(pixel_values=seen.flatten(0, 1)).logits.unflatten(0, seen.shape[:2]).mean(dim=0)
     logits = averaged_logits(tiny_vit, pixel_values, preset)
     assert logits.shape == (2, 7)
     assert not logits.requires_grad
-    torch.testing.assert_close(logits, expected)
+    torch.testing.assert_close(logits, expected.float())
 
 
 def test_to_a_model_that_sees_no_left_and_right_flip_is_none():
@@ -81,15 +82,16 @@ def test_to_a_model_that_sees_no_left_and_right_flip_is_none():
         def forward(self, pixel_values):
             return ModelOutput(logits=pixel_values.mean(dim=(1, 3)))  # (batch_size, height)
 
-    pixel_values = faces(3, 3, 6, 8)
+    pixel_values = random_images(3, 3, 6, 8)
     for preset in ("flip", "none"):
         torch.testing.assert_close(averaged_logits(Symmetric(), pixel_values, preset), pixel_values.mean(dim=(1, 3)))
 
 
+@pytest.mark.numeric
 def test_ten_crop_gives_a_face_and_its_mirror_image_the_same_logits(tiny_vit):
-    # 40 of 48 leaves an even rim, so that the centre of the mirror image is the mirror image of the centre.
-    pixel_values = faces(2, 3, 48, 48)
-    tiny_vit.eval()
+    # 40 of 48 leaves an even rim, so that the center of the mirror image is the mirror image of the center.
+    pixel_values = random_images(2, 3, 48, 48)
+    tiny_vit.double().eval()
     logits, mirrored = (
         averaged_logits(tiny_vit, given, "ten_crop") for given in (pixel_values, pixel_values.flip(-1))
     )
@@ -98,17 +100,17 @@ def test_ten_crop_gives_a_face_and_its_mirror_image_the_same_logits(tiny_vit):
 
 def test_crops_have_the_models_own_size_unless_it_takes_others(tiny_vit):
     probe = Probe()
-    averaged_logits(probe, faces(2, 3, 48, 48), "ten_crop")
-    averaged_logits(probe, faces(2, 3, 48, 48), "ten_crop", crop=44 / 48, enlarge=False)
+    averaged_logits(probe, random_images(2, 3, 48, 48), "ten_crop")
+    averaged_logits(probe, random_images(2, 3, 48, 48), "ten_crop", crop=44 / 48, enlarge=False)
     assert probe.sizes == [(2, 3, 48, 48)] * 10 + [(2, 3, 44, 44)] * 10
     config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=7)
     resnet = ResNetForImageClassification(config).eval()
-    assert averaged_logits(resnet, faces(2, 3, 48, 48), "ten_crop", enlarge=False).shape == (2, 7)
+    assert averaged_logits(resnet, random_images(2, 3, 48, 48), "ten_crop", enlarge=False).shape == (2, 7)
     with pytest.raises(ValueError, match="40"):
-        averaged_logits(tiny_vit, faces(2, 3, 48, 48), "ten_crop", enlarge=False)
+        averaged_logits(tiny_vit, random_images(2, 3, 48, 48), "ten_crop", enlarge=False)
 
 
 def test_what_is_out_of_range_is_refused():
-    for preset, crop in (("five_crop", None), ("ten_crop", 0), ("ten_crop", 40), ("flip", -0.5)):
+    for preset, crop in (("five_crop", CROP), ("ten_crop", 0), ("ten_crop", 40), ("flip", -0.5)):
         with pytest.raises(BadInputError):
-            views(faces(1, 1, 4, 4), preset, crop)
+            list(views(random_images(1, 1, 4, 4), preset, crop))

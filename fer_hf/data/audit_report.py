@@ -3,11 +3,15 @@
 from pathlib import Path
 
 import numpy as np
-from datasets import DatasetDict
-from matplotlib.figure import Figure
+from datasets import Dataset, DatasetDict
+from PIL.Image import Image
 
 from fer_hf.files import write_json
-from fer_hf.plots import plot_class_balance, plot_faces
+from fer_hf.plots import plot_class_balance, plot_conflicts, plot_faces
+
+
+# What a picture of conflicts shows: this many groups, and of each this many copies, every label before a second of it.
+MAX_GROUPS, MAX_COPIES = 10, 6
 
 
 def audit_text(result: dict) -> str:
@@ -56,40 +60,31 @@ def write_audit(result: dict, tables: DatasetDict, folder: str | Path) -> list[P
     paths = [folder / name for name in names]
     write_json(paths[0], result)
     plot_class_balance(result["counts"], paths[1], f"{result['dataset']}: classes by split")
-    plot_faces(tables["train"], paths[2])
+    plot_faces(samples(tables["train"]), paths[2])
     if len(paths) > 3:
-        plot_conflicts(result, tables, paths[3])
+        title = f"{result['conflicts']['num_groups']:,} groups of identical faces with different labels"
+        plot_conflicts(_conflicts(result, tables), paths[3], title)
     return paths
 
 
-def plot_conflicts(result: dict, tables: DatasetDict, path: str | Path, num_groups: int = 10, width: int = 6) -> None:
-    """
-    Write the worst conflicts: a row for each group of identical faces, with the label, split and row of each copy.
+def samples(table: Dataset, per_class: int = 8) -> dict[str, list[Image]]:
+    """The first `per_class` images of every expression, by its name."""
+    labels = np.array(table["label"][:])
+    return {
+        name: [table[int(row)]["image"] for row in np.flatnonzero(labels == label)[:per_class]]
+        for label, name in enumerate(table.features["label"].names)
+    }
 
-    The picture shows faces of the data set. If these are real people, do not publish it.
 
-    Args:
-        result (`dict`): From [`~fer_hf.data.audit.audit`].
-        tables (`DatasetDict`): The tables that were audited.
-        path (`str` or `Path`): PNG file.
-        num_groups (`int`, defaults to 10): Rows at most.
-        width (`int`, defaults to 6): Copies shown at most of a group, every label before a second of the same.
-    """
-    groups = [_labels_in_turn(group) for group in result["conflicts"]["groups"][:num_groups]]
-    columns = min(width, max(map(len, groups)))
-    figure = Figure(figsize=(1.5 * max(columns, 3), 1.85 * len(groups) + 0.6), layout="constrained")
-    grid = figure.subplots(len(groups), columns, squeeze=False)
-    for row, group in enumerate(groups):
-        for column in range(columns):
-            axes = grid[row, column]
-            axes.axis("off")
-            if column < len(group):
-                face = group[column]
-                axes.imshow(tables[face["split"]][face["index"]]["image"], cmap="gray", vmin=0, vmax=255)
-                axes.set_title(f"{face['label']}\n{face['split']} {face['row']}", fontsize=8)
-    found = result["conflicts"]
-    figure.suptitle(f"{found['num_groups']:,} groups of identical faces with different labels", fontsize=10)
-    figure.savefig(path, dpi=100)
+def _conflicts(result: dict, tables: DatasetDict) -> list[list[tuple[Image, str]]]:
+    """The worst conflicts: for each group of identical faces the image, label, split and row of each copy."""
+    return [
+        [
+            (tables[face["split"]][face["index"]]["image"], f"{face['label']}\n{face['split']} {face['row']}")
+            for face in _labels_in_turn(group)[:MAX_COPIES]
+        ]
+        for group in result["conflicts"]["groups"][:MAX_GROUPS]
+    ]
 
 
 def _labels_in_turn(group: list[dict]) -> list[dict]:

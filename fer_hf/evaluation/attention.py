@@ -12,10 +12,10 @@ from fer_hf.errors import BadInputError
 @torch.no_grad()
 def attention(model: PreTrainedModel, pixel_values: torch.Tensor) -> dict[str, np.ndarray]:
     """
-    All that a model tells about its attention to each face, from one forward in eval mode.
+    A model's attention to each image, as far as the model gives it: one forward pass in eval mode.
 
     Args:
-        model (`PreTrainedModel`): An image classifier; it is left as it was found.
+        model (`PreTrainedModel`): An image classifier. Its mode and its settings are restored.
         pixel_values (`torch.FloatTensor` of shape `(batch_size, channels, height, width)`): From its processor.
 
     Returns:
@@ -23,10 +23,10 @@ def attention(model: PreTrainedModel, pixel_values: torch.Tensor) -> dict[str, n
 
         - `features` `(batch_size, num_features)`: DACL's weights of features in the center loss, in (0, 1),
         - `local` `(batch_size, num_branches, rows, columns)`: TransFER's local attention maps, in (0, 1),
-        - `rollout` `(batch_size, rows, columns)`: [`rollout_map`] of a Transformer over all of the face.
+        - `rollout` `(batch_size, rows, columns)`: [`rollout_map`] of a Transformer over the whole image.
     """
     training, implementation = model.training, model.config._attn_implementation
-    # Fused kernels give no probabilities. (TransFER, which cannot be set, goes without them by itself when asked.)
+    # Fused kernels give no probabilities. (TransFER, which cannot be switched, avoids them by itself when asked.)
     switch = implementation != "eager" and model._can_set_attn_implementation()
     model.eval()
     try:
@@ -49,8 +49,8 @@ def attention(model: PreTrainedModel, pixel_values: torch.Tensor) -> dict[str, n
 def rollout(layers: np.ndarray) -> np.ndarray:
     """
     Attention rollout (Abnar and Zuidema, 2020, https://huggingface.co/papers/2005.00928): how much of each input
-    token is in each token of the last layer, if attention is all that moves things, and each layer's output is half
-    attention (mean over heads), half its input (the residual connection).
+    token is in each token of the last layer. It assumes that information moves by attention alone, and that each
+    layer's output is half attention (mean over heads) and half its input (the residual connection).
 
     Args:
         layers (`np.ndarray` of shape `(num_layers, batch_size, num_heads, tokens, tokens)`): Attention
@@ -68,8 +68,8 @@ def rollout(layers: np.ndarray) -> np.ndarray:
 
 def rollout_map(layers: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """
-    The rollout from what is classified to the patches: from the class token, the first one; where all tokens are
-    patches, from their mean.
+    The row of the rollout that is classified, over the patches: that of the class token, which is the first one; where
+    all tokens are patches, the mean of all rows.
 
     Args:
         layers (`np.ndarray`): As for [`rollout`]. The patches are the last tokens, row by row.
@@ -91,7 +91,7 @@ def rollout_map(layers: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
 
 def class_means(weights: np.ndarray, labels: Sequence[int], num_labels: int) -> np.ndarray:
     """
-    Mean attention vector of every expression.
+    The mean attention vector of every expression.
 
     Args:
         weights (`np.ndarray` of shape `(num_faces, num_features)`): `features` of [`attention`].
@@ -108,8 +108,8 @@ def class_means(weights: np.ndarray, labels: Sequence[int], num_labels: int) -> 
 
 def similarity(means: np.ndarray) -> np.ndarray:
     """
-    How alike the expressions' attention vectors are: Pearson's correlation over features. (The cosine would be near 1
-    whatever they are, since all weights are positive.)
+    How alike the expressions' attention vectors are: Pearson's correlation over features. (Since all weights are
+    positive, the cosine would always be near 1.)
 
     Args:
         means (`np.ndarray` of shape `(num_labels, num_features)`): From [`class_means`].
@@ -120,11 +120,11 @@ def similarity(means: np.ndarray) -> np.ndarray:
     return np.corrcoef(means)
 
 
-def _over_all(layer: torch.Tensor | None, num_faces: int, grid: tuple[int, int]) -> bool:
-    """Whether these are probabilities over all of the face: not in windows (Swin), nor over fewer keys (PVT)."""
+def _over_all(layer: torch.Tensor | None, batch_size: int, grid: tuple[int, int]) -> bool:
+    """Whether these are probabilities over the whole image: not in windows (Swin), nor over fewer keys (PVT)."""
     if not torch.is_tensor(layer) or layer.ndim != 4:
         return False
-    return len(layer) == num_faces and layer.shape[2] == layer.shape[3] >= grid[0] * grid[1]
+    return len(layer) == batch_size and layer.shape[2] == layer.shape[3] >= grid[0] * grid[1]
 
 
 def _grid(model: PreTrainedModel, pixel_values: torch.Tensor) -> tuple[int, int] | None:

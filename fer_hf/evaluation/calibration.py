@@ -11,7 +11,7 @@ from fer_hf.models.loading import TEMPERATURE_KEY
 
 def calibration(predictions: Predictions, temperature: float) -> dict:
     """
-    What a temperature does to the probabilities of a split.
+    The scores of a split's probabilities, before and after division by a temperature.
 
     Args:
         predictions (`Predictions`): Of the split.
@@ -32,7 +32,7 @@ def calibration(predictions: Predictions, temperature: float) -> dict:
 
 
 def store_temperature(folder: str | Path, temperature: float) -> None:
-    """Write a temperature into `config.json` of a model's folder, and leave the rest of it as it stands."""
+    """Write a temperature into `config.json` in a model's folder; everything else in it stays."""
     path = Path(folder, "config.json")
     config = json.loads(path.read_text(encoding="utf-8"))
     write_json(path, {**config, TEMPERATURE_KEY: temperature})

@@ -1,4 +1,4 @@
-"""What a model still sees in bad pictures: accuracy over five kinds of damage, each in five severities."""
+"""Robustness: accuracy on damaged images, over five kinds of damage, each in five severities."""
 
 import io
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from fer_hf.errors import BadInputError
 
 # By kind, from mild to severe. Blur, noise and JPEG have the strengths of CIFAR-10-C, whose images are about as small
 # as FER-2013's (Hendrycks and Dietterich, 2019, https://huggingface.co/papers/1903.12261; `make_cifar_c.py` in
-# https://github.com/hendrycks/robustness); the others are chosen. Blur is a share of the face's shorter side, so that
+# https://github.com/hendrycks/robustness); the others are ours. Blur is a share of the face's shorter side, so that
 # it hides the same at 48 and at 224 pixels.
 CORRUPTIONS = {
     "blur": (0.4 / 32, 0.6 / 32, 0.7 / 32, 0.8 / 32, 1 / 32),  # standard deviation of the Gaussian, share of the side
@@ -26,25 +26,25 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 def corrupt(image: Image.Image, kind: str, severity: int, row: int = 0, seed: int = 0) -> Image.Image:
     """
-    A face as a bad camera would have it. The same every time: noise and the side to which a face is turned are a pure
-    function of (seed, row), so that a face has the same noise at every severity, more or less of it.
+    Damage an image as a bad camera would. The result is always the same: noise and the direction of a rotation depend
+    on (seed, row) alone, so that an image has the same noise at every severity, only more or less of it.
 
     Args:
-        image (`Image.Image`): A face in any mode.
+        image (`PIL.Image.Image`): In any mode.
         kind (`str`): One of [`CORRUPTIONS`].
         severity (`int`): 1 to 5.
-        row (`int`, defaults to 0): Which face of a set it is.
+        row (`int`, defaults to 0): Its row in the table.
         seed (`int`, defaults to 0): Any integer from 0.
 
     Returns:
-        `Image.Image`: Of the same size, gray if `image` is and else RGB.
+        `PIL.Image.Image`: Of the same size; gray if `image` is gray, else RGB.
 
     Raises:
         BadInputError: If there is no such kind or severity.
     """
     if kind not in CORRUPTIONS or severity not in SEVERITIES:
         raise BadInputError(
-            f"A face can be damaged by {', '.join(CORRUPTIONS)} at severities 1 to 5, got {kind!r} at {severity!r}."
+            f"`kind` must be one of {', '.join(CORRUPTIONS)} and `severity` 1 to 5, got {kind!r} and {severity!r}."
         )
     image = image if image.mode == "L" else image.convert("RGB")
     rng = np.random.default_rng([seed, row])
@@ -84,13 +84,13 @@ def robustness(score: Callable[[Callable, str], dict], clean: dict, seed: int = 
 
     Args:
         score (`Callable`):
-            From a change, as [`~fer_hf.evaluation.scoring.score_faces`] takes it, and a description of it, to the
-            scores of the changed faces, with `accuracy`.
-        clean (`dict`): The scores of the faces as they are.
+            Takes a change, as [`~fer_hf.evaluation.scoring.score_faces`] does, and a description of it; returns the
+            scores of the changed images, with `accuracy`.
+        clean (`dict`): The scores of the images as they are.
         seed (`int`, defaults to 0): Any integer from 0.
 
     Returns:
-        `dict`: `seed`; `clean`, the accuracy of the faces as they are; `mean_accuracy` over all 25; and
+        `dict`: `seed`; `clean`, the accuracy on the images as they are; `mean_accuracy` over all 25; and
         `corruptions`, for every kind five rows with `severity`, `strength` and the scores.
     """
     table = {}

@@ -1,4 +1,4 @@
-"""The scores of groups of faces, told apart by any column of their table: RAF-DB's gender, race, age_group."""
+"""Scores of subgroups, by any column of the table: RAF-DB's gender, race, age_group."""
 
 import numpy as np
 from datasets import ClassLabel, Dataset, Value
@@ -8,14 +8,17 @@ from fer_hf.evaluation.predictions import Predictions
 from fer_hf.evaluation.report import headline
 
 
-MAX_GROUPS = 50  # values of a column that is taken for groups
+MAX_GROUPS = 50  # different values that a column may have
 NOT_GIVEN = "not given"
 
 
 def check_subgroups(table: Dataset, split: str, columns: list[str]) -> None:
     """
+    Check that columns tell subgroups apart.
+
     Raises:
-        BadInputError: If a column of the split is missing, or holds neither names nor whole numbers, or too many.
+        BadInputError: If a column of the split is missing, holds neither names nor whole numbers, or has more than 50
+            values.
     """
     usable = [name for name, feature in table.features.items() if _makes_groups(name, feature)]
     for column in columns:
@@ -26,7 +29,9 @@ def check_subgroups(table: Dataset, split: str, columns: list[str]) -> None:
             )
         count = len(table.unique(column))
         if count > MAX_GROUPS:
-            raise BadInputError(f"`subgroups` {column!r} has {count} values in {split}, and at most {MAX_GROUPS} do.")
+            raise BadInputError(
+                f"`subgroups` {column!r} has {count} values in {split}; at most {MAX_GROUPS} can be scored apart."
+            )
 
 
 def _makes_groups(name: str, feature) -> bool:
@@ -34,21 +39,21 @@ def _makes_groups(name: str, feature) -> bool:
     return name not in ("label", "row") and (whole or isinstance(feature, ClassLabel))
 
 
-def subgroups(table: Dataset, column: str, scored: Predictions, stay: np.ndarray) -> dict:
+def subgroups(table: Dataset, column: str, scored: Predictions, kept: np.ndarray) -> dict:
     """
     Scores by the values of a column.
 
     Args:
-        table (`datasets.Dataset`): The faces.
-        column (`str`): One that [`check_subgroups`] lets pass.
-        scored (`Predictions`): Of the faces that were scored.
-        stay (`np.ndarray` of shape `(num_rows,)`): Which of the table's faces these are, a boolean array.
+        table (`datasets.Dataset`): What was scored, all of its rows.
+        column (`str`): One that passes [`check_subgroups`].
+        scored (`Predictions`): Of the rows that were kept.
+        kept (`np.ndarray` of shape `(num_rows,)`): Which rows these are, a boolean array.
 
     Returns:
-        `dict`: For each value that has faces, in their order, [`~fer_hf.evaluation.report.headline`]; faces without a
-        value come last, as `"not given"`. Few faces say little: look at the intervals.
+        `dict`: [`~fer_hf.evaluation.report.headline`] by value, sorted; rows without a value come last, as
+        `"not given"`. Few faces say little: look at the intervals.
     """
-    feature, values = table.features[column], np.array(table[column][:], dtype=object)[stay]
+    feature, values = table.features[column], np.array(table[column][:], dtype=object)[kept]
     is_class = isinstance(feature, ClassLabel)
     given = np.array([value is not None and not (is_class and value < 0) for value in values], dtype=bool)
     predicted = scored.logits.argmax(axis=1)

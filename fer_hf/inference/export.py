@@ -1,9 +1,10 @@
-"""Image classifiers of Transformers as ONNX files, for runtimes without PyTorch."""
+"""Image classifiers of Transformers as ONNX files, for use without PyTorch."""
 
 import copy
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,11 +20,11 @@ TOLERANCE = 1e-4
 
 
 class ExportError(BadInputError):
-    """A model that cannot be exported as asked."""
+    """A model could not be exported as asked."""
 
 
 class ExportMismatchError(ExportError):
-    """An exported file whose logits are not the model's. It is not kept."""
+    """The logits of an exported file differ from the model's. The file is not kept."""
 
 
 def export_onnx(
@@ -37,12 +38,12 @@ def export_onnx(
     Write an image classifier to one ONNX file (https://onnx.ai), and check it with ONNX Runtime.
 
     The file has an input `pixel_values` of shape `(batch_size, num_channels, height, width)` and an output `logits` of
-    shape `(batch_size, num_labels)`, both float32; only the batch size is free. Weights are inside, except for models
+    shape `(batch_size, num_labels)`, both float32; only the batch size may vary. Weights are inside, except for models
     near ONNX's limit of 2 GB, whose weights PyTorch puts beside the file under its name with `.data`. Metadata
     properties, as JSON: `id2label`, `image_size` (`[height, width]` in pixels) and `image_processor`, if given.
 
-    The model itself is left as it is: a float32 copy in eval mode is exported. The file appears, or replaces an older
-    one, only after logits of both libraries agree within 1e-4 on seeded random faces, in batches of 1 and 3.
+    The model itself does not change: a float32 copy in eval mode is exported. The file is written, or replaces an
+    older one, only if the logits of both libraries agree within 1e-4 on seeded random images, in batches of 1 and 3.
 
     Args:
         model (`PreTrainedModel`):
@@ -63,47 +64,69 @@ def export_onnx(
         ExportError: If packages are missing, or the image size is unknown.
         ExportMismatchError: If the file's logits are not the model's.
     """
-    missing = [package for package in ("onnx", "onnxscript", "onnxruntime") if find_spec(package) is None]
-    if missing:
-        raise ExportError(f"Export needs {', '.join(missing)}: pip install 'fer_hf[onnx]'.")
-    size = image_size or getattr(model.config, "image_size", None)
-    if size is None:
-        raise ExportError(f"`image_size` must be given: a {model.config.model_type} configuration has none.")
-    height, width = (size, size) if isinstance(size, int) else size
+    _check_packages()
+    height, width = _size(model, image_size)
     network = _Logits(copy.deepcopy(model).to("cpu", torch.float32)).eval()
     generator = torch.Generator().manual_seed(0)
     traced, *checked = (torch.randn(n, num_channels, height, width, generator=generator) for n in (2, 1, 3))
     with torch.inference_mode():
-        expected = [network(faces) for faces in checked]  # a wrong shape is the model's own, readable error here
-    program = torch.onnx.export(
+        expected = [network(images) for images in checked]  # a wrong shape is the model's own, readable error here
+    program = _trace(network, traced)
+    metadata = {"id2label": model.config.id2label, "image_size": [height, width]}
+    if image_processor is not None:
+        metadata["image_processor"] = image_processor.to_dict()
+    program.model.metadata_props.update({name: json.dumps(value) for name, value in metadata.items()})
+    with written_whole(path) as file:
+        program.save(file)
+        difference = _largest_difference(file, checked, expected)
+        if not difference <= TOLERANCE:  # NaN is no agreement either
+            raise ExportMismatchError(
+                f"{path} was not written: its logits differ from the model's by up to {difference:.1e}, and at most "
+                f"{TOLERANCE:.0e} is accepted."
+            )
+    return difference
+
+
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """
+    A file to write in a temporary folder. At the end it moves to `path`, and with it the files whose names begin with
+    its own, such as weights beside it; if an error is raised, nothing moves.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+        # Under its final name, because a file with weights beside it names them.
+        yield Path(folder, path.name)
+        for file in sorted(Path(folder).glob(f"{path.name}*"), reverse=True):  # the weights, if any, first
+            file.replace(path.with_name(file.name))
+
+
+def _check_packages() -> None:
+    missing = [package for package in ("onnx", "onnxscript", "onnxruntime") if find_spec(package) is None]
+    if missing:
+        raise ExportError(f"Export needs {', '.join(missing)}: pip install 'fer_hf[onnx]'.")
+
+
+def _size(model: PreTrainedModel, image_size: int | Sequence[int] | None) -> tuple[int, int]:
+    """Height and width in pixels."""
+    size = image_size or getattr(model.config, "image_size", None)
+    if size is None:
+        raise ExportError(f"`image_size` must be given: a {model.config.model_type} configuration has none.")
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
+
+def _trace(network: nn.Module, images: torch.Tensor) -> "torch.onnx.ONNXProgram":
+    return torch.onnx.export(
         network,
-        (traced,),
+        (images,),
         dynamo=True,
         input_names=["pixel_values"],
         output_names=["logits"],
         dynamic_shapes=({0: torch.export.Dim("batch_size")},),
         verbose=False,
     )
-    metadata = {"id2label": model.config.id2label, "image_size": [height, width]}
-    if image_processor is not None:
-        metadata["image_processor"] = image_processor.to_dict()
-    program.model.metadata_props.update({name: json.dumps(value) for name, value in metadata.items()})
-
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
-        # Under its final name, because a file with weights beside it names them.
-        written = Path(folder, path.name)
-        program.save(written)
-        difference = _largest_difference(written, checked, expected)
-        if not difference <= TOLERANCE:  # NaN is no agreement either
-            raise ExportMismatchError(
-                f"{path} was not written: its logits differ from the model's by up to {difference:.1e}, and at most "
-                f"{TOLERANCE:.0e} is accepted."
-            )
-        for file in sorted(Path(folder).iterdir(), reverse=True):  # the weights beside it, if any, first
-            file.replace(path.with_name(file.name))
-    return difference
 
 
 class _Logits(nn.Module):
@@ -122,7 +145,7 @@ def _largest_difference(path: Path, batches: list[torch.Tensor], expected: list[
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     differences = [
-        torch.from_numpy(session.run(["logits"], {"pixel_values": faces.numpy()})[0]) - logits
-        for faces, logits in zip(batches, expected, strict=True)
+        torch.from_numpy(session.run(["logits"], {"pixel_values": images.numpy()})[0]) - logits
+        for images, logits in zip(batches, expected, strict=True)
     ]
     return torch.cat(differences).abs().max().item()

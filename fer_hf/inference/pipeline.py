@@ -1,4 +1,4 @@
-"""`pipeline("facial-expression")`: faces in photos, and what they show."""
+"""`pipeline("facial-expression")`: faces in photos, and their expressions."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
-from transformers import AutoModelForImageClassification, Pipeline
+from transformers import AutoModelForImageClassification, Pipeline, PreTrainedModel
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
+from fer_hf.errors import ModelError
 from fer_hf.inference.alignment import FACE_MARGIN, crop_face
 from fer_hf.inference.detectors import Detection, FaceDetector, find_faces, get_detector, whole_image
 from fer_hf.inference.photos import Photo, load_photo
@@ -19,13 +20,13 @@ from fer_hf.models.loading import TEMPERATURE_KEY
 
 
 TASK = "facial-expression"
-# Faces that go through the model at once at most: a crowd fits into the memory too.
+# At most so many faces go through the model at once, so that a crowd fits into memory.
 MAX_FACES = 256
 
 
 class FacialExpressionPipeline(Pipeline):
     """
-    Finds the faces in photos, and says what each shows.
+    Finds the faces in photos, and classifies the expression of each.
 
     ```python
     >>> import fer_hf
@@ -37,10 +38,9 @@ class FacialExpressionPipeline(Pipeline):
       'expression': 'happy', 'score': 0.93, 'scores': {'angry': 0.01, ...}}]
     ```
 
-    Any image classifier of Transformers serves as the model. Faces are turned until the eyes are level, where the
-    detector gives landmarks, and cut out with the margin that the model's image processor has as `face_margin` in its
-    `preprocessor_config.json` (see [`~fer_hf.inference.alignment.face_square`]; 0 if it has none). All faces of a
-    batch of photos go through the model together.
+    The model can be any image classifier of Transformers. Faces are turned until the eyes are level, if the detector
+    gives landmarks, and cut out with a margin: `face_margin` in `preprocessor_config.json` of the model, or 0 (see
+    [`~fer_hf.inference.alignment.face_square`]). All faces of a batch of photos go through the model together.
 
     Args:
         detector (`str` or [`~fer_hf.inference.FaceDetector`], defaults to `"auto"`):
@@ -48,17 +48,18 @@ class FacialExpressionPipeline(Pipeline):
         detector_path (`str` or `os.PathLike`, *optional*):
             For the detector `"yunet"`: its file, or a Hub id.
         face_margin (`float`, *optional*):
-            Instead of the image processor's.
+            Overrides the image processor's.
         calibrated (`bool`, defaults to `False`):
             Divide the logits by the `calibration_temperature` that `fer-hf evaluate --calibrate` left in the model's
             configuration (1 if there is none).
         timeout (`float`, *optional*):
             Seconds to wait for a URL.
         kwargs:
-            Of every pipeline: `model`, `image_processor`, `device`, `dtype`, `batch_size` (photos), `num_workers`.
+            As for every pipeline: `model`, `image_processor`, `device`, `dtype`, `batch_size` (photos), `num_workers`.
 
     Raises:
         BadInputError: If there is no such detector, or a photo cannot be read.
+        ModelError: If the checkpoint lacks weights of the model.
     """
 
     _load_processor = False
@@ -74,6 +75,9 @@ class FacialExpressionPipeline(Pipeline):
         **kwargs,
     ):
         super().__init__(*args, detector=detector, detector_path=detector_path, **kwargs)
+        if missing := getattr(self.model, "missing_weights", ()):
+            name = self.model.name_or_path
+            raise ModelError(f"{name} is no trained classifier: it has no weights {', '.join(missing[:5])}.")
 
     def _sanitize_parameters(
         self, detector=None, detector_path=None, face_margin=None, calibrated=None, timeout=None
@@ -89,10 +93,10 @@ class FacialExpressionPipeline(Pipeline):
         Args:
             inputs: A photo as for [`~fer_hf.inference.photos.load_photo`], several of them in a list, a tuple or a
                 column of a `datasets` table (`table["image"]`); or a `KeyDataset` or generator of them.
-            kwargs: Any of the class's, for this call.
+            kwargs: Any argument of the class, for this call only.
 
         Returns:
-            `list[dict]`: The faces of one photo, in the detector's order; empty where it finds none. For several
+            `list[dict]`: The faces of one photo, in the detector's order; empty if there are none. For several
             photos a list of these, and for a `KeyDataset` or generator an iterator over them. A face has
 
             - `box` (`dict`): `xmin`, `ymin`, `xmax`, `ymax`, in pixels of the upright photo, and within it,
@@ -151,7 +155,7 @@ class FacialExpressionPipeline(Pipeline):
         return self.model(**inputs).logits.float()
 
     def get_inference_context(self):
-        # The base class's `no_grad` still counts versions of tensors, which a single small face feels.
+        # The base class's `no_grad` still counts versions of tensors, which is measurable for a single small face.
         return torch.inference_mode
 
     def postprocess(self, photo: dict, calibrated: bool = False) -> list[dict]:
@@ -218,8 +222,23 @@ def _face(face: Detection, size: tuple[int, int], scores: dict[str, float]) -> d
     }
 
 
+class _TrainedClassifier(AutoModelForImageClassification):
+    """
+    The Auto class, noting on the model what its checkpoint lacks. It raises nothing itself: the library would take the
+    complaint for a wrong class, and load random weights with another.
+    """
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs) -> PreTrainedModel:
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        model.missing_weights = sorted(info["missing_keys"])
+        return model
+
+
+# A saved pipeline names this class, and whoever loads it looks the name up in Transformers.
+_TrainedClassifier.__name__ = AutoModelForImageClassification.__name__
+
+
 # `transformers.pipeline("facial-expression")` is this one. `import fer_hf` sees to it that this module is imported.
 if TASK not in PIPELINE_REGISTRY.supported_tasks:
-    PIPELINE_REGISTRY.register_pipeline(
-        TASK, FacialExpressionPipeline, pt_model=AutoModelForImageClassification, type="image"
-    )
+    PIPELINE_REGISTRY.register_pipeline(TASK, FacialExpressionPipeline, pt_model=_TrainedClassifier, type="image")

@@ -1,11 +1,11 @@
-"""`fer-hf predict`: what the faces in many photos show, as a table, in a file, and in annotated pictures."""
+"""`fer-hf predict`: the expressions in many photos, printed, in a file, and in annotated pictures."""
 
 import csv
 import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
@@ -14,20 +14,18 @@ from typing import NamedTuple
 import datasets
 from PIL import Image
 from tqdm import tqdm
-from transformers import pipeline
 
 from fer_hf.data.folders import find_images
 from fer_hf.errors import BadInputError
 from fer_hf.files import whole
 from fer_hf.inference.photos import Photo, load_photo
 from fer_hf.inference.pipeline import TASK, FacialExpressionPipeline
-from fer_hf.models.loading import asset, asset_names
+from fer_hf.models.loading import load_trained_classifier
+from fer_hf.plots import draw_faces
 
 
-# The shipped checkpoint that is taken where none is named.
+# The shipped checkpoint, used if no model is named.
 DEFAULT_MODEL = "fer-compact-cnn"
-
-Draw = Callable[[Image.Image, Sequence[dict]], Image.Image]
 
 
 class Entry(NamedTuple):
@@ -35,9 +33,9 @@ class Entry(NamedTuple):
     A photo to predict.
 
     Args:
-        name (`str`): As the user knows it: a path, a URL, or data set, split and row.
+        name (`str`): For the user: a path, a URL, or data set, split and row.
         photo: As for [`~fer_hf.inference.photos.load_photo`].
-        picture (`Path`): Where its annotated picture goes, below the folder for them.
+        picture (`Path`): Of its annotated picture, relative to the folder of pictures.
     """
 
     name: str
@@ -47,23 +45,17 @@ class Entry(NamedTuple):
 
 def load_pipeline(model: str | None, **options) -> FacialExpressionPipeline:
     """
-    The pipeline of a run's folder, a Hub id, or a checkpoint that ships with the package.
+    The pipeline with the model in a run's folder, on the Hub, or shipped with the package.
 
     Args:
         model (`str`, *optional*): [`DEFAULT_MODEL`] by default.
         options: Of [`FacialExpressionPipeline`].
 
     Raises:
-        BadInputError: If there is no such model or detector.
+        BadInputError: If there is no such model or detector, or the model's checkpoint lacks weights.
     """
-    model = model or DEFAULT_MODEL
-    try:
-        path = asset(model) if model in asset_names() else model
-        return pipeline(TASK, model=path, trust_remote_code=False, **options)
-    except BadInputError:
-        raise
-    except (OSError, ValueError, KeyError) as error:
-        raise BadInputError(f"`--model` {model} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    classifier, processor = load_trained_classifier(model or DEFAULT_MODEL, trust_remote_code=False)
+    return FacialExpressionPipeline(model=classifier, image_processor=processor, task=TASK, **options)
 
 
 def entries_of_paths(paths: Iterable[str | os.PathLike]) -> list[Entry]:
@@ -93,7 +85,7 @@ def entries_of_paths(paths: Iterable[str | os.PathLike]) -> list[Entry]:
 
 
 def entries_of_table(table: datasets.Dataset, name: str) -> Iterator[Entry]:
-    """The images of a data set's split, in its order; `name` goes before their `row`."""
+    """The images of a table, in its order, each named `name/row`."""
     for example in table:
         yield Entry(f"{name}/{example['row']}", example["image"], Path(name, f"{example['row']}.png"))
 
@@ -102,11 +94,11 @@ def predict(
     classifier: FacialExpressionPipeline, entries: Iterable[Entry], batch_size: int = 16
 ) -> Iterator[tuple[Entry, Image.Image | None, list[dict] | BadInputError]]:
     """
-    Every photo, batch by batch, in order.
+    Classify photos batch by batch, in order.
 
     Yields:
-        `tuple`: The entry, the photo in RGB, and its faces as the pipeline gives them; of a photo that cannot be read
-        `None` and the complaint.
+        `tuple`: The entry, the photo in RGB, and its faces as the pipeline gives them; for a photo that cannot be
+        read, the entry, `None` and the error.
     """
     entries = iter(entries)
     while batch := list(islice(entries, batch_size)):
@@ -126,7 +118,6 @@ def predict_to(
     total: int,
     output: Path | None = None,
     annotate: Path | None = None,
-    draw: Draw | None = None,
     batch_size: int = 16,
     disable_tqdm: bool = False,
 ) -> None:
@@ -136,11 +127,10 @@ def predict_to(
     Args:
         classifier (`FacialExpressionPipeline`): From [`load_pipeline`].
         entries (iterable of [`Entry`]): The photos.
-        total (`int`): How many they are.
+        total (`int`): Number of photos.
         output (`Path`, *optional*): A `.jsonl` file with a line for each photo, or a `.csv` file with a line for each
-            face, and one for each photo without. It appears, or replaces an older one, at the end.
-        annotate (`Path`, *optional*): Folder for a PNG of each photo, made by `draw`.
-        draw (callable, *optional*): Makes a picture of a photo and its faces.
+            face, and one for each photo without faces. It is written whole, at the end.
+        annotate (`Path`, *optional*): Folder for a PNG of each photo with its faces marked.
         batch_size (`int`, defaults to 16): Photos at a time.
         disable_tqdm (`bool`, defaults to `False`): Show no progress bar.
 
@@ -163,7 +153,7 @@ def predict_to(
             tqdm.write(_line(entry.name, faces), file=sys.stdout)
             write(entry.name, faces)
             if annotate is not None:
-                _save_picture(draw(image, faces), annotate / entry.picture, entry)
+                _save_picture(draw_faces(image, faces), annotate / entry.picture, entry)
     print(f"{total - unreadable:,} photos, {counts.total():,} faces" + "".join(_counted(counts)))
     for place in filter(None, (output, annotate)):
         print(f"written: {place}")

@@ -9,6 +9,7 @@ from transformers import EvalPrediction
 from fer_hf.metrics.bootstrap import bootstrap_intervals
 from fer_hf.metrics.calibration import (
     calibrated_probabilities,
+    calibration_bins,
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
@@ -20,6 +21,7 @@ __all__ = [
     "ExpressionMetrics",
     "bootstrap_intervals",
     "calibrated_probabilities",
+    "calibration_bins",
     "classification_metrics",
     "expected_calibration_error",
     "fit_temperature",

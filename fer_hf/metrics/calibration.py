@@ -1,5 +1,7 @@
 """How far probabilities can be believed, and the one number that mends most of it."""
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
@@ -10,23 +12,44 @@ NUM_BINS = 15
 TEMPERATURES = (0.05, 20.0)
 
 
-def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, num_bins: int = NUM_BINS) -> float:
+class CalibrationBins(NamedTuple):
     """
-    Mean over the faces of |accuracy - mean confidence| of the bin that a face falls into (Guo et al., 2017,
-    https://huggingface.co/papers/1706.04599).
+    Faces by how sure the model was of its answer, in bins of equal width over [0, 1].
+
+    Args:
+        counts (`np.ndarray` of shape `(num_bins,)`): Faces in each bin.
+        confidence, accuracy (`np.ndarray` of shape `(num_bins,)`): Means over each bin's faces; nan without faces.
+        error (`float`): Expected calibration error, in [0, 1]: |accuracy - confidence|, averaged over faces.
+    """
+
+    counts: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    error: float
+
+
+def calibration_bins(probabilities: np.ndarray, labels: np.ndarray, num_bins: int = NUM_BINS) -> CalibrationBins:
+    """
+    What a reliability diagram shows (Guo et al., 2017, https://huggingface.co/papers/1706.04599).
 
     Args:
         probabilities (`np.ndarray` of shape `(num_faces, num_labels)`): Rows sum to 1. The largest is the confidence.
         labels (`np.ndarray` of shape `(num_faces,)`): True class ids.
-        num_bins (`int`, defaults to 15): Of equal width over [0, 1], each with its upper end.
-
-    Returns:
-        `float`: In [0, 1].
+        num_bins (`int`, defaults to 15): Of equal width over [0, 1]; a bin includes its upper end.
     """
     probabilities, labels = np.asarray(probabilities), np.asarray(labels)
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
-    return float(np.abs(np.bincount(bins, weights=right - confidence)).sum() / len(labels))
+    counts = np.bincount(bins, minlength=num_bins)
+    with np.errstate(invalid="ignore"):  # 0 / 0 in a bin without faces
+        means = [np.bincount(bins, weights=values, minlength=num_bins) / counts for values in (confidence, right)]
+    gaps = np.bincount(bins, weights=right - confidence)
+    return CalibrationBins(counts, *means, error=float(np.abs(gaps).sum() / len(labels)))
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, num_bins: int = NUM_BINS) -> float:
+    """`error` of [`calibration_bins`]."""
+    return calibration_bins(probabilities, labels, num_bins).error
 
 
 def calibrated_probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:

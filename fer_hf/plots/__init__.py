@@ -1,24 +1,17 @@
-"""Pictures. Made of `Figure` objects, so that no window system and no global state is touched."""
+"""Pictures from plain numbers and arrays. Made of `Figure` objects: no window system, no global state."""
 
 from fer_hf.plots.annotate import draw_faces
 from fer_hf.plots.attention import plot_attention_maps, plot_attention_strips, plot_similarity
-from fer_hf.plots.faces import (
-    first_right,
-    plot_faces,
-    plot_predictions,
-    plot_probabilities,
-    plot_reconstructions,
-    sure_and_wrong,
-)
-from fer_hf.plots.runs import plot_confusion_matrix, plot_learning_curves, plot_phases, plot_search
+from fer_hf.plots.faces import plot_conflicts, plot_faces, plot_predictions, plot_probabilities, plot_reconstructions
 from fer_hf.plots.scores import (
-    CalibrationBins,
-    calibration_bins,
     plot_class_balance,
+    plot_confusion_matrix,
+    plot_leaderboard,
     plot_reliability,
     plot_robustness,
 )
 from fer_hf.plots.style import BLUE, GRAY, GREEN, ORANGE
+from fer_hf.plots.training import plot_learning_curves, plot_phases, plot_search
 
 
 __all__ = [
@@ -26,15 +19,14 @@ __all__ = [
     "GRAY",
     "GREEN",
     "ORANGE",
-    "CalibrationBins",
-    "calibration_bins",
     "draw_faces",
-    "first_right",
     "plot_attention_maps",
     "plot_attention_strips",
     "plot_class_balance",
+    "plot_conflicts",
     "plot_confusion_matrix",
     "plot_faces",
+    "plot_leaderboard",
     "plot_learning_curves",
     "plot_phases",
     "plot_predictions",
@@ -44,5 +36,4 @@ __all__ = [
     "plot_robustness",
     "plot_search",
     "plot_similarity",
-    "sure_and_wrong",
 ]

@@ -1,4 +1,4 @@
-"""Pictures of what a classifier attends to; the numbers are from [`fer_hf.evaluation.attention`]."""
+"""Pictures of what a classifier attends to."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +38,7 @@ def plot_similarity(matrix: np.ndarray, names: Sequence[str], path: str | Path |
     Write how alike the expressions' mean attention vectors are.
 
     Args:
-        matrix (`np.ndarray` of shape `(num_labels, num_labels)`): From [`~fer_hf.evaluation.attention.similarity`].
+        matrix (`np.ndarray` of shape `(num_labels, num_labels)`): In [-1, 1].
         names (`Sequence[str]`): The expressions.
         path (`str`, `Path` or binary file): PNG.
         title (`str`): Above the matrix.
@@ -57,22 +57,22 @@ def plot_similarity(matrix: np.ndarray, names: Sequence[str], path: str | Path |
 
 
 def plot_attention_maps(
-    faces: np.ndarray, maps: dict[str, np.ndarray], labels: Sequence[str], path: str | Path | BinaryIO
+    images: np.ndarray, maps: dict[str, np.ndarray], labels: Sequence[str], path: str | Path | BinaryIO
 ) -> None:
     """
     Write faces side by side and below each one maps over it, each map from its least (dark) to its greatest (bright).
 
     Args:
-        faces (`np.ndarray` of shape `(num_faces, channels, height, width)`): Pixel values as the model takes them.
+        images (`np.ndarray` of shape `(num_faces, channels, height, width)`): Pixel values as the model takes them.
         maps (`dict[str, np.ndarray]`): By name, `(num_faces, rows, columns)` over the whole face, a row of the sheet.
         labels (`Sequence[str]`): Above each face.
         path (`str`, `Path` or binary file): PNG.
     """
-    figure = Figure(figsize=(1.35 * len(faces) + 0.5, 1.35 * (1 + len(maps)) + 0.5), layout="constrained")
-    grid = figure.subplots(1 + len(maps), len(faces), squeeze=False)
-    height, width = faces.shape[-2:]
-    for column, face in enumerate(faces):
-        gray = face.mean(axis=0)
+    figure = Figure(figsize=(1.35 * len(images) + 0.5, 1.35 * (1 + len(maps)) + 0.5), layout="constrained")
+    grid = figure.subplots(1 + len(maps), len(images), squeeze=False)
+    height, width = images.shape[-2:]
+    for column, image in enumerate(images):
+        gray = image.mean(axis=0)
         for row, name in enumerate(["face", *maps]):
             axes = grid[row, column]
             axes.imshow(gray, cmap="gray", extent=(0, width, height, 0))

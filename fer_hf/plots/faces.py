@@ -5,53 +5,72 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from datasets import Dataset
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL.Image import Image
-from scipy.special import softmax
-from torch import Tensor
 
 from fer_hf.plots.style import BLUE, ORANGE
 
 
-def plot_faces(faces: Dataset, path: str | Path, per_class: int = 8) -> None:
+def plot_faces(images: dict[str, Sequence[Image]], path: str | Path | BinaryIO) -> None:
     """
-    Write a sheet of faces: one column for each expression, the first `per_class` faces of it below each other.
+    Write a sheet of faces: a column for each expression, its faces below each other.
 
     Args:
-        faces (`datasets.Dataset`): With `image` and `label`.
-        path (`str` or `Path`): PNG file.
-        per_class (`int`, defaults to 8): Rows of the sheet.
+        images (`dict[str, Sequence[PIL.Image.Image]]`): By expression; columns may be of different lengths.
+        path (`str`, `Path` or binary file): PNG.
     """
-    names, labels = faces.features["label"].names, np.array(faces["label"][:])
-    figure = Figure(figsize=(1.25 * len(names), 1.25 * per_class + 0.3), layout="constrained")
-    grid = figure.subplots(per_class, len(names), squeeze=False)
-    for column, name in enumerate(names):
-        chosen = np.flatnonzero(labels == column)[:per_class]
-        for row in range(per_class):
-            grid[row, column].axis("off")
-            if row < len(chosen):
-                _show(grid[row, column], faces[int(chosen[row])]["image"])
+    height = max(1, *map(len, images.values()))
+    figure = Figure(figsize=(1.25 * len(images), 1.25 * height + 0.3), layout="constrained")
+    grid = figure.subplots(height, len(images), squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for column, (name, faces) in enumerate(images.items()):
+        for row, face in enumerate(faces):
+            _show(grid[row, column], face)
         grid[0, column].set_title(name, fontsize=11)
     figure.savefig(path, dpi=100)
 
 
-def plot_reconstructions(faces: Tensor, masked: Tensor, drawn: Tensor, path: str | Path) -> None:
+def plot_conflicts(groups: Sequence[Sequence[tuple[Image, str]]], path: str | Path | BinaryIO, title: str) -> None:
+    """
+    Write groups of faces, such as identical ones with different labels: a row for each group.
+
+    Args:
+        groups (`Sequence` of sequences of pairs): An image and what stands above it.
+        path (`str`, `Path` or binary file): PNG.
+        title (`str`): Above the sheet.
+    """
+    columns = max(map(len, groups))
+    figure = Figure(figsize=(1.5 * max(columns, 3), 1.85 * len(groups) + 0.6), layout="constrained")
+    grid = figure.subplots(len(groups), columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for row, group in enumerate(groups):
+        for column, (image, text) in enumerate(group):
+            _show(grid[row, column], image)
+            grid[row, column].set_title(text, fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=100)
+
+
+def plot_reconstructions(
+    images: np.ndarray, masked: np.ndarray, reconstructed: np.ndarray, path: str | Path | BinaryIO
+) -> None:
     """
     Write three rows of pictures: faces, what of them was seen, and what was made of it.
 
     Args:
-        faces, masked, drawn (`torch.Tensor` of shape `(num_faces, channels, height, width)`): Normalised pixel values;
-            each column is shown from the smallest to the largest value of its face.
-        path (`str` or `Path`): PNG file.
+        images, masked, reconstructed (`np.ndarray` of shape `(num_faces, channels, height, width)`):
+            Normalised pixel values; each column is shown from the smallest to the largest value of its face.
+        path (`str`, `Path` or binary file): PNG.
     """
-    figure = Figure(figsize=(1.3 * len(faces), 4.1), layout="constrained")
-    grid = figure.subplots(3, len(faces), squeeze=False)
-    for row, (name, images) in enumerate((("face", faces), ("masked", masked), ("reconstructed", drawn))):
-        for column, image in enumerate(images):
-            low, high = faces[column].min(), faces[column].max()
-            shown = ((image - low) / (high - low).clamp(min=1e-6)).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+    figure = Figure(figsize=(1.3 * len(images), 4.1), layout="constrained")
+    grid = figure.subplots(3, len(images), squeeze=False)
+    for row, (name, pictures) in enumerate((("face", images), ("masked", masked), ("reconstructed", reconstructed))):
+        for column, picture in enumerate(pictures):
+            low, high = images[column].min(), images[column].max()
+            shown = np.clip((picture - low) / max(high - low, 1e-6), 0, 1).transpose(1, 2, 0)  # (height, width, 3)
             axes = grid[row, column]
             axes.imshow(shown)
             axes.set_xticks([])
@@ -60,36 +79,11 @@ def plot_reconstructions(faces: Tensor, masked: Tensor, drawn: Tensor, path: str
     figure.savefig(path, dpi=120)
 
 
-def sure_and_wrong(logits: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """
-    Rows of the faces that the model got wrong, the most confident first; of equals the earlier row first.
-
-    Args:
-        logits (`np.ndarray` of shape `(num_faces, num_labels)`): Before softmax.
-        labels (`np.ndarray` of shape `(num_faces,)`): True class ids.
-        count (`int`): How many at most.
-
-    Returns:
-        `np.ndarray` of shape `(at most count,)`.
-    """
-    confidence, predicted = _answers(logits)
-    wrong = np.flatnonzero(predicted != labels)
-    return wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
-
-
-def first_right(logits: np.ndarray, labels: np.ndarray, per_class: int) -> np.ndarray:
-    """Rows of faces that the model got right: the first one of every expression, then the second ones, and so on."""
-    _, predicted = _answers(logits)
-    ids = range(np.shape(logits)[1])
-    rows = [np.flatnonzero((labels == i) & (predicted == i))[:per_class] for i in ids]
-    return np.array([found[turn] for turn in range(per_class) for found in rows if turn < len(found)], dtype=int)
-
-
 def plot_predictions(
-    faces: Dataset,
-    rows: np.ndarray,
-    logits: np.ndarray,
-    labels: np.ndarray,
+    images: Sequence[Image],
+    probabilities: np.ndarray,
+    labels: Sequence[int],
+    names: Sequence[str],
     path: str | Path | BinaryIO,
     title: str,
     columns: int = 7,
@@ -98,25 +92,24 @@ def plot_predictions(
     Write a sheet of faces with the model's answer and, where it is wrong, the truth, and their probabilities.
 
     Args:
-        faces (`datasets.Dataset`): With `image`.
-        rows (`np.ndarray` of shape `(n,)`): What to show, in this order.
-        logits, labels (`np.ndarray` of shapes `(num_faces, num_labels)` and `(num_faces,)`): Of all faces.
+        images (`Sequence[PIL.Image.Image]`): The faces, in the order of the sheet.
+        probabilities (`np.ndarray` of shape `(num_faces, num_labels)`): Of each face, in [0, 1].
+        labels (`Sequence[int]`): True class id of each face.
+        names (`Sequence[str]`): The expressions.
         path (`str`, `Path` or binary file): PNG.
         title (`str`): Above the sheet.
         columns (`int`, defaults to 7): Faces side by side.
     """
-    names = faces.features["label"].names
-    height = max(1, -(-len(rows) // columns))
+    height = max(1, -(-len(images) // columns))
     figure = Figure(figsize=(1.5 * columns, 1.95 * height + 0.5), layout="constrained")
     for axes in figure.subplots(height, columns, squeeze=False).flat:
         axes.axis("off")
-    for axes, row in zip(figure.axes, rows, strict=False):
-        probabilities = softmax(np.asarray(logits[row], np.float64))
-        answer, truth = int(probabilities.argmax()), int(labels[row])
-        text = f"{names[answer]} {probabilities[answer]:.0%}"
+    for axes, image, shares, truth in zip(figure.axes, images, probabilities, labels, strict=False):
+        answer = int(np.argmax(shares))
+        text = f"{names[answer]} {shares[answer]:.0%}"
         if answer != truth:
-            text += f"\n(is {names[truth]}: {probabilities[truth]:.0%})"
-        _show(axes, faces[int(row)]["image"])
+            text += f"\n(is {names[truth]}: {shares[truth]:.0%})"
+        _show(axes, image)
         axes.set_title(text, fontsize=9, color="black" if answer == truth else ORANGE)
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=120)
@@ -149,12 +142,6 @@ def plot_probabilities(
     chart.spines[["top", "right", "bottom"]].set_visible(False)
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=150)
-
-
-def _answers(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Probability and class id of the answer to each face."""
-    probabilities = softmax(np.asarray(logits, np.float64), axis=1)
-    return probabilities.max(axis=1), probabilities.argmax(axis=1)
 
 
 def _show(axes: Axes, image: Image) -> None:

@@ -1,76 +1,46 @@
-"""Pictures of data and scores: class balance, calibration, robustness."""
+"""Pictures of data and scores: class balance, confusion, calibration, robustness, a leaderboard."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.special import softmax
 
 from fer_hf.plots.style import BLUE, GRAY, GREEN, LINES, ORANGE
 
 
-class CalibrationBins(NamedTuple):
-    """
-    Faces by how sure the model was of its answer.
-
-    Args:
-        edges (`np.ndarray` of shape `(num_bins + 1,)`): Of equally wide bins of confidence, from 0 to 1.
-        counts (`np.ndarray` of shape `(num_bins,)`): Faces whose confidence is above a lower and up to an upper edge.
-        confidence, accuracy (`np.ndarray` of shape `(num_bins,)`): Means over each bin's faces; nan without faces.
-    """
-
-    edges: np.ndarray
-    counts: np.ndarray
-    confidence: np.ndarray
-    accuracy: np.ndarray
-
-    @property
-    def error(self) -> float:
-        """Expected calibration error: how far accuracy is from confidence, averaged over faces."""
-        return float(np.nansum(self.counts * np.abs(self.accuracy - self.confidence)) / self.counts.sum())
-
-
-def calibration_bins(logits: np.ndarray, labels: np.ndarray, num_bins: int = 15) -> CalibrationBins:
-    """
-    What a reliability diagram shows (Guo et al., 2017, https://huggingface.co/papers/1706.04599).
-
-    Args:
-        logits (`np.ndarray` of shape `(num_faces, num_labels)`): Before softmax.
-        labels (`np.ndarray` of shape `(num_faces,)`): True class ids.
-        num_bins (`int`, defaults to 15): Bins of equal width.
-    """
-    probabilities = softmax(np.asarray(logits, np.float64), axis=1)
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    edges = np.linspace(0, 1, num_bins + 1)
-    bins = np.clip(np.searchsorted(edges, confidence) - 1, 0, num_bins - 1)
-    counts = np.bincount(bins, minlength=num_bins)
-    with np.errstate(invalid="ignore"):
-        means = [np.bincount(bins, weights=values, minlength=num_bins) / counts for values in (confidence, right)]
-    return CalibrationBins(edges, counts, *means)
-
-
-def plot_reliability(bins: CalibrationBins, path: str | Path | BinaryIO, title: str) -> None:
+def plot_reliability(
+    counts: np.ndarray,
+    confidence: np.ndarray,
+    accuracy: np.ndarray,
+    error: float,
+    path: str | Path | BinaryIO,
+    title: str,
+) -> None:
     """
     Write a reliability diagram: accuracy over confidence, above the number of faces in each bin.
 
     Args:
-        bins (`CalibrationBins`): From [`calibration_bins`].
+        counts (`np.ndarray` of shape `(num_bins,)`): Faces by confidence, in bins of equal width from 0 to 1.
+        confidence, accuracy (`np.ndarray` of shape `(num_bins,)`): Means over each bin's faces; nan without faces.
+        error (`float`): Expected calibration error, in [0, 1].
         path (`str`, `Path` or binary file): PNG.
         title (`str`): What was measured on what.
     """
     figure = Figure(figsize=(6.4, 6.4), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    width, filled = bins.edges[1], bins.counts > 0
-    upper.bar(bins.edges[:-1], bins.accuracy, width, align="edge", color=BLUE, edgecolor="white", label="accuracy")
+    width = 1 / len(counts)
+    left, filled = width * np.arange(len(counts)), counts > 0
+    upper.bar(left, accuracy, width, align="edge", color=BLUE, edgecolor="white", label="accuracy")
     upper.plot([0, 1], [0, 1], color=GRAY, linestyle="--", label="accuracy = confidence")
-    upper.plot(bins.confidence[filled], bins.accuracy[filled], "o", color=ORANGE, label="mean confidence of the bin")
+    upper.plot(confidence[filled], accuracy[filled], "o", color=ORANGE, label="mean confidence of the bin")
     upper.set_ylim(0, 1.02)
     upper.set_ylabel("accuracy")
-    upper.set_title(f"{title}\nexpected calibration error {bins.error:.3f} ({len(bins.counts)} bins)", fontsize=11)
+    upper.set_title(f"{title}\nexpected calibration error {error:.3f} ({len(counts)} bins)", fontsize=11)
     upper.legend(loc="upper left", fontsize=9)
-    bars = lower.bar(bins.edges[:-1], bins.counts, width, align="edge", color=GRAY, edgecolor="white")
-    lower.bar_label(bars, [f"{count:,}" if count else "" for count in bins.counts], fontsize=7, padding=2)
+    bars = lower.bar(left, counts, width, align="edge", color=GRAY, edgecolor="white")
+    lower.bar_label(bars, [f"{count:,}" if count else "" for count in counts], fontsize=7, padding=2)
     lower.margins(y=0.25)
     lower.set_ylabel("faces")
     lower.set_xlabel("confidence (probability of the answer)")
@@ -115,18 +85,18 @@ def plot_class_balance(counts: dict[str, dict[str, int]], path: str | Path | Bin
         path (`str`, `Path` or binary file): PNG.
         title (`str`): Of which data set.
     """
-    splits = {split: faces for split, faces in counts.items() if any(faces.values())}
+    splits = {split: by_class for split, by_class in counts.items() if any(by_class.values())}
     names = list(next(iter(splits.values())))
     figure = Figure(figsize=(8, 0.25 * len(splits) * len(names) + 1.4), layout="constrained")
     axes = figure.subplots()
     height = 0.8 / len(splits)
-    for number, (split, faces) in enumerate(splits.items()):
-        total = sum(faces.values())
-        shares = np.array([faces[name] for name in names]) / total
+    for number, (split, by_class) in enumerate(splits.items()):
+        total = sum(by_class.values())
+        shares = np.array([by_class[name] for name in names]) / total
         colour = (BLUE, ORANGE, GREEN, GRAY)[number % 4]
         bars = axes.barh(np.arange(len(names)) + number * height, shares, height, color=colour)
         bars.set_label(f"{split} ({total:,} faces)")
-        axes.bar_label(bars, [f"{faces[name]:,}" for name in names], padding=3, fontsize=8)
+        axes.bar_label(bars, [f"{by_class[name]:,}" for name in names], padding=3, fontsize=8)
     axes.set_yticks(np.arange(len(names)) + 0.4 - height / 2, names)
     axes.invert_yaxis()  # the first class and the first split on top
     axes.margins(x=0.1, y=0.02)
@@ -136,4 +106,64 @@ def plot_class_balance(counts: dict[str, dict[str, int]], path: str | Path | Bin
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     figure.legend(loc="outside lower center", ncols=len(splits), fontsize=9)
+    figure.savefig(path, dpi=150)
+
+
+def plot_confusion_matrix(
+    counts: Sequence[Sequence[int]], names: Sequence[str], path: str | Path | BinaryIO, title: str
+) -> None:
+    """
+    Write a confusion matrix: counts, coloured by the share of the true class.
+
+    Args:
+        counts (`Sequence[Sequence[int]]`): A row for each true class, a column for each predicted one.
+        names (`Sequence[str]`): The classes.
+        path (`str`, `Path` or binary file): PNG.
+        title (`str`): What was measured on what.
+    """
+    counts = np.array(counts)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(6.2, 5.6), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*counts.shape):
+        share = shares[row, column]
+        text = f"{counts[row, column]:,}\n{share:.0%}"
+        axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.5 else "black", fontsize=9)
+    axes.set_xticks(range(len(names)), names, rotation=30)
+    axes.set_yticks(range(len(names)), names)
+    accuracy = counts.trace() / max(counts.sum(), 1)
+    axes.set_title(f"{title}\naccuracy {accuracy:.1%} of {counts.sum():,} faces", fontsize=11)
+    axes.set_xlabel("predicted (percent of the true class)")
+    axes.set_ylabel("true")
+    figure.savefig(path, dpi=150)
+
+
+def plot_leaderboard(
+    rows: Sequence[tuple[str, float, float, float]], path: str | Path | BinaryIO, title: str, scored_on: str
+) -> None:
+    """
+    Write accuracy and balanced accuracy of several models, one below the other.
+
+    Args:
+        rows (`Sequence` of tuples): From top to bottom: name, accuracy, its standard deviation (0 if there is one seed
+            only) and balanced accuracy, in [0, 1].
+        path (`str`, `Path` or binary file): PNG.
+        title (`str`): What was measured on what.
+        scored_on (`str`): The split and how many faces it has, below the axis.
+    """
+    names, accuracies, spreads, balanced = zip(*rows[::-1], strict=True)
+    figure = Figure(figsize=(8, 1.4 + 0.32 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(names))
+    axes.barh(places, accuracies, xerr=spreads, color=BLUE, height=0.7, label="accuracy", ecolor="black")
+    axes.plot(balanced, places, "o", color="white", markeredgecolor="black", label="balanced accuracy")
+    for place, accuracy, spread in zip(places, accuracies, spreads, strict=True):
+        axes.text(accuracy + spread, place, f" {accuracy:.3f}", va="center", fontsize=9)
+    axes.set_yticks(places, names)
+    axes.set_xlim(0, max(accuracies) * 1.15)
+    axes.set_xlabel(scored_on)
+    axes.set_title(title, fontsize=11)
+    axes.grid(axis="x", color=GRAY, alpha=0.3)
+    figure.legend(loc="outside lower right", ncols=2, fontsize=9)  # inside it would cover the figures of few rows
     figure.savefig(path, dpi=150)

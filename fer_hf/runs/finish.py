@@ -8,8 +8,8 @@ from fer_hf.data.copies import leaked_rows
 from fer_hf.evaluation.predictions import Predictions, save_predictions
 from fer_hf.evaluation.report import expression_report, report_text
 from fer_hf.files import write_json
+from fer_hf.metrics import calibrated_probabilities, calibration_bins
 from fer_hf.plots import (
-    calibration_bins,
     plot_class_balance,
     plot_confusion_matrix,
     plot_learning_curves,
@@ -129,9 +129,11 @@ def _record(
 def _draw(trainer: FerTrainer, record: RunRecord, test: Predictions, folder: Path) -> None:
     """The pictures of a run, none of which shows a face."""
     name, history = record.dataset["name"], trainer.state.log_history
-    plot_confusion_matrix(record.results["test"], folder / "confusion_matrix.png", f"{name}, test")
-    bins = calibration_bins(test.logits, test.class_ids)
-    plot_reliability(bins, folder / "reliability.png", f"{name}, test")
+    report = record.results["test"]
+    names = list(report["per_class"])
+    plot_confusion_matrix(report["confusion_matrix"], names, folder / "confusion_matrix.png", f"{name}, test")
+    bins = calibration_bins(calibrated_probabilities(test.logits), test.class_ids)
+    plot_reliability(*bins, folder / "reliability.png", f"{name}, test")
     plot_class_balance(record.dataset["counts"], folder / "class_balance.png", name)
     best_epoch = record.best and record.best["epoch"]
     plot_learning_curves(history, folder / "learning_curves.png", record.unfreezing, best_epoch)

@@ -4,11 +4,9 @@ import json
 import statistics
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from fer_hf.errors import BadInputError
 from fer_hf.files import write_json, write_text
-from fer_hf.plots.style import BLUE, GRAY
+from fer_hf.plots import plot_leaderboard
 from fer_hf.runs.record import RunRecord
 from fer_hf.runs.run import Run, as_run
 
@@ -105,7 +103,7 @@ def write_leaderboard(folder: Path, budget: str, plan: dict, rows: list[dict]) -
     """
     write_json(folder / "leaderboard.json", {"budget": budget, "plan": plan, "rows": rows})
     write_text(folder / "leaderboard.md", leaderboard_page(plan["title"], plan["about"], rows))
-    plot_leaderboard(rows, folder / "leaderboard.png", plan["title"])
+    draw_leaderboard(rows, folder / "leaderboard.png", plan["title"])
 
 
 def leaderboard_page(title: str, about: str, rows: list[dict]) -> str:
@@ -163,7 +161,7 @@ def _score(value: dict | None) -> str:
     return f"{value['mean']:.4f}" + ("" if value["sd"] is None else f" ± {value['sd']:.4f}")
 
 
-def plot_leaderboard(rows: list[dict], path: str | Path, title: str) -> None:
+def draw_leaderboard(rows: list[dict], path: str | Path, title: str) -> None:
     """
     Write test accuracy and balanced accuracy of every row, best accuracy at the top.
 
@@ -172,21 +170,8 @@ def plot_leaderboard(rows: list[dict], path: str | Path, title: str) -> None:
         path (`str` or `Path`): PNG file.
         title (`str`): What was measured on what.
     """
-    ranked = _ranked(rows)[::-1]
-    figure = Figure(figsize=(8, 1.4 + 0.32 * len(ranked)), layout="constrained")
-    axes = figure.subplots()
-    places = range(len(ranked))
-    accuracies = [row["accuracy"]["mean"] for row in ranked]
-    spreads = [row["accuracy"]["sd"] or 0.0 for row in ranked]
-    axes.barh(places, accuracies, xerr=spreads, color=BLUE, height=0.7, label="accuracy", ecolor="black")
-    balanced = [row["balanced_accuracy"]["mean"] for row in ranked]
-    axes.plot(balanced, places, "o", color="white", markeredgecolor="black", label="balanced accuracy")
-    for place, accuracy, spread in zip(places, accuracies, spreads, strict=True):
-        axes.text(accuracy + spread, place, f" {accuracy:.3f}", va="center", fontsize=9)
-    axes.set_yticks(places, [row["name"] for row in ranked])
-    axes.set_xlim(0, max(accuracies) * 1.15)
-    axes.set_xlabel(f"test, {ranked[0]['num_faces']:,} faces")
-    axes.set_title(title, fontsize=11)
-    axes.grid(axis="x", color=GRAY, alpha=0.3)
-    figure.legend(loc="outside lower right", ncols=2, fontsize=9)  # inside it would cover the figures of few rows
-    figure.savefig(path, dpi=150)
+    scores = [
+        (row["name"], row["accuracy"]["mean"], row["accuracy"]["sd"] or 0.0, row["balanced_accuracy"]["mean"])
+        for row in _ranked(rows)
+    ]
+    plot_leaderboard(scores, path, title, f"test, {rows[0]['num_faces']:,} faces")

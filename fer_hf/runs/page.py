@@ -8,7 +8,6 @@ from pathlib import Path
 import jinja2
 import numpy as np
 from datasets import Dataset, DatasetDict
-from scipy.special import softmax
 from tqdm.auto import tqdm
 
 import fer_hf.plots as plots
@@ -16,8 +15,9 @@ from fer_hf.data import content_fingerprint
 from fer_hf.data.collator import FaceCollator
 from fer_hf.errors import BadInputError
 from fer_hf.evaluation.attention import attention, class_means, similarity
-from fer_hf.evaluation.predictions import Predictions
+from fer_hf.evaluation.predictions import Predictions, first_right, sure_and_wrong
 from fer_hf.files import write_text
+from fer_hf.metrics import calibrated_probabilities, calibration_bins
 from fer_hf.models.loading import load_trained_classifier
 from fer_hf.runs.record import RECORD
 from fer_hf.runs.run import Run, as_run
@@ -143,9 +143,10 @@ def _picture(plot: Callable, *args, **options) -> str:
 def _pictures(run: Run, split: str, predictions: Predictions | None) -> dict[str, str]:
     """Pictures that show no faces, by their name in the template."""
     record, dataset = run.record, run.record.dataset
-    what = f"{dataset['name']}, {split}"
+    what, report = f"{dataset['name']}, {split}", record.results[split]
+    names = list(report["per_class"])
     found = {
-        "confusion": _picture(plots.plot_confusion_matrix, record.results[split], title=what),
+        "confusion": _picture(plots.plot_confusion_matrix, report["confusion_matrix"], names, title=what),
         "balance": _picture(plots.plot_class_balance, dataset["counts"], title=dataset["name"]),
     }
     if run.log_history is not None:
@@ -156,8 +157,8 @@ def _pictures(run: Run, split: str, predictions: Predictions | None) -> dict[str
         memory = None if any(phase["peak_memory_mb"] is None for phase in record.phases) else measured
         found["phases"] = _picture(plots.plot_phases, record.phases, memory)
     if predictions is not None:
-        bins = plots.calibration_bins(predictions.logits, predictions.class_ids)
-        found["reliability"] = _picture(plots.plot_reliability, bins, title=what)
+        bins = calibration_bins(calibrated_probabilities(predictions.logits), predictions.class_ids)
+        found["reliability"] = _picture(plots.plot_reliability, *bins, title=what)
     for item in run.evaluations:
         if damaged := item.get("robustness"):
             rows = damaged["corruptions"].items()
@@ -182,16 +183,18 @@ def _sheets(table: Dataset, predictions: Predictions, split: str) -> tuple[dict[
     """Pictures of faces with what the model says of them, and what to write below each."""
     logits, labels = predictions.logits, predictions.class_ids
     names = table.features["label"].names
-    right = plots.first_right(logits, labels, ROWS)
-    wrong = plots.sure_and_wrong(logits, labels, ROWS * len(names))
+    probabilities = calibrated_probabilities(logits)
+    right = first_right(logits, labels, ROWS)
+    wrong = sure_and_wrong(logits, labels, ROWS * len(names))
     pictures, texts = {}, {}
     for key, rows, title in (("right", right, "the first faces it gets right"), ("wrong", wrong, "its surest errors")):
         if len(rows):
             sheet = {"title": f"{split}: {title}", "columns": len(names)}
-            pictures[key] = _picture(plots.plot_predictions, table, rows, logits, labels, **sheet)
+            images = [table[int(row)]["image"] for row in rows]
+            shown = (images, probabilities[rows], labels[rows], names)
+            pictures[key] = _picture(plots.plot_predictions, *shown, **sheet)
     texts["right"] = f"The first faces of the {split} split that it gets right, and how sure it is."
     texts["wrong"] = "The errors of which it is surest, with the true expression and its probability."
-    probabilities = softmax(np.asarray(logits, np.float64), axis=1)
     doubtful = int(probabilities.max(axis=1).argmin())
     title = f"{split} face {doubtful}, which is {names[labels[doubtful]]}"
     image = table[doubtful]["image"]

@@ -32,16 +32,18 @@ def add_flags(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     from transformers.utils import logging as transformers_logging
 
-    from fer_hf.evaluation.evaluate import evaluate, evaluation_text
+    from fer_hf.evaluation.evaluate import EvaluationOptions, evaluate, evaluation_text
     from fer_hf.provenance import public_words
     from fer_hf.runs.evaluations import check_place, save_evaluation
 
     transformers_logging.disable_progress_bar()  # for work of milliseconds: loading weights
     model = args.model_name_or_path
     check_place(model, args.output, args.calibrate)
+    options = EvaluationOptions(
+        args.split, args.tta, args.batch_size, args.subgroups, args.robustness, args.calibrate, args.device
+    )
+    command = shlex.join(["fer-hf", *public_words(args.words)])
     result = evaluate(
-        model, args.dataset_name, load_tables(args), args.split, args.tta, args.batch_size, args.subgroups,
-        args.robustness, args.calibrate, args.device, command=shlex.join(["fer-hf", *public_words(args.words)]),
-        trust_remote_code=args.trust_remote_code,
-    )  # fmt: skip
+        model, args.dataset_name, load_tables(args), options, command, trust_remote_code=args.trust_remote_code
+    )
     print(evaluation_text(result, *save_evaluation(result, model, args.output)))

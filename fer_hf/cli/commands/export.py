@@ -20,13 +20,10 @@ def add_flags(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    from fer_hf.inference.predict import load_pipeline
     from fer_hf.inference.quantize import export_scored
+    from fer_hf.models.loading import load_trained_classifier
 
     tables = load_tables(args)
-    classifier = load_pipeline(args.model_name_or_path, detector="none", device="cpu")
-    export_scored(
-        classifier.model, classifier.image_processor, tables, args.output, args.format, args.split, args.max_drop,
-        args.disable_tqdm,
-    )  # fmt: skip
+    model, processor = load_trained_classifier(args.model_name_or_path, trust_remote_code=False)
+    export_scored(model, processor, tables, args.output, args.format, args.split, args.max_drop, args.disable_tqdm)
     print(f"written: {args.output}")

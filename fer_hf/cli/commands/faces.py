@@ -13,6 +13,7 @@ def add_flags(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
+    from fer_hf.data.audit_report import samples
     from fer_hf.plots import plot_faces
     from fer_hf.runs.record import describe_dataset
 
@@ -20,5 +21,5 @@ def run(args: Namespace) -> None:
     for split, counts in describe_dataset(args.dataset_name, tables)["counts"].items():
         print(f"{split:<12} {sum(counts.values()):>7,}  " + "  ".join(f"{n} {c:,}" for n, c in counts.items()))
     if args.output:
-        plot_faces(one_split(tables, args.split), args.output)
+        plot_faces(samples(one_split(tables, args.split)), args.output)
         print(f"sheet of {args.split}: {args.output}")

@@ -28,7 +28,6 @@ def add_flags(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> None:
     from fer_hf.inference.predict import entries_of_paths, entries_of_table, load_pipeline, predict_to
-    from fer_hf.plots import draw_faces
 
     if bool(args.paths) == bool(args.dataset_name):
         raise BadInputError("Give either photos (files, folders, URLs) or `dataset_name`.")
@@ -42,4 +41,4 @@ def run(args: Namespace) -> None:
         args.model_name_or_path, detector=args.detector or ("none" if args.dataset_name else "auto"),
         detector_path=args.detector_path, calibrated=args.calibrated,
     )  # fmt: skip
-    predict_to(classifier, entries, total, args.output, args.annotate, draw_faces, args.batch_size, args.disable_tqdm)
+    predict_to(classifier, entries, total, args.output, args.annotate, args.batch_size, args.disable_tqdm)

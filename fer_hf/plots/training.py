@@ -1,78 +1,46 @@
-"""Pictures of a run: its confusion matrix, its course, and searches over several runs."""
+"""Pictures of training: learning curves, the phases of unfreezing, a search."""
 
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from sklearn.metrics import ConfusionMatrixDisplay
 
 from fer_hf.plots.style import BLUE, GRAY, GREEN, ORANGE
 
 
-def plot_confusion_matrix(report: dict, path: str | Path | BinaryIO, title: str) -> None:
-    """
-    Write a confusion matrix: counts, coloured by the share of the true class.
-
-    Args:
-        report (`dict`): From [`~fer_hf.evaluation.report.expression_report`].
-        path (`str`, `Path` or binary file): PNG.
-        title (`str`): What was measured on what.
-    """
-    counts, names = np.array(report["confusion_matrix"]), list(report["per_class"])
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(6.2, 5.6), layout="constrained")
-    axes = figure.subplots()
-    display = ConfusionMatrixDisplay(shares, display_labels=names)
-    display.plot(ax=axes, cmap="Blues", include_values=False, colorbar=False, im_kw={"vmin": 0, "vmax": 1})
-    for row, column in np.ndindex(*counts.shape):
-        share = shares[row, column]
-        text = f"{counts[row, column]:,}\n{share:.0%}"
-        axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.5 else "black", fontsize=9)
-    axes.tick_params(axis="x", rotation=30)
-    axes.set_title(f"{title}\naccuracy {report['accuracy']:.1%} of {report['num_faces']:,} faces", fontsize=11)
-    axes.set_xlabel("predicted (percent of the true class)")
-    axes.set_ylabel("true")
-    figure.savefig(path, dpi=150)
-
-
 def plot_learning_curves(
-    log_history: list[dict], path: str | Path | BinaryIO, unfreezing: list[dict] = (), best_epoch: float | None = None
+    history: list[dict], path: str | Path | BinaryIO, unfreezing: list[dict] = (), best_epoch: float | None = None
 ) -> None:
     """
-    Write loss, validation metrics and trainable parameters by epoch, with thaws and the selected epoch marked.
+    Write loss, validation scores and trainable parameters by epoch; unfreezing and the selected epoch are marked.
 
     Args:
-        log_history (`list[dict]`): `TrainerState.log_history`.
+        history (`list[dict]`):
+            Each entry with `epoch` and some of `loss`, `accuracy`, `eval_loss`, `eval_accuracy`, `eval_macro_f1`,
+            `trainable_parameters` and `elapsed_seconds`.
         path (`str`, `Path` or binary file): PNG.
-        unfreezing (`list[dict]`): [`~fer_hf.training.GradualUnfreezing.table`].
+        unfreezing (`list[dict]`): The stages, each with the `epoch` at which it starts and `trainable_parameters`.
         best_epoch (`float`, *optional*): End of the epoch whose weights were selected.
     """
     figure = Figure(figsize=(8, 8), layout="constrained")
     loss, score, size = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 2])
-    _curve(loss, log_history, "loss", "training", BLUE)
-    _curve(loss, log_history, "eval_loss", "validation", ORANGE)
+    _curve(loss, history, "loss", "training", BLUE)
+    _curve(loss, history, "eval_loss", "validation", ORANGE)
     loss.set_ylabel("loss (nats)")
-    _curve(score, log_history, "accuracy", "training accuracy", BLUE)
-    _curve(score, log_history, "eval_accuracy", "validation accuracy", ORANGE)
-    _curve(score, log_history, "eval_macro_f1", "validation macro F1", GREEN)
+    _curve(score, history, "accuracy", "training accuracy", BLUE)
+    _curve(score, history, "eval_accuracy", "validation accuracy", ORANGE)
+    _curve(score, history, "eval_macro_f1", "validation macro F1", GREEN)
     score.set_ylabel("score")
-    starts = [entry["epoch"] for entry in unfreezing]
-    end = max((entry["epoch"] for entry in log_history), default=0)
-    if unfreezing:
-        counts = [entry["trainable_parameters"] for entry in unfreezing]
-        size.stairs(counts, [*starts, max(end, starts[-1] + 1e-6)], baseline=None, color=BLUE, linewidth=2)
-    else:
-        _curve(size, log_history, "trainable_parameters", "trainable", BLUE)
-    size.set_ylim(bottom=0)
-    size.set_ylabel("trainable parameters")
-    size.yaxis.set_major_formatter(lambda value, _: f"{value / 1e6:.2f} M" if value >= 1e4 else f"{value:,.0f}")
+    _trainable(size, history, unfreezing)
     size.set_xlabel("epochs")
     for axes in (loss, score, size):
-        for number, start in enumerate(starts[1:]):
-            axes.axvline(start, color=GRAY, linestyle=":", linewidth=1, label="thaw" if number == 0 else None)
+        for number, stage in enumerate(unfreezing[1:]):
+            label = "unfreezing" if number == 0 else None
+            axes.axvline(stage["epoch"], color=GRAY, linestyle=":", linewidth=1, label=label)
         if best_epoch is not None:
             axes.axvline(best_epoch, color="black", linestyle="--", linewidth=1, label="selected")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -80,13 +48,27 @@ def plot_learning_curves(
     for axes in (loss, score):
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
-    _minutes_above(loss, log_history)
+    _minutes_above(loss, history)
     figure.savefig(path, dpi=150)
 
 
-def _minutes_above(axes, log_history: list[dict]) -> None:
+def _trainable(axes: Axes, history: list[dict], unfreezing: list[dict]) -> None:
+    """How many parameters train: a step for each stage of unfreezing, else as the log has it."""
+    if unfreezing:
+        starts = [stage["epoch"] for stage in unfreezing]
+        end = max((entry["epoch"] for entry in history), default=0)
+        counts = [stage["trainable_parameters"] for stage in unfreezing]
+        axes.stairs(counts, [*starts, max(end, starts[-1] + 1e-6)], baseline=None, color=BLUE, linewidth=2)
+    else:
+        _curve(axes, history, "trainable_parameters", "trainable", BLUE)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("trainable parameters")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value / 1e6:.2f} M" if value >= 1e4 else f"{value:,.0f}")
+
+
+def _minutes_above(axes: Axes, history: list[dict]) -> None:
     """A second scale at the top, where the log knows the time: epochs need not take equally long."""
-    known = {entry["epoch"]: entry["elapsed_seconds"] / 60 for entry in log_history if "elapsed_seconds" in entry}
+    known = {entry["epoch"]: entry["elapsed_seconds"] / 60 for entry in history if "elapsed_seconds" in entry}
     if len(known) < 2:
         return
     points = np.array([(0.0, 0.0), *sorted(known.items())])
@@ -105,7 +87,7 @@ def plot_phases(phases: list[dict], memory: str | None, path: str | Path | Binar
     Write seconds per step and peak memory over the phases of training, and how much trains in each.
 
     Args:
-        phases (`list[dict]`): [`~fer_hf.training.phases.PhaseCallback.table`].
+        phases (`list[dict]`): Each with `trainable_parameters`, `seconds_per_step` and `peak_memory_mb`.
         memory (`str`, *optional*): How memory was measured: `cuda`, `rss`, or `None` if it was not.
         path (`str`, `Path` or binary file): PNG.
     """
@@ -123,14 +105,14 @@ def plot_phases(phases: list[dict], memory: str | None, path: str | Path | Binar
     figure.savefig(path, dpi=150)
 
 
-def _steps(axes, values: list[float], colour: str) -> None:
+def _steps(axes: Axes, values: list[float], colour: str) -> None:
     axes.plot(range(len(values)), values, color=colour, marker="o", linewidth=2)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
 
 
-def _curve(axes, log_history: list[dict], key: str, label: str, colour: str) -> None:
-    points = [(entry["epoch"], entry[key]) for entry in log_history if key in entry]
+def _curve(axes: Axes, history: list[dict], key: str, label: str, colour: str) -> None:
+    points = [(entry["epoch"], entry[key]) for entry in history if key in entry]
     if points:
         axes.plot(*zip(*points, strict=True), label=label, color=colour, marker="o", markersize=3)
 
