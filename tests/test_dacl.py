@@ -171,7 +171,7 @@ def test_rgb_and_gray_faces_both_fit_and_other_sizes_are_refused():
     luma = 0.299 * colour[:, :1] + 0.587 * colour[:, 1:2] + 0.114 * colour[:, 2:]
     torch.testing.assert_close(model(colour).logits, model(luma).logits)
     with pytest.raises(ValueError, match=r"are 48 x 64 pixels, and .* takes `image_size` 32 x 32"):
-        model(torch.randn(2, 1, 48, 64))
+        model(torch.randn(2, 1, 48, 64, dtype=torch.float64))
     assert small(mode="center").eval()(torch.randn(2, 1, 48, 64)).logits.shape == (2, 7)
 
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -394,8 +395,7 @@ def test_votes_are_trained_on_and_evaluation_is_against_the_label(tmp_path, proc
         assert entry["accuracy"] == pytest.approx(right.float().mean().item(), abs=1e-7)
     output = trainer.predict(faces["validation"])
     assert output.label_ids.tolist() == faces["validation"]["label"][:]
-    model_args = ModelArguments("m")
-    record = finish_run(trainer, faces, model_args, DataArguments("ferplus"), loss_args=loss)
+    record = finish_run(trainer, faces, "ferplus", ModelArguments("m").record(), asdict(loss))
     assert record["training"]["loss"] == "soft_cross_entropy"
     assert record["training"]["class_weights"] == {"angry": 2}
     report = record["results"]["validation"]
