@@ -67,6 +67,8 @@ def parse_arguments(
         if isinstance(instance, FerTrainingArguments):
             others = [vars(other) for other in parsed if other is not instance]
             instance.recipe_flags = {name: value for flags in others for name, value in flags.items()}
+            if "loss" in instance.recipe_flags:  # what checkpoints have called the default from the first on
+                instance.recipe_flags["loss"] = instance.recipe_flags["loss"] or "cross_entropy"
             if not instance.output_dir_given:
                 instance.output_dir = _resumed_dir(instance) or _new_run_dir(recipe)
     return *parsed, config
