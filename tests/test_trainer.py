@@ -1,5 +1,6 @@
 """Training as users get it: what moves, what rests, what is restored, what a resumed run ends with."""
 
+import shutil
 from contextlib import contextmanager
 
 import pytest
@@ -13,7 +14,7 @@ from fer_hf import build, load_image_classifier
 from fer_hf.data.collator import FaceCollator
 from fer_hf.data.training_set import training_faces
 from fer_hf.errors import BadInputError
-from fer_hf.training import FerTrainer, FerTrainingArguments
+from fer_hf.training import FerTrainer, FerTrainingArguments, GradualUnfreezing
 from fer_hf.training.tricks import Trick
 
 
@@ -166,6 +167,26 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
         torch.rand(step)  # what the surroundings draw must not matter
         again.train(resume_from_checkpoint=str(tmp_path / "a" / f"checkpoint-{step}"))
         assert moved(weights(whole.model), weights(again.model)) == set()
+
+
+def test_a_run_that_selects_by_an_old_name_goes_on(drawn_faces, processor, tmp_path):
+    def run(folder, metric, **flags):
+        trainer = make_trainer(
+            drawn_faces, processor, tmp_path / folder, callbacks=[lambda m: GradualUnfreezing(m, on_plateau=1)],
+            num_train_epochs=4, save_total_limit=None, metric_for_best_model=metric, **flags,
+        )  # fmt: skip
+        trainer.train(resume_from_checkpoint=flags.get("resume_from_checkpoint"))
+        return trainer
+
+    whole = run("a", "balanced_accuracy")
+    assert moved(weights(whole.model), load_file(tmp_path / "a" / "checkpoint-7" / "model.safetensors"))
+    old = shutil.copytree(tmp_path / "a" / "checkpoint-21", tmp_path / "old" / "checkpoint-21")
+    for name in ("trainer_state.json", "manifest.json"):
+        (old / name).write_text((old / name).read_text().replace("balanced_accuracy", "mean_class_accuracy"))
+    again = run("b", "mean_class_accuracy", resume_from_checkpoint=str(old))
+    assert moved(weights(whole.model), weights(again.model)) == set()
+    scores = [[e.get("eval_balanced_accuracy") for e in each.state.log_history] for each in (whole, again)]
+    assert scores[0] == scores[1]
 
 
 @pytest.mark.numeric

@@ -137,6 +137,8 @@ def _check_value(config: Path, action: Action, value: Any) -> None:
 def _complete(args: FerTrainingArguments, others: list[Any], recipe: str) -> None:
     """Give the training arguments what they need of the others, and an `output_dir`."""
     args.recipe_flags = {name: value for other in others for name, value in vars(other).items()}
+    if "loss" in args.recipe_flags:  # what checkpoints have called the default from the first on
+        args.recipe_flags["loss"] = args.recipe_flags["loss"] or "cross_entropy"
     if not args.output_dir_given:
         args.output_dir = _resumed_dir(args) or _new_run_dir(recipe)
 

@@ -16,7 +16,14 @@ from transformers.trainer_utils import TrainOutput
 
 from fer_hf.provenance import commit
 from fer_hf.training.callbacks import RunningLoss
-from fer_hf.training.checkpoints import check_weights, had_stopped, resume_point, step_of, write_manifest
+from fer_hf.training.checkpoints import (
+    check_weights,
+    had_stopped,
+    resume_point,
+    step_of,
+    todays_metric,
+    write_manifest,
+)
 from fer_hf.training.tricks import Trick
 
 
@@ -56,7 +63,7 @@ class ResumingTrainer(Trainer):
         self._point: Path | None = None
         self._progress: dict = {}
         self._was_over = self._epoch_goes_on = self._postponed = False
-        self.add_callback(_Moments(self))
+        self.callback_handler.callbacks.insert(0, _Moments(self))  # others read the state that it mends
 
     @property
     def tricks(self) -> list[Trick]:
@@ -146,6 +153,9 @@ class ResumingTrainer(Trainer):
             self._tr_loss = torch.tensor(progress["loss"], device=self.args.device)
             self._total_loss_scalar = progress["total_loss"]
             self._globalstep_last_logged = progress["last_logged"]
+            for entry in self.state.log_history:
+                for name in list(entry):
+                    entry[todays_metric(name)] = entry.pop(name)
             # The run directory may have moved, or go by another name than when the checkpoint was written.
             best = self._point.parent / f"checkpoint-{self.state.best_global_step}"
             if best.is_dir():
