@@ -1,10 +1,10 @@
 """
-What gradual unfreezing saves: time per step and peak memory as the compact ViT thaws from the top, layer by layer.
+What gradual unfreezing saves: time per step and peak memory as the compact ViT unfreezes from the top, layer by layer.
 
     python benchmarks/unfreezing.py --output unfreezing.png
 
 Every phase runs in a process of its own, so that memory is its own, and phases take turns, so that whatever else the
-machine does hits all alike; medians are compared. Layers thaw in the order of `unfreeze_order`, and a step is what
+machine does hits all alike; medians are compared. Layers unfreeze in the order of `unfreeze_order`, and a step is what
 `FerTrainer` does in one: forward, backward, gradient clipping, AdamW over all parameters.
 """
 
@@ -77,9 +77,9 @@ def measure(phase: int, steps: int, batch: int) -> dict:
     model, _ = ModelArguments(architecture="compact-vit").load(EXPRESSIONS)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     groups = unfreeze_order(model)
-    thawed = [f"{module}." for group in groups[:phase] for module in group]
+    unfrozen = [f"{module}." for group in groups[:phase] for module in group]
     for parameter_name, parameter in model.named_parameters():
-        parameter.requires_grad_(parameter_name.startswith(("classifier.", *thawed)))
+        parameter.requires_grad_(parameter_name.startswith(("classifier.", *unfrozen)))
     faces, labels = torch.randn(batch, 3, 48, 48), torch.arange(batch) % len(EXPRESSIONS)
 
     def step() -> float:
@@ -127,7 +127,7 @@ def plot(phases: list[dict], path: Path) -> None:
     memory.plot([phase["peak_memory_mb"] for phase in phases], marker="o")
     speed.set_ylabel("CPU ms per step (median)")
     memory.set_ylabel("peak memory above start, MB")
-    memory.set_xlabel("groups thawed: 0 is the head alone, the last is the whole network")
+    memory.set_xlabel("groups unfrozen: 0 is the head alone, the last is the whole network")
     for axes in (speed, memory):
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
