@@ -396,9 +396,9 @@ def test_votes_are_trained_on_and_evaluation_is_against_the_label(tmp_path, proc
     output = trainer.predict(faces["validation"])
     assert output.label_ids.tolist() == faces["validation"]["label"][:]
     record = finish_run(trainer, faces, "ferplus", ModelArguments("m").record(), asdict(loss))
-    assert record["training"]["loss"] == "soft_cross_entropy"
-    assert record["training"]["class_weights"] == {"angry": 2}
-    report = record["results"]["validation"]
+    assert record.training["loss"] == "soft_cross_entropy"
+    assert record.training["class_weights"] == {"angry": 2}
+    report = record.results["validation"]
     assert report["accuracy"] == output.metrics["test_accuracy"]
     assert sum(row["support"] for row in report["per_class"].values()) == len(faces["validation"])
 
