@@ -25,8 +25,18 @@ $(INSTALLED): pyproject.toml
 demo: $(INSTALLED) ## Fine-tune a small ViT on drawn faces with gradual unfreezing, two to three minutes on a CPU
 	$(BIN)/accelerate launch recipes/vit_gradual_unfreeze.py
 
-test: $(INSTALLED) ## Run the tests
+test: $(INSTALLED) ## Run the tests, about five minutes on two CPU cores
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# What depends on floating-point arithmetic must hold on other processors, too.
+numeric: export ATEN_CPU_CAPABILITY = default
+numeric: export ONEDNN_MAX_CPU_ISA = AVX2
+numeric: export MKL_CBWR = COMPATIBLE
+numeric: $(INSTALLED) ## Run the tests of arithmetic as an older processor would
+	$(BIN)/python -m pytest -n auto --dist loadfile -m numeric
+
+slow: $(INSTALLED) ## Run the tests that are slow by nature
+	$(BIN)/python -m pytest -m slow
 
 lint: $(INSTALLED) ## Check style and formatting
 	$(BIN)/ruff check .
@@ -39,4 +49,4 @@ format: $(INSTALLED) ## Mend style and formatting
 clean: ## Remove the environment and caches; runs stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
 
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test numeric slow lint format clean

@@ -178,6 +178,7 @@ def test_a_dry_run_prints_the_commands_and_trains_nothing(leaderboard, capsys, t
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_row_is_trained_and_scored_by_its_recipe_once(leaderboard, capsys, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (85, 48 * 48))
     usages = ["Training"] * 64 + ["PublicTest"] * 7 + ["PrivateTest"] * 14
