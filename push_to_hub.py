@@ -14,10 +14,10 @@ from huggingface_hub.utils import disable_progress_bars
 
 from fer_hf.errors import BadInputError
 from fer_hf.runs.card import write_model_card
-from fer_hf.runs.files import check_publishable, face_pictures, files_left_out, files_to_upload
 from fer_hf.runs.gallery import add_to_gallery
 from fer_hf.runs.publish import check_repo_id, push
 from fer_hf.runs.run import Run
+from fer_hf.runs.upload_files import check_publishable, face_pictures, files_left_out, files_to_upload
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

@@ -1,4 +1,7 @@
-"""Losses in the form in which `Trainer(compute_loss_func=...)` calls them."""
+"""
+The loss on logits, for `Trainer(compute_loss_func=...)`: cross-entropy and focal. DACL's center loss stands in
+`models/networks/modeling_dacl.py`.
+"""
 
 import torch
 from torch.nn.functional import cross_entropy, one_hot
@@ -25,8 +28,8 @@ class ExpressionLoss:
     by the sum of their weights, which would differ between the batches and processes of a step: pieces add up exactly.
 
     Args:
-        focal_gamma (`float`, defaults to 0): How much less a face counts that is already recognised. Lin et al.,
-            2017, https://huggingface.co/papers/1708.02002; 0 is the cross-entropy.
+        focal_gamma (`float`, defaults to 0): How strongly faces that are already recognised are played down. Lin et
+            al., 2017, https://huggingface.co/papers/1708.02002; 0 is the cross-entropy.
         class_weights (`torch.FloatTensor` of shape `(num_labels,)`, *optional*): Should be 1 on average over the
             training faces, so that the scale of the loss stays.
         label_smoothing (`float`, defaults to 0): In [0, 1): so much of each label is spread over all expressions, its

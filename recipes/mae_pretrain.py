@@ -18,6 +18,7 @@ from datasets import Dataset
 from transformers import PreTrainedConfig, ViTConfig, set_seed
 
 from fer_hf.cli.arguments import DataArguments, ModelArguments
+from fer_hf.cli.fine_tuning import demo_note
 from fer_hf.cli.launch import run, start
 from fer_hf.cli.parsing import parse_arguments
 from fer_hf.data.training_set import training_faces
@@ -106,13 +107,7 @@ def main() -> None:
 def what(masking: MaskingArguments, data_args: DataArguments, config: Path | None) -> str:
     """The first line on the terminal."""
     line = f"{RECIPE}: {masking.architecture} on {data_args.dataset_name}, {masking.mask_ratio:.0%} of a face masked"
-    if config == DEMO:
-        line += (
-            "\nThis is the demo, on faces that the package draws."
-            f"\nOn FER-2013: accelerate launch recipes/{RECIPE}.py "
-            "--config recipes/configs/mae_fer2013_compact.yaml --data_dir DIR"
-        )
-    return line
+    return line + (demo_note(Path(__file__), DEMO.with_name("mae_fer2013_compact.yaml")) if config == DEMO else "")
 
 
 def draw(trainer: FerTrainer, path: Path, count: int = 8) -> None:

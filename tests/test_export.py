@@ -20,9 +20,9 @@ from fer_hf.cli.main import main
 from fer_hf.data.collator import FaceCollator
 from fer_hf.errors import BadInputError
 from fer_hf.inference import ExportError, ExportMismatchError, export_onnx
-from fer_hf.inference import quantize as quantize_module
-from fer_hf.inference.export import TOLERANCE, _Logits, _trace
-from fer_hf.inference.quantize import _times, export_scored, quantize
+from fer_hf.inference import export as scored_export
+from fer_hf.inference.export import _times, export_scored, quantize
+from fer_hf.inference.onnx_file import TOLERANCE, _Logits, _trace
 from fer_hf.models import build, image_processor
 
 
@@ -124,7 +124,7 @@ def test_weights_beside_the_file_arrive_with_it(traced_vit, monkeypatch, tmp_pat
 
 
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(tiny_vit, monkeypatch, tmp_path):
-    monkeypatch.setattr("fer_hf.inference.export.find_spec", lambda name: None if name == "onnxscript" else name)
+    monkeypatch.setattr("fer_hf.inference.onnx_file.find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(ExportError, match=r"Export needs onnxscript: pip install 'fer_hf\[onnx\]'"):
         export_onnx(tiny_vit, tmp_path / "model.onnx")
 
@@ -158,7 +158,7 @@ def traced_cnn(names):
 def sure(traced_cnn, monkeypatch):
     model, processor, tables, program = traced_cnn
     monkeypatch.setattr(torch.onnx, "export", lambda *args, **kwargs: program)
-    monkeypatch.setattr(quantize_module, "_times", lambda networks, _, size: [1.0 * size] * len(networks))
+    monkeypatch.setattr(scored_export, "_times", lambda networks, _, size: [1.0 * size] * len(networks))
     return copy.deepcopy(model), processor, tables
 
 
@@ -203,7 +203,7 @@ def test_a_file_that_loses_more_than_allowed_is_not_kept(sure, tmp_path, monkeyp
                 tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
         onnx.save(network, path)
 
-    monkeypatch.setattr(quantize_module, "quantize", spoil)
+    monkeypatch.setattr(scored_export, "quantize", spoil)
     path = tmp_path / "model.onnx"
     path.write_bytes(b"older")
     with pytest.raises(

@@ -24,9 +24,9 @@ from fer_hf.errors import BadInputError
 from fer_hf.labels import EXPRESSIONS
 from fer_hf.runs.card import render_model_card, write_model_card
 from fer_hf.runs.facts import DATASETS
-from fer_hf.runs.files import RunDirectoryError, files_to_upload
 from fer_hf.runs.gallery import add_to_gallery
 from fer_hf.runs.publish import HubError, push
+from fer_hf.runs.upload_files import RunDirectoryError, files_to_upload
 
 
 ROOT = Path(__file__).parent.parent

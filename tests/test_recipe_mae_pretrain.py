@@ -23,8 +23,8 @@ from fer_hf.data.training_set import training_faces
 from fer_hf.models import load_image_classifier
 from fer_hf.models.loading import asset
 from fer_hf.runs.card import render_model_card
-from fer_hf.runs.files import files_to_upload
 from fer_hf.runs.gallery import add_to_gallery
+from fer_hf.runs.upload_files import files_to_upload
 from fer_hf.training.masked_autoencoder import MaskingCollator, backbone, build_masked_autoencoder, reconstruct
 
 

@@ -21,7 +21,7 @@ from transformers import ViTImageProcessor, ViTModel, pipeline
 
 from fer_hf import build
 from fer_hf.data import load_dataset
-from fer_hf.runs.files import check_publishable, files_to_upload
+from fer_hf.runs.upload_files import check_publishable, files_to_upload
 
 
 ROOT = Path(__file__).parent.parent

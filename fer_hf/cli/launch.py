@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from fer_hf.errors import BadInputError
 from fer_hf.provenance import commit, local_processes
+from fer_hf.runs.record import RECORD
 from fer_hf.training.arguments import FerTrainingArguments, global_batch_size
 from fer_hf.training.checkpoints import checkpoints, resume_point, resume_run
 
@@ -112,7 +113,7 @@ def _command(processes: int | str) -> str:
 def _find_run(args: FerTrainingArguments) -> None:
     """Point `args` at the checkpoint to go on from, and refuse a folder that holds another run."""
     folder, resumed = Path(args.output_dir), resume_run(args.resume_from_checkpoint, args.output_dir)
-    if (folder / "run_record.json").exists():
+    if (folder / RECORD).exists():
         if resumed != folder:
             raise BadInputError(f"`output_dir` {folder} holds a finished run; choose another or delete it.")
         logger.info(f"{folder} holds a finished run: nothing is left to do")

@@ -65,7 +65,3 @@ def _disable_progress_bars() -> None:
 
     datasets.disable_progress_bars()
     disable_progress_bar()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,151 +1,245 @@
-"""Image classifiers of Transformers as ONNX files, for use without PyTorch."""
+"""`fer-hf export`: an ONNX file, in floats or 8-bit integers, scored on a whole split beside the model."""
 
-import copy
-import json
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib.util import find_spec
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import nn
+from datasets import Dataset, DatasetDict
+from tqdm import tqdm
 from transformers import BaseImageProcessor, PreTrainedModel
 
+from fer_hf.data.collator import FaceCollator
+from fer_hf.data.training_set import model_size
 from fer_hf.errors import BadInputError
+from fer_hf.inference.onnx_file import ExportError, export_onnx, written_whole
 
 
-# Largest difference in logits between PyTorch and ONNX Runtime; both compute in float32.
-TOLERANCE = 1e-4
+FORMATS = ("onnx", "int8")
+BATCH = 64
+CALIBRATION_IMAGES = 512
+
+Network = Callable[[np.ndarray], np.ndarray]
 
 
-class ExportError(BadInputError):
-    """A model could not be exported as asked."""
-
-
-class ExportMismatchError(ExportError):
-    """The logits of an exported file differ from the model's. The file is not kept."""
-
-
-def export_onnx(
-    model: PreTrainedModel,
-    path: str | Path,
-    image_processor: BaseImageProcessor | None = None,
-    image_size: int | Sequence[int] | None = None,
-    num_channels: int = 3,
-) -> float:
+@dataclass
+class Scored:
     """
-    Write an image classifier to one ONNX file (https://onnx.ai), and check it with ONNX Runtime.
-
-    The file has an input `pixel_values` of shape `(batch_size, num_channels, height, width)` and an output `logits` of
-    shape `(batch_size, num_labels)`, both float32; only the batch size may vary. Weights are inside, except for models
-    near ONNX's limit of 2 GB, whose weights PyTorch puts beside the file under its name with `.data`. Metadata
-    properties, as JSON: `id2label`, `image_size` (`[height, width]` in pixels) and `image_processor`, if given.
-
-    The model itself does not change: a float32 copy in eval mode is exported. The file is written, or replaces an
-    older one, only if the logits of both libraries agree within 1e-4 on seeded random images, in batches of 1 and 3.
+    One form of a model, measured.
 
     Args:
-        model (`PreTrainedModel`):
-            With `pixel_values` in and `logits` out.
-        path (`str` or `Path`):
-            File to write. Missing folders are made.
-        image_processor (`BaseImageProcessor`, *optional*):
-            Goes into the metadata, so that the file says how `pixel_values` are made.
-        image_size (`int` or `(height, width)`, *optional*):
-            In pixels. The configuration's by default; needed where it has none, as ResNet's.
-        num_channels (`int`, defaults to 3):
-            Of `pixel_values` as the image processor makes them. Our gray networks take RGB as well.
+        name (`str`): `PyTorch`, `ONNX` or `ONNX int8`.
+        network (`Callable`): From pixel values to logits.
+        megabytes (`float`): Its weights (PyTorch) or its file.
+        accuracy (`float`): Share of the split's faces, in [0, 1].
+        difference (`float`): Largest difference of a logit to PyTorch's, over the whole split.
+        milliseconds (`dict[int, float]`): Median time of a batch of 1 and of 64 images, per batch.
+    """
+
+    name: str
+    network: Network
+    megabytes: float
+    accuracy: float = 0.0
+    difference: float = 0.0
+    milliseconds: dict[int, float] = field(default_factory=dict)
+
+
+def export_scored(
+    model: PreTrainedModel,
+    processor: BaseImageProcessor,
+    tables: DatasetDict,
+    path: str | Path,
+    form: str = "onnx",
+    split: str = "validation",
+    max_drop: float = 0.005,
+    disable_tqdm: bool = False,
+) -> list[Scored]:
+    """
+    Export a classifier, and keep the file only if it is as good on a whole split of a data set, or nearly so.
+
+    With `int8`, weights are 8-bit integers. Activations of convolutional networks are, too, in ranges seen on 512
+    images of `train`; transformers compute the ranges of each batch.
+
+    Args:
+        model, processor: The classifier and its image processor.
+        tables (`DatasetDict`): With `split`, and with `train` for `int8` of convolutional networks.
+        path (`str` or `Path`): File to write, with the metadata of [`~fer_hf.inference.export_onnx`].
+        form (`str`, defaults to `"onnx"`): One of [`FORMATS`].
+        split (`str`, defaults to `"validation"`): The split that is scored. Whether a file is good enough is a choice,
+            and test is not for choices.
+        max_drop (`float`, defaults to 0.005): By how much accuracy may be lower than PyTorch's, in [0, 1].
+        disable_tqdm (`bool`, defaults to `False`): Show no progress bar.
 
     Returns:
-        `float`: The largest difference between the logits of both libraries.
+        `list[Scored]`: PyTorch first, the kept file last. They are printed as a table, too.
 
     Raises:
-        ExportError: If packages are missing, or the image size is unknown.
-        ExportMismatchError: If the file's logits are not the model's.
+        ExportError: If the file loses more, and then it is not written; or something is missing.
     """
-    _check_packages()
-    height, width = _size(model, image_size)
-    network = _Logits(copy.deepcopy(model).to("cpu", torch.float32)).eval()
-    generator = torch.Generator().manual_seed(0)
-    traced, *checked = (torch.randn(n, num_channels, height, width, generator=generator) for n in (2, 1, 3))
-    with torch.inference_mode():
-        expected = [network(images) for images in checked]  # a wrong shape is the model's own, readable error here
-    program = _trace(network, traced)
-    metadata = {"id2label": model.config.id2label, "image_size": [height, width]}
-    if image_processor is not None:
-        metadata["image_processor"] = image_processor.to_dict()
-    program.model.metadata_props.update({name: json.dumps(value) for name, value in metadata.items()})
+    _check(model, tables, form, split)
+    model = model.to("cpu", torch.float32).eval()
     with written_whole(path) as file:
-        program.save(file)
-        difference = _largest_difference(file, checked, expected)
-        if not difference <= TOLERANCE:  # NaN is no agreement either
-            raise ExportMismatchError(
-                f"{path} was not written: its logits differ from the model's by up to {difference:.1e}, and at most "
-                f"{TOLERANCE:.0e} is accepted."
+        export_onnx(model, file, processor, image_size=model_size(processor))
+        scored = [_of_model(model), _of_file("ONNX", file)]
+        if form == "int8":
+            whole = file.rename(file.with_name(f"float-{file.name}"))
+            quantize(whole, file, _batches(tables["train"], processor) if "train" in tables else None)
+            scored.append(_of_file("ONNX int8", file))
+        _score(scored, tables[split], processor, disable_tqdm)
+        print(_table(scored, split, len(tables[split])))
+        before, after = scored[0].accuracy, scored[-1].accuracy
+        if before - after > max_drop:
+            raise ExportError(
+                f"{path} was not written: accuracy on {split} falls from {before:.2%} to {after:.2%}, by "
+                f"{before - after:.4f}, and `--max_drop` allows {max_drop}."
             )
-    return difference
+    return scored
 
 
-@contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
+def quantize(source: str | Path, path: str | Path, calibration: Iterator[np.ndarray] | None) -> str:
     """
-    A file to write in a temporary folder. At the end it moves to `path`, and with it the files whose names begin with
-    its own, such as weights beside it; if an error is raised, nothing moves.
+    Write an ONNX file with 8-bit integers in place of another's floats.
+
+    Args:
+        source, path (`str` or `Path`): From and to.
+        calibration (iterator of `np.ndarray` of shape `(batch_size, channels, height, width)`): Pixel values, from
+            which convolutional networks take the ranges of their activations.
+
+    Returns:
+        `str`: `"static"` or `"dynamic"`, which is how it was done.
+
+    Raises:
+        ExportError: If a convolutional network has nothing to calibrate with.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
-        # Under its final name, because a file with weights beside it names them.
-        yield Path(folder, path.name)
-        for file in sorted(Path(folder).glob(f"{path.name}*"), reverse=True):  # the weights, if any, first
-            file.replace(path.with_name(file.name))
+    import onnx
+    from onnxruntime.quantization import quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    prepared = Path(path).with_name(f"prepared-{Path(path).name}")
+    network = onnx.load(source)
+    # Shapes that the exporter noted before it transposed weights contradict those that are inferred here.
+    network.graph.ClearField("value_info")
+    onnx.save(network, path)
+    quant_pre_process(path, prepared, skip_symbolic_shape=True)
+    # A vision transformer has one convolution, which makes its patches.
+    static = sum(node.op_type == "Conv" for node in onnx.load(prepared).graph.node) > 1
+    if static:
+        _quantize_static(prepared, path, calibration)
+    else:
+        quantize_dynamic(prepared, path, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True)
+    prepared.unlink()
+    written = onnx.load(path)
+    known = {entry.key for entry in written.metadata_props}
+    written.metadata_props.extend(entry for entry in network.metadata_props if entry.key not in known)
+    onnx.save(written, path)
+    return "static" if static else "dynamic"
 
 
-def _check_packages() -> None:
-    missing = [package for package in ("onnx", "onnxscript", "onnxruntime") if find_spec(package) is None]
-    if missing:
-        raise ExportError(f"Export needs {', '.join(missing)}: pip install 'fer_hf[onnx]'.")
+def _quantize_static(source: Path, path: str | Path, calibration: Iterator[np.ndarray] | None) -> None:
+    from onnxruntime.quantization import QuantType, quantize_static
+
+    if calibration is None:
+        raise ExportError("int8 of a convolutional network needs a `train` split to calibrate with.")
+    # Weights of 7 bits: where a processor has no VNNI instructions, sums of products of 8 bits overflow.
+    # https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
+    options = {"activation_type": QuantType.QUInt8, "per_channel": True, "reduce_range": True}
+    with redirect_stdout(sys.stderr):  # it counts its steps on stdout
+        quantize_static(source, path, _Reader(calibration), **options)
 
 
-def _size(model: PreTrainedModel, image_size: int | Sequence[int] | None) -> tuple[int, int]:
-    """Height and width in pixels."""
-    size = image_size or getattr(model.config, "image_size", None)
-    if size is None:
-        raise ExportError(f"`image_size` must be given: a {model.config.model_type} configuration has none.")
-    height, width = (size, size) if isinstance(size, int) else size
-    return height, width
+class _Reader:
+    """Calibration data as ONNX Runtime asks for it."""
+
+    def __init__(self, batches: Iterator[np.ndarray]):
+        self.batches = batches
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        batch = next(self.batches, None)
+        return None if batch is None else {"pixel_values": batch}
 
 
-def _trace(network: nn.Module, images: torch.Tensor) -> "torch.onnx.ONNXProgram":
-    return torch.onnx.export(
-        network,
-        (images,),
-        dynamo=True,
-        input_names=["pixel_values"],
-        output_names=["logits"],
-        dynamic_shapes=({0: torch.export.Dim("batch_size")},),
-        verbose=False,
-    )
+def _check(model: PreTrainedModel, tables: DatasetDict, form: str, split: str) -> None:
+    if form not in FORMATS:
+        raise ExportError(f"`--format` must be one of {', '.join(FORMATS)}, got {form!r}.")
+    if split not in tables:
+        raise BadInputError(f"`--split` must be one of {', '.join(tables)}, got {split!r}.")
+    names, own = tables[split].features["label"].names, list(model.config.id2label.values())
+    if names != own:
+        raise BadInputError(f"The model's labels are {', '.join(own)}, and the data set's {', '.join(names)}.")
 
 
-class _Logits(nn.Module):
-    """A classifier that takes and gives tensors alone."""
-
-    def __init__(self, model: PreTrainedModel):
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return self.model(pixel_values=pixel_values).logits
+def _batches(table: Dataset, processor: BaseImageProcessor) -> Iterator[np.ndarray]:
+    """Pixel values of [`CALIBRATION_IMAGES`] images, spread evenly over a split."""
+    rows = np.unique(np.linspace(0, len(table) - 1, min(CALIBRATION_IMAGES, len(table))).astype(int))
+    collate = FaceCollator(processor)
+    for start in range(0, len(rows), BATCH):
+        yield collate(list(table.select(rows[start : start + BATCH])))["pixel_values"].numpy()
 
 
-def _largest_difference(path: Path, batches: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
+def _of_model(model: PreTrainedModel) -> Scored:
+    def run(pixel_values: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return model(pixel_values=torch.from_numpy(pixel_values)).logits.numpy()
+
+    return Scored("PyTorch", run, sum(p.numel() * p.element_size() for p in model.state_dict().values()) / 1e6)
+
+
+def _of_file(name: str, path: Path) -> Scored:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    differences = [
-        torch.from_numpy(session.run(["logits"], {"pixel_values": images.numpy()})[0]) - logits
-        for images, logits in zip(batches, expected, strict=True)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()  # the same for both
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))  # with weights beside it
+    return Scored(name, lambda pixel_values: session.run(["logits"], {"pixel_values": pixel_values})[0], size / 1e6)
+
+
+def _score(scored: list[Scored], table: Dataset, processor: BaseImageProcessor, disable_tqdm: bool) -> None:
+    """Fill in accuracies, differences and times; all forms see the same batches, in turns."""
+    collate, networks = FaceCollator(processor), [form.network for form in scored]
+    for start in tqdm(range(0, len(table), BATCH), desc="scoring", disable=disable_tqdm, file=sys.stderr):
+        batch = collate(list(table.select(range(start, min(start + BATCH, len(table))))))
+        labels, pixel_values = batch["labels"].numpy(), batch["pixel_values"].numpy()
+        labels = labels.argmax(axis=-1) if labels.ndim == 2 else labels
+        logits = [network(pixel_values) for network in networks]
+        for form, own in zip(scored, logits, strict=True):
+            form.accuracy += float((own.argmax(axis=-1) == labels).sum()) / len(table)
+            form.difference = max(form.difference, float(np.abs(own - logits[0]).max()))
+        for size in (1, BATCH) if start == 0 else ():
+            for form, median in zip(scored, _times(networks, pixel_values, size), strict=True):
+                form.milliseconds[size] = median
+
+
+def _times(
+    networks: list[Network],
+    pixel_values: np.ndarray,
+    size: int,
+    seconds: float = 5.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[float]:
+    """Median milliseconds of a batch for each network, in turns: of 51 batches, or as many as `seconds` allow."""
+    images = np.resize(pixel_values, (size, *pixel_values.shape[1:]))
+    times = [[] for _ in networks]
+    end = clock() + seconds
+    while len(times[0]) < 3 or (len(times[0]) < 51 and clock() < end):
+        for network, own in zip(networks, times, strict=True):
+            start = clock()
+            network(images)
+            own.append(1e3 * (clock() - start))
+    return [statistics.median(own) for own in times]
+
+
+def _table(scored: list[Scored], split: str, num_faces: int) -> str:
+    head = f"{'':<10}{'MB':>8}{'accuracy':>11}{'logits off by':>15}{'ms, 1 face':>13}{f'ms, {BATCH} faces':>14}"
+    rows = [
+        f"{s.name:<10}{s.megabytes:>8.2f}{s.accuracy:>11.2%}{s.difference:>15.1e}"
+        f"{s.milliseconds[1]:>13.2f}{s.milliseconds[BATCH]:>14.1f}"
+        for s in scored
     ]
-    return torch.cat(differences).abs().max().item()
+    note = f"Accuracy on all {num_faces:,} faces of {split}; medians on {torch.get_num_threads()} CPU threads."
+    return "\n".join([head, *rows, note])

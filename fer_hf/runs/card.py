@@ -10,9 +10,9 @@ from fer_hf.files import write_text
 from fer_hf.metrics import time_to_accuracy
 from fer_hf.models.loading import TEMPERATURE_KEY, asset, asset_names
 from fer_hf.runs.facts import MODEL_PAPERS, dataset_facts, hub_dataset_id
-from fer_hf.runs.files import RECONSTRUCTIONS, face_pictures, uses_remote_code
 from fer_hf.runs.record import RunDirectoryError, RunRecord
 from fer_hf.runs.run import PICTURES, Run, as_run
+from fer_hf.runs.upload_files import RECONSTRUCTIONS, face_pictures, uses_remote_code
 
 
 _ASSETS = Path(__file__).parent.parent / "assets"

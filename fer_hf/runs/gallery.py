@@ -8,9 +8,9 @@ from huggingface_hub import ModelCard
 
 from fer_hf.files import write_text
 from fer_hf.runs.card import render_model_card
-from fer_hf.runs.files import check_text
 from fer_hf.runs.record import RunDirectoryError
 from fer_hf.runs.run import PICTURES, Run, as_run
+from fer_hf.runs.upload_files import check_text
 
 
 _BEGIN, _END = "<!-- cards: written by push_to_hub.py -->", "<!-- end of cards -->"

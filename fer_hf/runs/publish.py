@@ -8,9 +8,9 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validat
 
 from fer_hf.errors import BadInputError
 from fer_hf.runs.card import write_model_card
-from fer_hf.runs.files import check_publishable, files_to_upload, stale
 from fer_hf.runs.record import RECORD
 from fer_hf.runs.run import Run, as_run
+from fer_hf.runs.upload_files import check_publishable, files_to_upload, stale
 
 
 _FREE_NAMES = {".gitattributes", "README.md", "LICENSE", "LICENSE.md"}  # a repository with these alone is empty

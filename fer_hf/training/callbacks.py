@@ -130,4 +130,6 @@ def log_line(logs: dict) -> str:
 
 
 def _short(value: float | int | str) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

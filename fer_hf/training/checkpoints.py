@@ -69,7 +69,7 @@ def resume_run(resume: str | bool | None, output_dir: str | Path) -> Path | None
         return Path(output_dir)
     path = Path(resume)
     path = path.parent if re.fullmatch(r"checkpoint-\d+", path.name) else path
-    # One spelling for one folder: the Trainer compares paths as text when it spares the best checkpoint.
+    # As `output_dir` is written: the Trainer compares paths as text when it decides which checkpoints to keep.
     same = path.is_dir() and os.path.isdir(output_dir) and os.path.samefile(path, output_dir)
     return Path(output_dir) if same else path
 

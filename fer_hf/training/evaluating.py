@@ -67,7 +67,7 @@ class EvaluatingTrainer(ResumingTrainer):
         return loss, logits, labels
 
     def _own_faces(self, size: int) -> int:
-        """How many faces of this process's batch are not filled in; 1 where all are, whose loss is cut off later."""
+        """How many faces of this process's batch are no padding; at least 1: later the rest is cut off."""
         state = self.accelerator.gradient_state
         if self.args.world_size == 1 or not state.end_of_dataloader or state.remainder <= 0:
             return size

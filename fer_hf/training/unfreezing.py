@@ -41,18 +41,14 @@ def unfreeze_order(model: PreTrainedModel) -> list[list[str]]:
     """
     head = head_modules(model)
     pieces = [piece for piece in _pieces(model, head) if not is_under(piece[0], head)]
-    blocks = [i for i, (_, is_block) in enumerate(pieces) if is_block]
-    if not blocks:
+    if not any(is_block for _, is_block in pieces):
         return [[name] for name, _ in reversed(pieces)]
-    groups = [[pieces[i][0]] for i in reversed(blocks)]
-    between = {i: position for position, i in enumerate(reversed(blocks))}
-    before = []
-    for i, (name, is_block) in enumerate(pieces):
+    groups = [[]]  # what stands before the first block
+    for name, is_block in pieces:
         if is_block:
-            continue
-        below = [b for b in blocks if b < i]
-        (groups[between[below[-1]]] if below else before).append(name)
-    return groups + ([before] if before else [])
+            groups.append([])
+        groups[-1].append(name)
+    return [group for group in reversed(groups) if group]
 
 
 def layers_of(model: PreTrainedModel) -> list[list[str]]:
@@ -257,8 +253,7 @@ class GradualUnfreezing(TrainerCallback):
             now = self._now(epoch, args, state)
             if now == before:
                 continue
-            new = self.head if before is None else []
-            new = new + [name for name in now if name not in (before or [])]
+            new = self._new(before, now)
             trained = sum(p.numel() for n, p in model.named_parameters() if self._trains(n, now))
             table.append({"epoch": epoch, "thawed": new, "trainable_parameters": trained})
             before = now
@@ -277,6 +272,10 @@ class GradualUnfreezing(TrainerCallback):
         larger = metric != "eval_loss" if args.greater_is_better is None else args.greater_is_better
         return self.unfrozen(epoch, state.log_history, metric, larger)
 
+    def _new(self, before: list[str] | None, now: list[str]) -> list[str]:
+        """The modules that train now and did not before; at the start (`None`) the head is among them."""
+        return [*([] if before is not None else self.head), *(name for name in now if name not in (before or []))]
+
     def _trains(self, name: str, unfrozen: list[str]) -> bool:
         return name not in self.fixed and is_under(name, [*self.head, *unfrozen])
 
@@ -290,8 +289,7 @@ class GradualUnfreezing(TrainerCallback):
             parameter.requires_grad_(self._trains(name, unfrozen))
             if not parameter.requires_grad:
                 parameter.grad = None
-        new = self.head if self._unfrozen is None else []
-        new = new + [name for name in unfrozen if name not in (self._unfrozen or [])]
+        new = self._new(self._unfrozen, unfrozen)
         self._unfrozen = unfrozen
         trained, total = count_parameters(model)
         logger.info(f"epoch {epoch}: {', '.join(new)} now training: {trained:,} of {total:,} parameters")

@@ -20,5 +20,4 @@ def run(args: Namespace) -> None:
     result = compare_runs(*args.run, args.split)
     print(comparison_text(result))
     if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
         write_json(args.output, result)

@@ -20,7 +20,7 @@ def add_flags(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    from fer_hf.inference.quantize import export_scored
+    from fer_hf.inference.export import export_scored
     from fer_hf.models.loading import load_trained_classifier
 
     tables = load_tables(args)
