@@ -1,1 +1,1 @@
-"""Words from a terminal: flags, launching, the course of a training, and the sub-commands of `fer-hf`."""
+"""Words from a terminal: flags, launching, what recipes share, and the sub-commands of `fer-hf`."""

@@ -1,4 +1,4 @@
-"""Plain convolutional networks: the VGG for FER-2013 and the course networks of the reports."""
+"""Plain convolutional networks: the VGG for FER-2013 and small networks of the reports."""
 
 import torch
 from torch import nn
