@@ -12,7 +12,7 @@ from learning import accuracy, train
 from PIL import Image
 from torch import nn
 from torch.nn.functional import one_hot
-from transformers import AutoConfig, AutoModel, AutoModelForImageClassification, pipeline
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, pipeline
 
 from fer_hf.cli.main import main
 from fer_hf.data import load_dataset
@@ -143,6 +143,33 @@ def test_the_compact_cnn_sees_the_middle_of_a_face():
     pixels = processor(Image.fromarray(levels.astype(np.uint8)), return_tensors="pt")["pixel_values"]
     expected = torch.from_numpy(levels[4:44, 4:44].astype(np.float32)) / 255 * 2 - 1
     torch.testing.assert_close(pixels[0], expected.expand(3, 40, 40))
+
+
+@pytest.mark.parametrize(
+    ("name", "resized", "cropped"),
+    [
+        ("dacl", 256, 224),  # the official code, and the report's "center crop in the test set"
+        ("dacl-200", 256, 200),  # the report's best crop
+        ("dacl-112", 128, 112),
+        ("dacl-64", 73, 64),
+        ("dacl-48", 55, 48),
+        ("vgg-fer", 48, 40),
+    ],
+)
+def test_what_was_trained_on_crops_is_tested_on_the_middle_of_the_same_size(name, resized, cropped, tmp_path):
+    image_processor(name, architecture_config(name)).save_pretrained(tmp_path)
+    processor = AutoImageProcessor.from_pretrained(tmp_path)
+    assert processor.size == {"height": resized, "width": resized}
+    assert processor.do_center_crop
+    assert processor.crop_size == {"height": cropped, "width": cropped}
+
+
+@pytest.mark.parametrize("name", ["vgg-fer-48", "vgg-fer-224", "transfer", "dacl-reduced", "prelu-cnn"])
+def test_other_networks_see_whole_faces(name):
+    config = architecture_config(name)
+    processor = image_processor(name, config)
+    assert not processor.do_center_crop
+    assert processor.size == {"height": config.image_size, "width": config.image_size}
 
 
 def test_multiply_adds_are_those_counted_by_hand():

@@ -83,10 +83,10 @@ def _resnets() -> dict[str, Architecture]:
     return rows
 
 
-def _dacl(source: str, **fields: Any) -> Architecture:
-    """A row with the official code's normalisation, which is that of RAF-DB."""
+def _dacl(source: str, center_crop: float = 224 / 256, **fields: Any) -> Architecture:
+    """A row with the official code's normalisation, which is that of RAF-DB, and its middle of each test face."""
     mean, std = (0.5752, 0.4495, 0.4012), (0.2086, 0.1911, 0.1827)
-    return Architecture(source, DACLConfig, fields, image_mean=mean, image_std=std)
+    return Architecture(source, DACLConfig, fields, image_mean=mean, image_std=std, center_crop=center_crop)
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -100,8 +100,14 @@ ARCHITECTURES: dict[str, Architecture] = {
         **_NOT_NORMALISED,
     ),
     **_resnets(),
-    "vgg-fer": Architecture(_VGG, PlainCNNConfig),
-    "vgg-fer-48": Architecture(_VGG, PlainCNNConfig, {"image_size": 48}),
+    "vgg-fer": Architecture(f"{_VGG}, on the middle 40 of 48 pixels", PlainCNNConfig, center_crop=40 / 48),
+    "vgg-fer-48": Architecture(f"{_VGG}, on whole faces of 48 pixels (ours)", PlainCNNConfig, {"image_size": 48}),
+    "vgg-fer-224": Architecture(
+        f"{_VGG}, as in {_COMPARISON}: whole faces of 224 pixels",
+        PlainCNNConfig,
+        {"image_size": 224},
+        **_NOT_NORMALISED,
+    ),
     "cnn-v1": Architecture(
         f"{_VITS}: CNN V1 (its layers are unpublished; ours)",
         PlainCNNConfig,
@@ -156,11 +162,16 @@ ARCHITECTURES: dict[str, Architecture] = {
         )
     },
     "vit-linear": Architecture("ViT-B/16 (Dosovitskiy et al., 2021) with its linear head", ViTConfig),
-    "dacl": _dacl(_DACL),
-    "dacl-200": _dacl(f"{_DACL}, the best crop of the report that re-implements it on FER-2013", image_size=200),
-    "dacl-112": _dacl(f"{_DACL}, smaller faces (ours)", image_size=112),
-    "dacl-64": _dacl(f"{_DACL}, smaller faces (ours)", image_size=64),
-    "dacl-48": _dacl(f"{_DACL}, smaller faces (ours)", image_size=48),
+    "dacl": _dacl(f"{_DACL}, on the middle 224 of 256 pixels"),
+    "dacl-200": _dacl(
+        f"{_DACL}, the best crop of the report that re-implements it on FER-2013: 200 of 256 pixels",
+        center_crop=200 / 256,
+        image_size=200,
+    ),
+    **{
+        f"dacl-{size}": _dacl(f"{_DACL}, smaller faces, the same share of them (ours)", image_size=size)
+        for size in (112, 64, 48)
+    },
     "dacl-reduced": Architecture(
         f"{_COMPARISON}: DACL, reduced to ResNet-18 and a linear map", ReducedDACLConfig, **_NOT_NORMALISED
     ),
