@@ -112,6 +112,37 @@ def test_matrices_and_kernels_decay_and_no_norm_or_bias_does(make):
     assert by_name(model, optimizer, "weight_decay") == expected
 
 
+def test_51_of_the_76_tensors_of_dacl_decay_on_request_only():
+    model = build("dacl", image_size=32, attention_hidden_sizes=(32, 16, 8))  # as many tensors as at full size
+    for everything, number in ((False, 25), (True, 76)):
+        flags = {"optim": "sgd", "weight_decay": 5e-4, "decay_all_parameters": everything}
+        decay = by_name(model, trainer_for(model, **flags).create_optimizer(), "weight_decay")
+        assert len(decay) == 76
+        assert sum(value == 5e-4 for value in decay.values()) == number
+
+
+@pytest.mark.numeric
+def test_decay_of_all_parameters_steps_exactly_as_a_plain_torch_optimizer():
+    model, twin = (nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)) for _ in range(2))
+    twin.load_state_dict(model.state_dict())
+    flags = {"optim": "sgd", "optim_args": "momentum=0.9", "learning_rate": 0.01, "weight_decay": 5e-4}
+    ours = trainer_for(model, **flags, decay_all_parameters=True).create_optimizer()
+    theirs = torch.optim.SGD(twin.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)
+    for _ in range(3):
+        for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+            p.grad = torch.randn(p.shape)
+            q.grad = p.grad.clone()
+        ours.step()
+        theirs.step()
+    assert moved(weights(model), weights(twin)) == set()
+
+
+def test_decay_of_all_parameters_goes_with_rates_by_layer():
+    model = ViTForImageClassification(tiny_vit_config())
+    trainer = trainer_for(model, layer_decay=0.5, weight_decay=0.1, decay_all_parameters=True)
+    assert set(by_name(model, trainer.create_optimizer(), "weight_decay").values()) == {0.1}
+
+
 # Rates by layer
 
 
@@ -345,9 +376,10 @@ def test_what_is_wrong_or_makes_no_sense_is_refused_in_one_line(flags, message):
     assert "\n" not in str(error.value)
 
 
-def test_an_optimizer_with_groups_of_its_own_takes_no_layer_rates(monkeypatch):
+@pytest.mark.parametrize("flags", [{"layer_decay": 0.5}, {"decay_all_parameters": True}])
+def test_an_optimizer_with_groups_of_its_own_takes_no_others(flags, monkeypatch):
     model = ViTForImageClassification(tiny_vit_config())
-    trainer = trainer_for(model, optim="lomo", layer_decay=0.5)
+    trainer = trainer_for(model, optim="lomo", **flags)
     stock = staticmethod(lambda args, model: (torch.optim.SGD, {"lr": 1.0, "model": model}))
     monkeypatch.setattr(Trainer, "get_optimizer_cls_and_kwargs", stock)
     with pytest.raises(BadInputError, match="`optim` lomo makes its own groups"):

@@ -189,6 +189,15 @@ def test_a_published_row_says_what_was_published_on_which_images(name):
         assert re.search(r"[\d,]+ images|PublicTest", published[0])
 
 
+@pytest.mark.parametrize("name", FINE_TUNING)
+def test_a_published_row_with_weight_decay_has_it_on_all_parameters(name):
+    # Plain torch optimizers, and Paddle's, decay whatever they are given.
+    values = yaml.safe_load(CONFIGS[name].read_text())
+    decays = "Published" in header(CONFIGS[name]) and "weight_decay" in values
+    assert values.get("decay_all_parameters", False) == decays
+    assert ("eight decay on all parameters" in header(CONFIGS[name])) == decays
+
+
 def test_the_demo_needs_no_download():
     values = yaml.safe_load(vit_gradual_unfreeze.DEMO.read_text())
     assert values["dataset_name"] == "synthetic"

@@ -58,6 +58,10 @@ class FerTrainingArguments(TrainingArguments):
             '\'{"milestones": [15, 30], "gamma": 0.1}\', in epochs.'
         },
     )
+    decay_all_parameters: bool = field(
+        default=False,
+        metadata={"help": "Weight decay on biases and normalisation layers as well, as plain PyTorch code has it."},
+    )
     head_learning_rate: float | None = field(
         default=None, metadata={"help": "Learning rate of the head, the one that is logged. Default: learning_rate."}
     )

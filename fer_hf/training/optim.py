@@ -3,7 +3,7 @@
 import ast
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -255,6 +255,21 @@ def _drops(options: dict[str, Any]) -> Callable[[int], int]:
     if "step_size" in options:
         return lambda epoch: epoch // options["step_size"]
     return lambda epoch: sum(milestone <= epoch for milestone in options["milestones"])
+
+
+def decayed_parameters(model: nn.Module, args: TrainingArguments, stock: Iterable[str]) -> set[str]:
+    """
+    Names of the parameters with weight decay: with `decay_all_parameters` all of them, as a plain torch optimizer
+    has it, else those that the library decays but for normalisation layers.
+
+    Args:
+        model (`nn.Module`): The classifier.
+        args (`TrainingArguments`): The run's flags.
+        stock (`Iterable[str]`): Names of those that the library decays.
+    """
+    if getattr(args, "decay_all_parameters", False):
+        return {name for name, _ in model.named_parameters()}
+    return set(stock) - normalisation_parameters(model)
 
 
 def normalisation_parameters(model: nn.Module) -> set[str]:

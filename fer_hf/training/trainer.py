@@ -18,9 +18,9 @@ from fer_hf.training.evaluating import EvaluatingTrainer
 from fer_hf.training.optim import (
     TORCH_OPTIMIZERS,
     create_schedule,
+    decayed_parameters,
     has_layer_rates,
     layer_rates,
-    normalisation_parameters,
     parameter_groups,
     torch_optimizer,
 )
@@ -40,8 +40,9 @@ class FerTrainer(EvaluatingTrainer):
     - Every parameter is in the optimizer from the start, also those that are frozen at first: one that is added later
       is silently never updated. Without a gradient, a parameter gets neither weight decay nor optimizer state.
     - Optimizers, schedules and rates by layer as [`~fer_hf.training.FerTrainingArguments`] names them; the logged
-      learning rate is the head's. Normalisation layers have no weight decay, as biases have none: the stock rule looks
-      for their usual names, and so decays the BatchNorm layers of most CNNs.
+      learning rate is the head's. Normalisation layers have no weight decay, as biases have none (but for
+      `decay_all_parameters`): the stock rule looks for their usual names, and so decays the BatchNorm layers of most
+      CNNs.
     - Frozen parts are in eval mode during training steps: no dropout (but `patch_dropout`, which is of their input),
       no moving BatchNorm statistics.
     - What else a flag adds to training is a [`~fer_hf.training.tricks.Trick`] among the callbacks: `ema_decay`
@@ -112,13 +113,13 @@ class FerTrainer(EvaluatingTrainer):
         else:
             cls, options = Trainer.get_optimizer_cls_and_kwargs(args, model)
         has_groups = is_optimizer_factory(cls) or {"params", "model", "optimizer_dict"} & options.keys()
-        if has_groups and has_layer_rates(args):
+        if has_groups and (has_layer_rates(args) or getattr(args, "decay_all_parameters", False)):
             raise BadInputError(
                 f"`optim` {args.optim.value} makes its own groups of parameters: "
-                "it goes with neither `layer_decay` nor `head_learning_rate`."
+                "it goes with none of `layer_decay`, `head_learning_rate` and `decay_all_parameters`."
             )
         if not has_groups:
-            decayed = set(self.get_decay_parameter_names(model)) - normalisation_parameters(model)
+            decayed = decayed_parameters(model, args, self.get_decay_parameter_names(model))
             layers = layers_of(model) if has_layer_rates(args) else None
             options["params"] = parameter_groups(model, args, decayed, layers)
         return cls, options
