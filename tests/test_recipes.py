@@ -198,6 +198,13 @@ def test_a_published_row_with_weight_decay_has_it_on_all_parameters(name):
     assert ("eight decay on all parameters" in header(CONFIGS[name])) == decays
 
 
+def test_cnn_v2_and_v2_1_differ_in_the_resampling_alone():
+    v2, v2_1 = (yaml.safe_load(CONFIGS[f"cnn_vit_cnn_{name}"].read_text()) for name in ("v2", "v2_1"))
+    assert v2["num_train_epochs"] == 20
+    assert v2_1 == {**v2, "sampler": "inverse_frequency"}
+    assert "sampler" not in v2
+
+
 def test_the_demo_needs_no_download():
     values = yaml.safe_load(vit_gradual_unfreeze.DEMO.read_text())
     assert values["dataset_name"] == "synthetic"
