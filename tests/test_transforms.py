@@ -63,6 +63,12 @@ def test_one_map_equals_a_chain_of_torchvisions_where_nothing_is_lost(faces):
     torch.testing.assert_close(ours[..., 8:-8, 14:-8], theirs[..., 8:-8, 14:-8], atol=0.01, rtol=0)
 
 
+def test_the_jitter_of_the_rafdb_report_has_brightness_contrast_saturation_and_hue():
+    jitter = augmentation_steps("vit_rafdb")[-1].plain(SIZE)
+    assert (jitter.brightness, jitter.contrast, jitter.saturation) == ((0.8, 1.2),) * 3
+    assert jitter.hue == (-0.1, 0.1)
+
+
 def test_the_flip_is_exact(faces):
     flipped = BatchAugmentation("flip", seed=0)(faces, 0, np.arange(12))
     mirrored = row_uniforms(0, 0, np.arange(12), 1)[:, 0] < 0.5

@@ -216,16 +216,17 @@ class PaddedCrop(Step):
 
 @dataclass(frozen=True)
 class ColorJitter(Step):
-    """Brightness, contrast and saturation times a factor in 1 +- the number given."""
+    """Brightness, contrast and saturation times a factor in 1 +- the number given; hue turned by at most its own."""
 
     brightness: float
     contrast: float
     saturation: float
+    hue: float = 0.0
     draws = 2
-    needs_gray = True  # saturation does nothing to gray faces
+    needs_gray = True  # saturation and hue do nothing to gray faces
 
     def plain(self, size: Size) -> Callable:
-        return v2.ColorJitter(self.brightness, self.contrast, self.saturation)
+        return v2.ColorJitter(self.brightness, self.contrast, self.saturation, self.hue)
 
     def pixels(self, u: np.ndarray, images: torch.Tensor) -> torch.Tensor:
         factors = torch.from_numpy(1 + np.array([self.brightness, self.contrast]) * (2 * u - 1)).to(images.dtype)

@@ -69,8 +69,8 @@ AUGMENTATIONS: dict[str, tuple[Step, ...]] = {
     "none": (),
     "flip": (Flip(),),
     # The report on a ViT-B/16 (ImageNet-21k) fine-tuned on RAF-DB: flip, rotation 10, RandomResizedCrop 224,
-    # ColorJitter. Unsaid: the crop's scale (the library's default) and the jitter's strengths (0.2).
-    "vit_rafdb": (Flip(), Rotation(10), ResizedCrop((0.08, 1.0)), ColorJitter(0.2, 0.2, 0.2)),
+    # ColorJitter with hue. Unsaid: the crop's scale (the library's default) and the jitter's strengths (0.2, hue 0.1).
+    "vit_rafdb": (Flip(), Rotation(10), ResizedCrop((0.08, 1.0)), ColorJitter(0.2, 0.2, 0.2, 0.1)),
     # The report that compares CNNs on FER-2013 at 224 pixels: resize 230, rotation 15, crop 224 with padding 8, flip.
     "cnn_comparison": (Resize(230, 224), Rotation(15), PaddedCrop(230, 224, padding=8), Flip()),
     # DACL (Farzaneh and Qi, WACV 2021; https://github.com/amirhfarzaneh/dacl): resize 256, one of five crops, flip.
