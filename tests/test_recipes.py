@@ -205,6 +205,14 @@ def test_cnn_v2_and_v2_1_differ_in_the_resampling_alone():
     assert "sampler" not in v2
 
 
+def test_the_rafdb_reports_plateau_and_early_stopping_watch_the_validation_loss(published):
+    args = Flags(*parse("gvit21k_vit_rafdb", "--model", str(published))[-5:-1]).training
+    assert (args.metric_for_best_model, args.greater_is_better) == ("loss", False)
+    assert args.early_stopping_patience == 5
+    assert (args.optim, args.lr_scheduler_type) == ("adam", "reduce_lr_on_plateau")
+    assert args.lr_scheduler_kwargs == {"mode": "min", "factor": 0.9, "patience": 2}
+
+
 def test_the_demo_needs_no_download():
     values = yaml.safe_load(vit_gradual_unfreeze.DEMO.read_text())
     assert values["dataset_name"] == "synthetic"
