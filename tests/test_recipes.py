@@ -198,6 +198,14 @@ def test_a_published_row_with_weight_decay_has_it_on_all_parameters(name):
     assert ("eight decay on all parameters" in header(CONFIGS[name])) == decays
 
 
+def test_the_sgd_runs_of_the_cnn_comparison_have_the_momentum_of_its_slides():
+    names = [name for name in CONFIGS if name.startswith("cnn_comparison_") and "_sgd" in name]
+    assert len(names) == 8
+    for name in names:
+        assert yaml.safe_load(CONFIGS[name].read_text())["optim_args"] == "momentum=0.9"
+        assert "Momentum 0.9, rate and epochs are those of the slides" in header(CONFIGS[name])
+
+
 def test_cnn_v2_and_v2_1_differ_in_the_resampling_alone():
     v2, v2_1 = (yaml.safe_load(CONFIGS[f"cnn_vit_cnn_{name}"].read_text()) for name in ("v2", "v2_1"))
     assert v2["num_train_epochs"] == 20
