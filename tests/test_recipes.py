@@ -1,6 +1,7 @@
 """Every file under `recipes/configs`: what its header says, what it builds, and two steps of those that differ."""
 
 import json
+import os
 import re
 import runpy
 import tomllib
@@ -31,6 +32,7 @@ KINDS = {
     "lr_search": (SearchArguments, *FLAGS),
     "mae_pretrain": (mae_pretrain.MaskingArguments, *(FLAGS[i] for i in (1, 3))),
 }
+PRELU = ("prelu_cnn", "template")
 # Those that take different paths: together they set every flag that any config sets.
 RUN = (
     "cnn_vit_cnn_v2_1",
@@ -204,6 +206,23 @@ def test_the_sgd_runs_of_the_cnn_comparison_have_the_momentum_of_its_slides():
     for name in names:
         assert yaml.safe_load(CONFIGS[name].read_text())["optim_args"] == "momentum=0.9"
         assert "Momentum 0.9, rate and epochs are those of the slides" in header(CONFIGS[name])
+
+
+def test_the_prelu_report_has_its_epochs():
+    epochs = {n: yaml.safe_load(CONFIGS[f"prelu_report_{n}"].read_text())["num_train_epochs"] for n in PRELU}
+    assert epochs == {"prelu_cnn": 30, "template": 20}
+
+
+@pytest.mark.skipif("FER2013_DIR" not in os.environ, reason="FER2013_DIR is not set to a folder with train.csv")
+@pytest.mark.parametrize("name", PRELU)
+def test_the_prelu_report_has_its_split_of_train_csv_and_its_disgusted_faces(name):
+    *parsed, _ = parse(f"prelu_report_{name}", "--data_dir", os.environ["FER2013_DIR"])
+    tables = Flags(*parsed[-4:]).data.load()
+    disgust = tables["train"].features["label"].str2int("disgust")
+    faces = {"prelu_cnn": (24_014, 1_396), "template": (22_967, 349)}[name]
+    assert (len(tables["train"]), tables["train"]["label"][:].count(disgust)) == faces
+    assert len(tables["validation"]) == 5_742
+    assert "test" not in tables
 
 
 def test_cnn_v2_and_v2_1_differ_in_the_resampling_alone():
