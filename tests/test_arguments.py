@@ -102,11 +102,14 @@ def test_a_start_point_on_the_command_line_wins_over_the_files(demo, tmp_path):
     model_args, *_ = parse(demo, "--model_name_or_path", "other")
     assert (model_args.start_point, model_args.head) == ("other", "mlp3")
     path = tmp_path / "scratch.yaml"
-    path.write_text("architecture: resnet50\nconfig_overrides: {stem: small}\ndataset_name: synthetic\n")
+    path.write_text(
+        "architecture: resnet50\nconfig_overrides: {stem: small}\npixel_range: signed\ndataset_name: synthetic\n"
+    )
     model_args, *_ = parse(demo, "--config", str(path))
     assert (model_args.start_point, model_args.config_overrides) == ("resnet50", {"stem": "small"})
     model_args, *_ = parse(demo, "--config", str(path), "--model_name_or_path", "m")
     assert (model_args.architecture, model_args.start_point, model_args.config_overrides) == (None, "m", {})
+    assert model_args.pixel_range is None
 
 
 @pytest.mark.parametrize(
@@ -115,6 +118,7 @@ def test_a_start_point_on_the_command_line_wins_over_the_files(demo, tmp_path):
         ([], "Give one of `model_name_or_path` and `architecture`, got neither."),
         (["--model_name_or_path", "m", "--architecture", "a"], "got both"),
         (["--architecture", "alexnet", "--head", "mlp3"], "`head` goes with `model_name_or_path`"),
+        (["--model_name_or_path", "m", "--pixel_range", "unit"], "`pixel_range` goes with `architecture`"),
         (["--model_name_or_path", "m", "--config_overrides", "{}"], "`config_overrides` goes with `architecture`"),
         (
             ["--architecture", "alexnet", "--config_overrides", "{"],
@@ -144,6 +148,11 @@ def test_an_architecture_comes_with_its_processor_and_weights_from_elsewhere(tmp
     assert torch.equal(model.backbone.bn1.weight, source.backbone.bn1.weight)
     torch.testing.assert_close(model.backbone.conv1.weight, source.backbone.conv1.weight.sum(dim=1, keepdim=True))
     face = Image.new("L", (48, 48))
+    flags = ModelArguments(architecture="prelu-cnn", pixel_range="unit")
+    assert flags.load(names)[1](face, return_tensors="pt")["pixel_values"].max() == 0
+    assert flags.record()["pixel_range"] == "unit"
+    with pytest.raises(BadInputError, match="`pixel_range` must be one of unit, signed, got 'half'"):
+        ModelArguments(architecture="prelu-cnn", pixel_range="half")
     assert processor(face, return_tensors="pt")["pixel_values"].shape == (1, 3, 40, 40)
     with pytest.raises(BadInputError, match="`architecture` 'resnet51' is unknown; near: resnet50"):
         ModelArguments(architecture="resnet51").load(names)

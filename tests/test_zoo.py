@@ -172,6 +172,57 @@ def test_other_networks_see_whole_faces(name):
     assert processor.size == {"height": config.image_size, "width": config.image_size}
 
 
+@pytest.mark.numeric
+def test_pixel_values_are_scaled_to_either_range(tmp_path):
+    gray = Image.fromarray(np.arange(48 * 48, dtype=np.uint32).reshape(48, 48).astype(np.uint8))  # 0 to 255
+    for pixel_range, low in (("unit", 0.0), ("signed", -1.0), (None, -1.0)):  # the report kept 0.5 and 0.5
+        processor = image_processor("prelu-cnn", architecture_config("prelu-cnn"), pixel_range)
+        processor.save_pretrained(tmp_path)
+        pixels = AutoImageProcessor.from_pretrained(tmp_path)(gray, return_tensors="pt")["pixel_values"]
+        torch.testing.assert_close(torch.stack(pixels.aminmax()), torch.tensor([low, 1.0]))
+
+
+@pytest.mark.numeric
+@pytest.mark.parametrize("name", ["prelu-cnn", "prelu-template"])
+@pytest.mark.parametrize(
+    ("output", "low"), [("tanh", 0.5944), ("sigmoid", 1.1654), ("softmax", 1.1654), ("logits", 0)]
+)
+def test_the_output_is_one_field_and_bounds_the_loss_as_published(name, output, low):
+    model = build(name, **SMALL[name].overrides, output=output).eval()
+    final = model.classifier[-1] if output == "logits" else model.classifier[-2]
+    with torch.no_grad():
+        final.weight.zero_()
+        final.bias.copy_(torch.tensor([1e3] + [-1e3] * 6))  # as sure of class 0 as can be
+        loss = model(torch.zeros(1, 1, 48, 48), labels=torch.tensor([0])).loss
+    assert loss.item() == pytest.approx(low, abs=5e-5)
+
+
+OLD_OUTPUTS = [
+    ("prelu-cnn", {"tanh_output": True}, "tanh"),
+    ("prelu-cnn", {"tanh_output": False}, "logits"),
+    ("prelu-template", {"softmax_output": True}, "softmax"),
+    ("prelu-template", {"softmax_output": False}, "logits"),
+]
+
+
+@pytest.mark.parametrize(("name", "old", "output"), OLD_OUTPUTS)
+def test_a_config_with_the_booleans_of_before_means_the_same(name, old, output, tmp_path):
+    model = build(name, **SMALL[name].overrides, output=output).eval()
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["output"]
+    (tmp_path / "config.json").write_text(json.dumps({**config, **old}))
+    again = AutoModelForImageClassification.from_pretrained(tmp_path).eval()
+    pixels = torch.randn(2, 1, 48, 48)
+    with torch.no_grad():
+        assert torch.equal(again(pixels).logits, model(pixels).logits)
+    assert again.config.output == output
+    again.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["output"] == output
+    assert not old.keys() & saved.keys()
+
+
 def test_multiply_adds_are_those_counted_by_hand():
     convolutions = 44 * 25 * 46**2 + 44 * 40 * 25 * 20**2 + 40 * 40 * 9**2 + 40 * 36 * 9 * 9**2
     assert describe("prelu-cnn")["multiply_adds"] == convolutions + 1764 * 70 + 70 * 7
@@ -346,6 +397,10 @@ def test_what_cannot_be_built_is_refused_in_one_line():
         build("vgg16", stem="small")
     with pytest.raises(ModelError, match="prelu-cnn: `problem_type` must be single_label_classification, got 'regres"):
         build("prelu-cnn", problem_type="regression")
+    with pytest.raises(
+        ModelError, match="prelu-cnn: `output` must be one of logits, tanh, sigmoid, softmax, got 'relu'"
+    ):
+        build("prelu-cnn", output="relu")
     with pytest.raises(ModelError, match="Field 'image_size' expected int, got str"):
         build("cnn-v2", image_size="48")
     with pytest.raises(ModelError, match="`image_size` must be >= 16 for so many stages, got 8"):

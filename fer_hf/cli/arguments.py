@@ -19,7 +19,7 @@ from fer_hf.errors import BadInputError, parse_map
 from fer_hf.losses import ExpressionLoss, class_weights
 from fer_hf.models import HEADS, build, load_backbone_weights, load_image_classifier
 from fer_hf.models.loading import asset_names
-from fer_hf.models.zoo import architecture_config, image_processor
+from fer_hf.models.zoo import PIXEL_RANGES, architecture_config, image_processor
 from fer_hf.provenance import own_name
 
 
@@ -185,6 +185,13 @@ class ModelArguments:
     config_overrides: dict | str | None = field(
         default=None, metadata={"help": "Fields of the architecture's configuration: '{\"image_size\": 64}'."}
     )
+    pixel_range: str | None = field(
+        default=None,
+        metadata={
+            "help": "Pixel values that an architecture sees: unit, [0, 1], or signed, [-1, 1]. Default: its source's.",
+            "choices": list(PIXEL_RANGES),
+        },
+    )
     head: str | None = field(
         default=None,
         metadata={"help": "Classification head on a checkpoint. Default: what its class has.", "choices": list(HEADS)},
@@ -212,6 +219,10 @@ class ModelArguments:
             raise BadInputError("`head` goes with `model_name_or_path`: an architecture has a head of its own.")
         if self.architecture is None and self.config_overrides is not None:
             raise BadInputError("`config_overrides` goes with `architecture`: a checkpoint has its configuration.")
+        if self.architecture is None and self.pixel_range is not None:
+            raise BadInputError("`pixel_range` goes with `architecture`: a checkpoint has its image processor.")
+        if self.pixel_range not in (None, *PIXEL_RANGES):
+            raise BadInputError(f"`pixel_range` must be one of {', '.join(PIXEL_RANGES)}, got {self.pixel_range!r}.")
         self.config_overrides = parse_map("config_overrides", self.config_overrides)
 
     @property
@@ -225,6 +236,8 @@ class ModelArguments:
         if self.architecture is not None:
             if self.config_overrides:
                 extra["config_overrides"] = self.config_overrides
+            if self.pixel_range is not None:
+                extra["pixel_range"] = self.pixel_range
             return {"architecture": self.architecture, "source": "scratch", **extra}
         if self.model_name_or_path in asset_names():
             source = "shipped"
@@ -251,7 +264,7 @@ class ModelArguments:
             config = architecture_config(self.architecture, names, **self.config_overrides)
             fields = loss.settle(self.architecture, config, self.config_overrides)
             model = build(self.architecture, names, **self.config_overrides, **fields)
-            processor = image_processor(self.architecture, model.config)
+            processor = image_processor(self.architecture, model.config, self.pixel_range)
         else:
             model, processor = load_image_classifier(
                 self.model_name_or_path,

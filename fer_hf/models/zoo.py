@@ -60,6 +60,8 @@ _PRELU = "the report on a PReLU CNN for FER-2013"
 _DACL = "DACL (Farzaneh and Qi, 2021)"
 _VGG = "VGG for FER-2013 (Khaireddin and Chen, 2021)"
 _NOT_NORMALISED = {"image_mean": (0.0, 0.0, 0.0), "image_std": (1.0, 1.0, 1.0)}
+# Mean and standard deviation that scale pixel values to [0, 1] and to [-1, 1].
+PIXEL_RANGES = {"unit": (0.0, 1.0), "signed": (0.5, 0.5)}
 
 
 def _resnets() -> dict[str, Architecture]:
@@ -128,14 +130,14 @@ ARCHITECTURES: dict[str, Architecture] = {
     "prelu-cnn-logits": Architecture(
         f"{_PRELU}, without its tanh and its two unused convolutions",
         PReLUCNNConfig,
-        {"tanh_output": False, "unused_convs": False},
+        {"output": "logits", "unused_convs": False},
     ),
     "prelu-template": Architecture(
         f"{_PRELU}: its template, with softmax before the loss (its layers are unpublished; ours)",
         PlainCNNConfig,
         {
             "image_size": 48, "stage_widths": (32, 64), "convs_per_stage": 1, "batch_norm": False,
-            "head_hidden_sizes": (128,), "head_dropout": 0.5, "softmax_output": True,
+            "head_hidden_sizes": (128,), "head_dropout": 0.5, "output": "softmax",
         },
     ),
     "cnn-transformer": Architecture(
@@ -251,22 +253,31 @@ def build(name: str, names: Iterable[str] = EXPRESSIONS, **config_overrides: Any
         raise ModelError(f"{name}: {reason(error)}") from error
 
 
-def image_processor(name: str, config: PreTrainedConfig) -> BaseImageProcessor:
+def image_processor(name: str, config: PreTrainedConfig, pixel_range: str | None = None) -> BaseImageProcessor:
     """
     The image processor for a new model: any image to RGB, to the configuration's size (cropped about the middle where
     the row says so), normalised as its source does.
 
     Gray networks take RGB pixel values as well, and make luma of them.
+
+    Args:
+        name (`str`): One of [`ARCHITECTURES`].
+        config (`PreTrainedConfig`): Of the model.
+        pixel_range (`str`, *optional*):
+            One of [`PIXEL_RANGES`], instead of the source's own: `unit`, [0, 1], or `signed`, [-1, 1].
     """
     row = ARCHITECTURES[name]
+    mean, std = row.image_mean, row.image_std
+    if pixel_range is not None:
+        mean, std = ([value] * 3 for value in PIXEL_RANGES[pixel_range])
     final, whole = config.image_size, round(config.image_size / row.center_crop)
     crop = {} if whole == final else {"do_center_crop": True, "crop_size": {"height": final, "width": final}}
     return ViTImageProcessor(
         do_convert_rgb=True,
         size={"height": whole, "width": whole},
         **crop,
-        image_mean=list(row.image_mean),
-        image_std=list(row.image_std),
+        image_mean=list(mean),
+        image_std=list(std),
     )
 
 

@@ -3,6 +3,8 @@
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .configuration_plain_cnn import OUTPUTS
+
 
 @strict
 class PReLUCNNConfig(PreTrainedConfig):
@@ -20,9 +22,10 @@ class PReLUCNNConfig(PreTrainedConfig):
             Width of the first linear layer.
         dropout (`float`, defaults to 0.5):
             Before the first linear layer, in [0, 1).
-        tanh_output (`bool`, defaults to `True`):
-            End in tanh, as published. It keeps logits in (-1, 1), so that the cross-entropy of 7 classes cannot fall
-            below 0.5944.
+        output (`str`, defaults to `"tanh"`):
+            What the network ends in: `logits`, as a cross-entropy wants them, or `tanh` (as published), `sigmoid` or
+            `softmax` of these, in logits' place. With bounded ones, the cross-entropy of 7 classes cannot fall below
+            0.5944 for `tanh`, and 1.1654 for `sigmoid` and `softmax`.
         unused_convs (`bool`, defaults to `True`):
             Keep the two 1x1 convolutions that the published code defines and never calls: 3,312 parameters for
             nothing, frozen here.
@@ -35,9 +38,20 @@ class PReLUCNNConfig(PreTrainedConfig):
     widths: list[int] | tuple[int, ...] = (44, 40, 36)
     head_hidden_size: int = 70
     dropout: float | int = 0.5
-    tanh_output: bool = True
+    output: str = "tanh"
     unused_convs: bool = True
     problem_type: str | None = "single_label_classification"
+
+    def __post_init__(self, **kwargs):
+        tanh_output = kwargs.pop("tanh_output", None)  # what checkpoints had before `output`
+        if tanh_output is not None:
+            self.output = "tanh" if tanh_output else "logits"
+        super().__post_init__(**kwargs)
+
+    def validate_output(self):
+        """Raises `ValueError` on an unknown output."""
+        if self.output not in OUTPUTS:
+            raise ValueError(f"`output` must be one of {', '.join(OUTPUTS)}, got {self.output!r}.")
 
     def validate_layers(self):
         """Raises `ValueError` on widths that no layer has, dropout outside [0, 1), and images that are too small."""

@@ -39,6 +39,12 @@ def check_image_size(pixel_values: torch.Tensor, image_size: int) -> None:
         )
 
 
+def output_layers(output: str) -> list[nn.Module]:
+    """What follows the last linear layer of a network with this `output`: logits, tanh, sigmoid or softmax."""
+    layers = {"logits": [], "tanh": [nn.Tanh()], "sigmoid": [nn.Sigmoid()], "softmax": [nn.Softmax(dim=-1)]}
+    return layers[output]
+
+
 @torch.no_grad()
 def init_as_pytorch(module: nn.Conv2d | nn.Linear | nn.MultiheadAttention) -> None:
     """Start a convolution or linear layer uniformly in +- 1 / sqrt(fan_in), and an attention by Xavier's rule."""

@@ -11,6 +11,7 @@ from .modeling_classifier import (
     check_image_size,
     init_as_pytorch,
     match_channels,
+    output_layers,
 )
 
 
@@ -103,9 +104,7 @@ class PlainCNNForImageClassification(FaceClassifierMixin, PlainCNNPreTrainedMode
             layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(config.head_dropout)]
             width = hidden
         layers.append(nn.Linear(width, config.num_labels))
-        if config.softmax_output:
-            layers.append(nn.Softmax(dim=-1))
-        self.classifier = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(*layers, *output_layers(config.output))
 
         # Initialize weights and apply final processing
         self.post_init()

@@ -12,6 +12,7 @@ from .modeling_classifier import (
     check_image_size,
     init_as_pytorch,
     match_channels,
+    output_layers,
 )
 
 
@@ -95,7 +96,7 @@ class PReLUCNNModel(PReLUCNNPreTrainedModel):
 
 
 class PReLUCNNForImageClassification(FaceClassifierMixin, PReLUCNNPreTrainedModel):
-    """The network of the report on a PReLU CNN for FER-2013: with its tanh output, or with plain logits."""
+    """The network of the report on a PReLU CNN for FER-2013: with its tanh output, or another."""
 
     def __init__(self, config: PReLUCNNConfig):
         super().__init__(config)
@@ -106,7 +107,7 @@ class PReLUCNNForImageClassification(FaceClassifierMixin, PReLUCNNPreTrainedMode
             nn.ELU(),
             nn.Linear(config.head_hidden_size, config.num_labels),
         ]
-        self.classifier = nn.Sequential(*layers, *([nn.Tanh()] if config.tanh_output else []))
+        self.classifier = nn.Sequential(*layers, *output_layers(config.output))
 
         # Initialize weights and apply final processing
         self.post_init()
