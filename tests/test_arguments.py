@@ -118,6 +118,7 @@ def test_a_start_point_on_the_command_line_wins_over_the_files(demo, tmp_path):
         ([], "Give one of `model_name_or_path` and `architecture`, got neither."),
         (["--model_name_or_path", "m", "--architecture", "a"], "got both"),
         (["--architecture", "alexnet", "--head", "mlp3"], "`head` goes with `model_name_or_path`"),
+        (["--architecture", "alexnet", "--head_dropout", "0.5"], "`head_dropout` goes with `model_name_or_path`"),
         (["--model_name_or_path", "m", "--pixel_range", "unit"], "`pixel_range` goes with `architecture`"),
         (["--model_name_or_path", "m", "--config_overrides", "{}"], "`config_overrides` goes with `architecture`"),
         (

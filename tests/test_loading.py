@@ -277,6 +277,72 @@ def test_another_head_on_a_multi_layer_checkpoint_is_wholly_new(tmp_path, names,
     assert "classifier.12.weight" in caplog.text.split("left aside")[1]
 
 
+def kept_features(model):
+    """Share of the features before the last layer that a training forward keeps."""
+    side = 160 if model.config.model_type == "timm_wrapper" else 48
+    pixels, seen = torch.randn(32, 3, side, side), []
+    head = model.get_submodule(head_modules(model)[-1])
+    last = [module for module in head.modules() if isinstance(module, torch.nn.Linear)][-1]
+    hook = last.register_forward_pre_hook(lambda module, args: seen.append((args[0] != 0).sum().item()))
+    with torch.no_grad():
+        model.eval()(pixels)
+        for module in model.train().modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()  # the same features as before
+        model(pixels)
+    hook.remove()
+    return seen[1] / seen[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "head"),
+    [
+        ("vit", None), ("swin", "linear"), ("dinov3", None), ("mobilenet", None), ("timm vit", None),
+        ("timm resnet", "linear"),
+    ],
+)  # fmt: skip
+def test_head_dropout_goes_before_the_last_layer_and_is_saved(kind, head, tmp_path, names):
+    save(kind, tmp_path / "checkpoint")
+    model, processor = load_image_classifier(str(tmp_path / "checkpoint"), names, head, 0.75)
+    assert kept_features(model) == pytest.approx(0.25, abs=0.1)  # of 512 features or more, so 5 deviations
+    model.save_pretrained(tmp_path / "trained")
+    processor.save_pretrained(tmp_path / "trained")
+    again, _ = load_trained_classifier(str(tmp_path / "trained"))
+    assert kept_features(again) == pytest.approx(0.25, abs=0.1)
+    state = model.state_dict()
+    assert all(torch.equal(state[key], value) for key, value in again.state_dict().items())
+    off, _ = load_image_classifier(str(tmp_path / "trained"), names, head_dropout=0.0)
+    assert kept_features(off) == 1
+    assert all(torch.equal(state[key], value) for key, value in off.state_dict().items())
+
+
+@pytest.mark.parametrize("head", [name for name in HEADS if name != "linear"])
+def test_head_dropout_is_that_of_every_hidden_layer_of_a_multi_layer_head(head, tmp_path, names, processor, tiny_vit):
+    tiny_vit.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    model, _ = load_image_classifier(str(tmp_path), names, head, 0.2)
+    rates = [module.p for module in model.classifier if isinstance(module, torch.nn.Dropout)]
+    assert rates == [0.2] * len(HEADS[head]["head_hidden_sizes"])
+    assert model.config.input_dropout == 0
+    model.save_pretrained(tmp_path)
+    again, _ = load_image_classifier(str(tmp_path), names, head_dropout=0.3)  # the trained head, under another rate
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in again.state_dict().items())
+    assert {module.p for module in again.classifier if isinstance(module, torch.nn.Dropout)} == {0.3}
+
+
+@pytest.mark.parametrize("name", ["cnn-v1", "prelu-cnn", "compact-cnn"])
+def test_head_dropout_of_our_own_networks_is_a_field_of_theirs(name, tmp_path, names):
+    model = build(name, names)
+    model.save_pretrained(tmp_path)
+    ViTImageProcessor(size=SIZE).save_pretrained(tmp_path)
+    again, _ = load_image_classifier(str(tmp_path), names, head_dropout=0.15)
+    rates = {module.p for part in head_modules(again) for module in again.get_submodule(part).modules()
+             if isinstance(module, torch.nn.Dropout)}  # fmt: skip
+    rates |= {module.p for module in again.children() if isinstance(module, torch.nn.Dropout)}
+    assert rates == {0.15}
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in again.state_dict().items())
+
+
 def test_a_distilled_deit_loads_as_one_that_takes_labels(tmp_path, names, caplog):
     DeiTForImageClassificationWithTeacher(DeiTConfig(**SHAPE)).save_pretrained(tmp_path)
     DeiTImageProcessor(size=SIZE, crop_size=SIZE).save_pretrained(tmp_path)
@@ -322,6 +388,10 @@ def test_bad_heads_and_checkpoints_are_refused_in_one_line(tmp_path, names):
     (tmp_path / "config.json").write_text("{}")
     refused(f"The model '{tmp_path}' could not be loaded: Unrecognized model", str(tmp_path))
     save("convnext", tmp_path / "convnext")
+    message = "`head_dropout` needs a head of ours, on one of vit, .* or one of timm_wrapper, .* is a convnext"
+    refused(message, str(tmp_path / "convnext"), None, 0.5)
+    refused(message, str(tmp_path / "convnext"), "linear", 0.5)
+    refused(r"`head_dropout` must be in \[0, 1\), got 1", "x", None, 1.0)
     refused("`head` 'mlp3' needs a backbone of one of vit, .* is a convnext", str(tmp_path / "convnext"), "mlp3")
 
 

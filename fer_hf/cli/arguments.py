@@ -196,6 +196,13 @@ class ModelArguments:
         default=None,
         metadata={"help": "Classification head on a checkpoint. Default: what its class has.", "choices": list(HEADS)},
     )
+    head_dropout: float | None = field(
+        default=None,
+        metadata={
+            "help": "Dropout in a checkpoint's head, in [0, 1): where it has some, or before a linear one, which is "
+            "then new. Default: what the head has."
+        },
+    )
     backbone_weights: str | None = field(
         default=None,
         metadata={"help": "Weights from elsewhere for the backbone: a safetensors file, its folder, or a Hub id."},
@@ -217,6 +224,10 @@ class ModelArguments:
             raise BadInputError(f"Give one of `model_name_or_path` and `architecture`, got {what}.")
         if self.architecture is not None and self.head is not None:
             raise BadInputError("`head` goes with `model_name_or_path`: an architecture has a head of its own.")
+        if self.architecture is not None and self.head_dropout is not None:
+            raise BadInputError(
+                "`head_dropout` goes with `model_name_or_path`: an architecture's is in its `config_overrides`."
+            )
         if self.architecture is None and self.config_overrides is not None:
             raise BadInputError("`config_overrides` goes with `architecture`: a checkpoint has its configuration.")
         if self.architecture is None and self.pixel_range is not None:
@@ -243,6 +254,8 @@ class ModelArguments:
             source = "shipped"
         else:
             source = "local" if Path(self.model_name_or_path).expanduser().exists() else "hub"
+        if self.head_dropout is not None:
+            extra["head_dropout"] = self.head_dropout
         return {"name_or_path": own_name(self.model_name_or_path), "source": source, "head": self.head, **extra}
 
     def load(
@@ -270,6 +283,7 @@ class ModelArguments:
                 self.model_name_or_path,
                 names,
                 self.head,
+                self.head_dropout,
                 revision=self.model_revision,
                 cache_dir=self.cache_dir,
                 trust_remote_code=self.trust_remote_code,

@@ -19,7 +19,7 @@ from fer_hf.training.checkpoints import resume_run
 
 # What a start point on the command line makes void in a YAML file.
 _REPLACES = {
-    "architecture": ("model_name_or_path", "head", "model_revision"),
+    "architecture": ("model_name_or_path", "head", "head_dropout", "model_revision"),
     "model_name_or_path": ("architecture", "config_overrides", "pixel_range"),
 }
 _USAGE = "%(prog)s [--config FILE.yaml] [--flag value ...]   (--help lists the flags)"

@@ -1,7 +1,7 @@
 """Which modules of an image classifier are its head."""
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from fer_hf.errors import ModelError
 
@@ -13,6 +13,35 @@ HEADS = {
     "mlp5": {"head_hidden_sizes": [512, 256, 128, 64]},
     "mlp5_bn": {"head_hidden_sizes": [512, 256, 128, 64], "head_batch_norm": True},
 }
+
+# Where configurations keep the dropout of their head, by `model_type`; timm's models take it as an argument.
+_DROPOUT_FIELDS = {
+    "mlp_head": "head_dropout",
+    "plain_cnn": "head_dropout",
+    "prelu_cnn": "dropout",
+    "compact_cnn": "dropout",
+    "efficientnet": "dropout_rate",
+    "mobilenet_v1": "classifier_dropout_prob",
+    "mobilenet_v2": "classifier_dropout_prob",
+    "mobilevit": "classifier_dropout_prob",
+}
+HAVE_HEAD_DROPOUT = ("timm_wrapper", *_DROPOUT_FIELDS)
+
+
+def set_head_dropout(config: PreTrainedConfig, dropout: float) -> None:
+    """
+    Set the dropout of the head in the configuration of a classifier, with which it is saved.
+
+    Args:
+        config (`PreTrainedConfig`): Of one of `HAVE_HEAD_DROPOUT`.
+        dropout (`float`): In [0, 1).
+    """
+    if config.model_type == "timm_wrapper":
+        config.model_args = {**(config.model_args or {}), "drop_rate": dropout}
+    elif config.model_type == "mlp_head" and not config.head_hidden_sizes:
+        config.input_dropout = dropout
+    else:
+        setattr(config, _DROPOUT_FIELDS[config.model_type], dropout)
 
 
 def head_modules(model: PreTrainedModel) -> list[str]:

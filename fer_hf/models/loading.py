@@ -27,7 +27,7 @@ from transformers.utils import logging as transformers_logging
 
 from fer_hf.errors import ModelError
 from fer_hf.labels import id2label, label2id
-from fer_hf.models.heads import HEADS, head_modules, is_under
+from fer_hf.models.heads import HAVE_HEAD_DROPOUT, HEADS, head_modules, is_under, set_head_dropout
 from fer_hf.models.networks.configuration_mlp_head import BACKBONE_POOLING, MLPHeadConfig
 from fer_hf.models.networks.modeling_mlp_head import MLPHeadForImageClassification
 
@@ -66,6 +66,7 @@ def load_image_classifier(
     name_or_path: str,
     names: tuple[str, ...],
     head: str | None = None,
+    head_dropout: float | None = None,
     **kwargs,
 ) -> tuple[PreTrainedModel, BaseImageProcessor]:
     """
@@ -83,6 +84,9 @@ def load_image_classifier(
         head (`str`, *optional*):
             One of [`HEADS`]; the multi-layer ones need one of the backbones of [`MLPHeadConfig`]. If `None`, the head
             that the checkpoint's class has, which is a linear one unless it is ours.
+        head_dropout (`float`, *optional*):
+            Dropout in the head, in [0, 1): where the checkpoint's class or a multi-layer head has some, or before a
+            linear layer of ours, which is new, on the backbones that take one. If `None`, what the head has.
         kwargs:
             For `from_pretrained`: `revision`, `cache_dir`, `trust_remote_code`.
 
@@ -90,16 +94,21 @@ def load_image_classifier(
         `tuple`: The model in float32, in eval mode, and its image processor, set to make images RGB.
 
     Raises:
-        ModelError: If the head is unknown or does not fit, nothing can be loaded, or backbone weights are missing.
+        ModelError: If the head is unknown, does not fit or takes no dropout, nothing can be loaded, or backbone
+            weights are missing.
     """
     if head is not None and head not in HEADS:
         raise ModelError(f"`head` must be one of {', '.join(HEADS)}, got {head!r}.")
+    if head_dropout is not None and not 0 <= head_dropout < 1:
+        raise ModelError(f"`head_dropout` must be in [0, 1), got {head_dropout:g}.")
     path = _locate(name_or_path)
     with _one_line_errors(name_or_path):
         config = AutoConfig.from_pretrained(path, **kwargs)
         processor = AutoImageProcessor.from_pretrained(path, **kwargs)
         _set_labels(config, names)
-        ours = _under_our_head(config, head, name_or_path)
+        ours = _under_our_head(config, head, head_dropout, name_or_path)
+        if head_dropout is not None:
+            set_head_dropout(ours or config, head_dropout)
         if ours is None:
             model, info = _load_as_it_is(path, config, kwargs)
         else:
@@ -187,7 +196,7 @@ def _one_line_errors(name_or_path: str) -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError, StrictDataclassError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ImportError, SafetensorError, StrictDataclassError) as error:
         raise ModelError(f"The model {name_or_path!r} could not be loaded: {reason(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
@@ -201,14 +210,17 @@ def _set_labels(config: PreTrainedConfig, names: tuple[str, ...]) -> None:
     config.problem_type = "single_label_classification"
 
 
-def _under_our_head(config: PreTrainedConfig, head: str | None, name_or_path: str) -> MLPHeadConfig | None:
+def _under_our_head(
+    config: PreTrainedConfig, head: str | None, head_dropout: float | None, name_or_path: str
+) -> MLPHeadConfig | None:
     """The configuration under which a new head of ours goes on the backbone; `None` where its own class serves."""
     is_ours = isinstance(config, MLPHeadConfig)
     if is_ours and (head is None or _same_head(config, MLPHeadConfig(**HEADS[head]))):
         return None
     code = getattr(config, "auto_map", {})
     stock = type(config) in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING or "AutoModelForImageClassification" in code
-    if stock and not is_ours and head in (None, "linear"):
+    has_dropout = head_dropout is None or config.model_type in HAVE_HEAD_DROPOUT
+    if stock and not is_ours and head in (None, "linear") and has_dropout:
         return None
     backbone_config = config
     if is_ours:
@@ -220,6 +232,9 @@ def _under_our_head(config: PreTrainedConfig, head: str | None, name_or_path: st
         if not stock:
             raise ModelError(f"{what}, of which Transformers has no image classifier.")
         needs = ", ".join(BACKBONE_POOLING)
+        if head in (None, "linear"):
+            own = ", ".join(HAVE_HEAD_DROPOUT)
+            raise ModelError(f"`head_dropout` needs a head of ours, on one of {needs}, or one of {own}; {what}.")
         raise ModelError(f"`head` {head!r} needs a backbone of one of {needs}; {what}. Use `linear`.")
     labels = {"id2label": config.id2label, "label2id": config.label2id}
     backbone_config = copy.deepcopy(backbone_config)

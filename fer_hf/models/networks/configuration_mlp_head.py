@@ -32,6 +32,8 @@ class MLPHeadConfig(PreTrainedConfig):
             heads of the report on CNNs and pre-trained ViTs for FER-2013; `[]` is one linear layer.
         head_dropout (`float`, defaults to 0.5):
             Dropout after each hidden layer's ReLU, in [0, 1).
+        input_dropout (`float`, defaults to 0.0):
+            Dropout of the features before the head's first layer, in [0, 1): for a head of one linear layer.
         head_batch_norm (`bool`, defaults to `False`):
             BatchNorm between each hidden layer and its ReLU.
         pooling (`str`, *optional*):
@@ -46,6 +48,7 @@ class MLPHeadConfig(PreTrainedConfig):
     backbone_config: dict | PreTrainedConfig | None = None
     head_hidden_sizes: list[int] | tuple[int, ...] = (512, 256)
     head_dropout: float | int = 0.5
+    input_dropout: float | int = 0.0
     head_batch_norm: bool = False
     pooling: str | None = None
     problem_type: str | None = "single_label_classification"
@@ -85,8 +88,9 @@ class MLPHeadConfig(PreTrainedConfig):
         """Raises `ValueError` on widths below 1 and dropout outside [0, 1)."""
         if min(self.head_hidden_sizes, default=1) < 1:
             raise ValueError(f"`head_hidden_sizes` must be widths >= 1, got {self.head_hidden_sizes}.")
-        if not 0 <= self.head_dropout < 1:
-            raise ValueError(f"`head_dropout` must be in [0, 1), got {self.head_dropout}.")
+        for name in ("head_dropout", "input_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be in [0, 1), got {getattr(self, name)}.")
 
 
 __all__ = ["MLPHeadConfig"]

@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import nn
+from torch.nn.functional import dropout
 from transformers import AutoModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -14,7 +15,8 @@ from .modeling_classifier import FaceClassifierMixin, FacePreTrainedModel, match
 
 class MLPHead(nn.Sequential):
     """
-    Linear, (BatchNorm,) ReLU, Dropout for each hidden width, then a linear layer to the logits.
+    (Dropout of the features,) then Linear, (BatchNorm,) ReLU, Dropout for each hidden width, and a linear layer to the
+    logits.
 
     Args:
         config (`MLPHeadConfig`): Of the whole classifier.
@@ -30,6 +32,12 @@ class MLPHead(nn.Sequential):
             layers += [nn.ReLU(), nn.Dropout(config.head_dropout)]
             width = hidden
         super().__init__(*layers, nn.Linear(width, config.num_labels))
+        # No module, which would give the layers other numbers than in checkpoints without it.
+        self.input_dropout = config.input_dropout
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Features `(batch_size, width)` to logits `(batch_size, num_labels)`."""
+        return super().forward(dropout(pooled, self.input_dropout, self.training))
 
 
 class MLPHeadPreTrainedModel(FacePreTrainedModel):
