@@ -343,6 +343,15 @@ def test_head_dropout_of_our_own_networks_is_a_field_of_theirs(name, tmp_path, n
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in again.state_dict().items())
 
 
+def test_head_dropout_of_a_network_without_hidden_layers_is_that_of_its_last_stage(tmp_path, names):
+    model = build("cnn-v2", names)
+    model.save_pretrained(tmp_path)
+    ViTImageProcessor(size=SIZE).save_pretrained(tmp_path)
+    again, _ = load_image_classifier(str(tmp_path), names, head_dropout=0.15)
+    assert [module.p for module in again.modules() if isinstance(module, torch.nn.Dropout)] == [0.0, 0.5, 0.0, 0.15]
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in again.state_dict().items())
+
+
 def test_a_distilled_deit_loads_as_one_that_takes_labels(tmp_path, names, caplog):
     DeiTForImageClassificationWithTeacher(DeiTConfig(**SHAPE)).save_pretrained(tmp_path)
     DeiTImageProcessor(size=SIZE, crop_size=SIZE).save_pretrained(tmp_path)

@@ -40,6 +40,9 @@ def set_head_dropout(config: PreTrainedConfig, dropout: float) -> None:
         config.model_args = {**(config.model_args or {}), "drop_rate": dropout}
     elif config.model_type == "mlp_head" and not config.head_hidden_sizes:
         config.input_dropout = dropout
+    elif config.model_type == "plain_cnn" and not config.head_hidden_sizes:  # what the last stage gives, as in CNN V2
+        others = list(config.stage_dropout or [0.0] * len(config.stage_widths))[:-1]
+        config.stage_dropout = [*others, dropout]
     else:
         setattr(config, _DROPOUT_FIELDS[config.model_type], dropout)
 
