@@ -115,5 +115,34 @@ def write_kaggle(folder: Path, label_files: tuple[str, str] | None = ("train_lab
     return folder
 
 
+def write_compound(folder: Path, classes: int = 11) -> Path:
+    """
+    Writes the tree of the compound subset, `compound/...`: two faces of each class in training, one in test.
+
+    Args:
+        folder (`Path`): Where `compound` goes.
+        classes (`int`): How many codes the label list has.
+
+    Returns:
+        `Path`: `folder`.
+    """
+    root = folder / "compound"
+    for name in ("EmoLabel", "Image/aligned", "Annotation/manual", "Annotation/auto", "Annotation/boundingbox"):
+        (root / name).mkdir(parents=True)
+    lines = []
+    for part, count, digits in (("train", 2 * classes, 5), ("test", classes, 4)):
+        for number in range(1, count + 1):
+            name = f"{part}_{number:0{digits}d}"
+            lines.append(f"{name}.jpg {number % classes + 1}\n")
+            draw(part, number % 28 + 1)[0].save(root / f"Image/aligned/{name}_aligned.jpg", quality=95)
+            points = [f"{number}.5\t{point}\n" for point in range(37)]
+            (root / f"Annotation/auto/{name}_auto_attri.txt").write_text("".join(points))
+            manual = [*points[:5], *(f"{value}\n" for value in attributes(number))]
+            (root / f"Annotation/manual/{name}_manu_attri.txt").write_text("".join(manual))
+            (root / f"Annotation/boundingbox/{name}_boundingbox.txt").write_text("1 2 30 40\n")
+    (root / "EmoLabel/list_patition_label.txt").write_text("".join(lines))
+    return folder
+
+
 if __name__ == "__main__":
     {"official": write_official, "kaggle": write_kaggle}[sys.argv[1]](Path(sys.argv[2]))

@@ -4,9 +4,21 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from rafdb_trees import TEST, TRAIN, attributes, code, draw, members, votes, write_kaggle, write_official
+from rafdb_trees import (
+    TEST,
+    TRAIN,
+    attributes,
+    code,
+    draw,
+    members,
+    votes,
+    write_compound,
+    write_kaggle,
+    write_official,
+)
 
 from fer_hf.data import DataError, content_fingerprint, folders, load_dataset, rafdb
+from fer_hf.data.audit import audit
 from fer_hf.labels import EXPRESSIONS, SOURCE_CODES
 
 
@@ -140,6 +152,54 @@ def test_votes_are_put_into_canonical_order(trees, tmp_path):
             assert np.argmax(shares) == label(part, number)
             for position, share in enumerate(votes(part, number), start=1):
                 assert shares[EXPRESSIONS.index(SOURCE_CODES["rafdb"][position])] == share
+
+
+def test_compound_expressions_are_classes_of_their_own(tmp_path):
+    tree = write_compound(tmp_path / "tree")
+    for data_dir in (tree, tree / "compound"):
+        faces = load(data_dir, tmp_path, subset="compound", validation_fraction=0.5)
+        assert faces.num_rows == {"train": 11, "validation": 11, "test": 11}
+        names = faces["train"].features["label"].names
+        assert len(names) == 11
+        # By hand: line "test_0003.jpg 4" is sadly angry, and "test_0010.jpg 11" disgustedly surprised.
+        assert names[faces["test"][2]["label"]] == "sadly angry"
+        assert names[faces["test"][9]["label"]] == names[-1] == "disgustedly surprised"
+    assert audit(faces, "rafdb")["published"] is None
+
+
+def test_the_codes_of_twelve_compound_expressions_are_not_guessed(tmp_path):
+    tree = write_compound(tmp_path / "tree", classes=12)
+    assert_refused(tree, tmp_path, "the label is '12'", "is not documented", subset="compound")
+    shutil.copytree(tree / "compound", tmp_path / "basic")
+    assert_refused(tmp_path, tmp_path, "the label is '8'", "subset='compound'")
+
+
+def test_automatic_landmarks_are_a_column_when_asked_for(tmp_path):
+    tree = write_compound(tmp_path / "tree")
+    options = {"subset": "compound", "validation_fraction": 0}
+    assert "auto_landmarks" not in load(tree, tmp_path, **options)["test"].column_names
+    test = load(tree, tmp_path, **options, auto_landmarks=True)["test"]
+    assert test[1]["auto_landmarks"] == [number for point in range(37) for number in (2.5, point)]
+    assert test[1]["landmarks"] == test[1]["auto_landmarks"][:10]
+    assert test[1]["bounding_box"] == [1, 2, 30, 40]
+    file = tree / "compound/Annotation/auto/test_0002_auto_attri.txt"
+    edit(file, b"2.5\t0\n", b"")
+    assert_refused(tree, tmp_path / "new", "lines found: 36", **options, auto_landmarks=True)
+
+
+def test_a_folder_called_valid_is_the_test_list(trees, kaggle, tmp_path):
+    (kaggle / "DATASET/test").rename(kaggle / "DATASET/valid")
+    (kaggle / "test_labels.csv").rename(kaggle / "valid_labels.csv")
+    faces, published = load(kaggle, tmp_path), load(trees / "kaggle", tmp_path)
+    assert list(faces) == ["train", "validation", "test"]
+    for split, table in published.items():
+        assert content_fingerprint(faces[split]) == content_fingerprint(table)
+
+
+def test_a_folder_called_valid_with_training_faces_is_refused(kaggle, tmp_path):
+    shutil.rmtree(kaggle / "DATASET/test")
+    shutil.copytree(kaggle / "DATASET/train", kaggle / "DATASET/valid")
+    assert_refused(kaggle, tmp_path, "an image of train among those of test")
 
 
 def test_counts_of_votes_are_divided_by_their_sum(official, tmp_path):

@@ -4,7 +4,7 @@ import argparse
 import sys
 from importlib.metadata import version
 
-from fer_hf.cli.commands import audit, compare, env, evaluate, export, faces, models, predict, report
+from fer_hf.cli.commands import audit, compare, convert, env, evaluate, export, faces, models, predict, report
 from fer_hf.errors import BadInputError
 
 
@@ -13,6 +13,7 @@ COMMANDS = {
     "faces": faces,
     "models": models,
     "audit": audit,
+    "convert": convert,
     "evaluate": evaluate,
     "compare": compare,
     "report": report,

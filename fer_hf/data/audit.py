@@ -11,6 +11,7 @@ from fer_hf.data.copies import decoded_faces, pixel_hash
 from fer_hf.data.correlation import best_correlations
 from fer_hf.data.published import FLAT, PUBLISHED, mirror_signs, pixel_statistics
 from fer_hf.errors import DataError
+from fer_hf.labels import EXPRESSIONS
 
 
 NEAR = (0.99, 0.95, 0.90)  # correlations from which a face is called a near copy
@@ -139,7 +140,7 @@ def _by_class(labels: np.ndarray, names: list[str]) -> dict[str, int]:
 
 
 def _compare_counts(counts: dict, name: str) -> dict | None:
-    if name not in PUBLISHED:
+    if name not in PUBLISHED or not set(counts["train"]) & set(EXPRESSIONS):  # of compound classes nothing is known
         return None
     published = PUBLISHED[name]
     found = {split: dict(classes) for split, classes in counts.items()}

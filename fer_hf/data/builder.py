@@ -135,11 +135,16 @@ def content_fingerprint(dataset: datasets.Dataset) -> str:
     """
     digest = hashlib.sha256()
     for table in dataset.select_columns(["image", "label"]).with_format("arrow").iter(batch_size=1000):
-        images = table["image"].combine_chunks().field("bytes")
-        if images.null_count:
-            raise ValueError("`dataset` holds images as paths only; its fingerprint needs their bytes in the table.")
-        for image, label in zip(images, table["label"].to_pylist(), strict=True):
-            buffer = image.as_buffer()
-            digest.update(struct.pack("<qq", label, len(buffer)))
-            digest.update(buffer)
+        add_content(digest, table)
     return digest.hexdigest()
+
+
+def add_content(digest: "hashlib._Hash", table: pa.Table) -> None:
+    """Add the rows of an Arrow table to the digest of [`content_fingerprint`]; its errors, too."""
+    images = table["image"].combine_chunks().field("bytes")
+    if images.null_count:
+        raise ValueError("`dataset` holds images as paths only; its fingerprint needs their bytes in the table.")
+    for image, label in zip(images, table["label"].to_pylist(), strict=True):
+        buffer = image.as_buffer()
+        digest.update(struct.pack("<qq", label, len(buffer)))
+        digest.update(buffer)

@@ -25,7 +25,7 @@ class MixingCollator:
     on as it is, because the Trainer evaluates with the same collator.
 
     With both strengths above 0, every other batch on average is mixed in one way, the rest in the other. Faces of the
-    fast path are mixed at their own size, before they are enlarged.
+    fast path are mixed as bytes, before [`~fer_hf.data.training_set.ToPixelValues`].
 
     Args:
         collator: Such as [`~fer_hf.data.collator.FaceCollator`].

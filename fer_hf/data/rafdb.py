@@ -1,10 +1,12 @@
 """
-RAF-DB, basic expressions (Li, Deng and Du, CVPR 2017, http://www.whdeng.cn/raf/model1.html), in two layouts:
+RAF-DB (Li, Deng and Du, CVPR 2017, http://www.whdeng.cn/raf/model1.html), in two layouts:
 
 - `official`: the authors' tree. `EmoLabel/list_patition_label.txt` has lines such as `train_00001.jpg 5`, faces lie in
   `Image/aligned` (100x100, `train_00001_aligned.jpg`), uncropped photographs in `Image/original`, and there may be
-  `Annotation/manual/train_00001_manu_attri.txt` and `Annotation/boundingbox/train_00001_boundingbox.txt`.
-- `kaggle`: the aligned faces in `DATASET/train/1` to `7` and `DATASET/test/1` to `7`, and label files beside them.
+  `Annotation/manual/train_00001_manu_attri.txt` and `Annotation/boundingbox/train_00001_boundingbox.txt`. This tree is
+  `basic` for the seven expressions, and `compound`, laid out likewise (an assumption), for the compound ones.
+- `kaggle`: the aligned faces in `DATASET/train/1` to `7` and `DATASET/test/1` to `7`, and label files beside them. The
+  folder of the test faces may also be called `valid`; their names tell that they are those of the test list.
 """
 
 import json
@@ -19,12 +21,16 @@ import datasets
 from fer_hf.data.folders import entries, find_images, fingerprint, images_by_label, make_shards, read
 from fer_hf.data.rafdb_files import (
     ATTRIBUTES,
+    AUTO_LANDMARKS,
     CLASS_IDS,
     CODES_IN_WORDS,
+    COMPOUND,
+    COMPOUND_IDS,
     LANDMARKS,
     Key,
     face_key,
     read_attributes,
+    read_auto_landmarks,
     read_box,
     read_label_table,
     read_labels,
@@ -44,7 +50,10 @@ FORMAT_VERSION = 1
 # A layout is present where one of these folders stands; the first is the usual way in.
 LAYOUTS = {"official": ("basic", "EmoLabel"), "kaggle": ("DATASET", "train")}
 LABEL_FILE = "EmoLabel/list_patition_label.txt"  # its authors' spelling
-KAGGLE_LABEL_FILES = {"train": ("train_labels.csv", "train.csv"), "test": ("test_labels.csv", "test.csv", "tes.csv")}
+KAGGLE_LABEL_FILES = {
+    "train": ("train_labels.csv", "train.csv"),
+    "test": ("test_labels.csv", "test.csv", "tes.csv", "valid_labels.csv", "valid.csv"),
+}
 ALIGNED_SIZE = (100, 100)
 
 
@@ -54,6 +63,8 @@ def source(
     image: str = "aligned",
     validation_fraction: float = 0.1,
     split_seed: int = 42,
+    subset: str = "basic",
+    auto_landmarks: bool = False,
 ) -> Source:
     """
     RAF-DB as it lies in a folder: splits `train`, `validation`, `test`. RAF-DB has no validation faces, so they are
@@ -67,10 +78,12 @@ def source(
 
     - `gender`, `race`, `age_group` (`ClassLabel`): the names in [`ATTRIBUTES`],
     - `landmarks` (10 `float32`): x and y in pixels of five points, as the annotation file has them,
+    - `auto_landmarks` (74 `float32`), if asked for: the same of the 37 points that were found automatically,
     - `bounding_box` (4 `float32`): left, top, right, bottom in pixels, as the annotation file has them,
     - `soft_label` (7 `float32`): the share of annotators for each expression, in canonical order. The form of this
       file is an assumption: one file `EmoLabel/*distribution*.txt` with a line per face, its name and seven shares or
-      counts of votes in RAF-DB's own order, surprise to neutral. Each row is divided by its sum.
+      counts of votes in RAF-DB's own order, surprise to neutral. Each row is divided by its sum. Not for compound
+      expressions.
 
     Args:
         data_dir (`str` or `os.PathLike`):
@@ -83,6 +96,12 @@ def source(
             Share of the training faces that become `validation`; 0 for no such split.
         split_seed (`int`, *optional*, defaults to 42):
             Decides which.
+        subset (`str`, *optional*, defaults to `"basic"`):
+            `"basic"`, or `"compound"` for the faces with two expressions (official layout). Their 11 classes are those
+            of the label lists in use, in their order ([`COMPOUND`]). A list with a twelfth code is refused: what its
+            codes mean is not documented.
+        auto_landmarks (`bool`, *optional*, defaults to `False`):
+            Whether to read the 37 automatic landmarks (official layout).
 
     Returns:
         `Source`: Its fingerprint covers every byte of the files that are read.
@@ -94,9 +113,13 @@ def source(
     folder = Path(data_dir).expanduser().absolute()
     if image not in ("aligned", "original"):
         raise DataError(f"`image` must be 'aligned' or 'original', got {image!r}.")
-    layout, root = _find_layout(folder, layout)
+    if subset not in ("basic", "compound"):
+        raise DataError(f"`subset` must be 'basic' or 'compound', got {subset!r}.")
+    layout, root = _find_layout(folder, layout) if subset == "basic" else ("official", _find_compound(folder, layout))
     if layout == "official":
-        faces, extra, files = _index_official(root, image)
+        faces, extra, files = _index_official(root, image, subset, auto_landmarks)
+    elif auto_landmarks:
+        raise DataError(f"{folder}: this layout has no landmarks. auto_landmarks=True needs the official layout.")
     elif image == "aligned":
         faces, extra, files = _index_kaggle(folder, root)
     else:
@@ -113,8 +136,9 @@ def source(
         splits = {"train": [train[i] for i in kept], "validation": [train[i] for i in carved], "test": test}
 
     size = ALIGNED_SIZE if image == "aligned" else None
-    features = face_features(**extra)
-    described = json.dumps(["rafdb", FORMAT_VERSION, layout, image, validation_fraction, split_seed, sorted(extra)])
+    features = face_features(EXPRESSIONS if subset == "basic" else COMPOUND, **extra)
+    described = ["rafdb", FORMAT_VERSION, layout, image, validation_fraction, split_seed, sorted(extra)]
+    described = json.dumps(described if subset == "basic" else [*described, subset])
     return Source(
         name="rafdb",
         fingerprint=fingerprint(described, root, [*files, *(face["image"] for face in faces.values())]),
@@ -142,6 +166,15 @@ def _find_layout(folder: Path, layout: str | None) -> tuple[str, Path]:
     layout = layout or found[0]
     first = folder / LAYOUTS[layout][0]
     return layout, first if first.is_dir() else folder
+
+
+def _find_compound(folder: Path, layout: str | None) -> Path:
+    if layout not in (None, "official"):
+        raise DataError(f"subset='compound' needs the official layout, got layout={layout!r}.")
+    for root in (folder / "compound", folder):
+        if (root / "EmoLabel").is_dir():
+            return root
+    raise DataError(f"{folder} holds no compound/EmoLabel, as subset='compound' needs. Check `data_dir`.")
 
 
 def _images(folder: Path) -> list[str]:
@@ -180,13 +213,15 @@ def _check_same(listed: dict[Key, tuple], images: dict[Key, str], list_path: Pat
 # Official layout
 
 
-def _index_official(root: Path, image: str) -> tuple[dict[Key, dict], dict, list[str]]:
+def _index_official(
+    root: Path, image: str, subset: str = "basic", auto_landmarks: bool = False
+) -> tuple[dict[Key, dict], dict, list[str]]:
     """The faces, the columns besides image, label and row, and the files that are read besides the images."""
     folder = root / "Image" / image
     if not folder.is_dir():
         raise DataError(f"{folder} is missing. Unpack the {image} images there, or choose others with `image`.")
     list_path = root / LABEL_FILE
-    listed = read_labels(list_path)
+    listed = read_labels(list_path, CLASS_IDS if subset == "basic" else COMPOUND_IDS)
     images = _by_face(_images(folder))
     _check_same(listed, images, list_path)
     faces = {key: {"image": images[key], "label": label, "row": key[1]} for key, (_, _, label) in listed.items()}
@@ -194,15 +229,21 @@ def _index_official(root: Path, image: str) -> tuple[dict[Key, dict], dict, list
 
     class_labels = {name: datasets.ClassLabel(names=list(values)) for name, values in ATTRIBUTES.items()}
     extra, files = {}, [str(list_path)]
-    for subfolder, suffix, columns, read_file in (
+    kinds = [
         ("manual", "_manu_attri.txt", {**class_labels, "landmarks": _floats(2 * LANDMARKS)}, read_attributes),
         ("boundingbox", "_boundingbox.txt", {"bounding_box": _floats(4)}, read_box),
-    ):
+    ]
+    if auto_landmarks:
+        columns = {"auto_landmarks": _floats(2 * AUTO_LANDMARKS)}
+        kinds.append(("auto", "_auto_attri.txt", columns, read_auto_landmarks))
+        if not (root / "Annotation" / "auto").is_dir():
+            raise DataError(f"{root / 'Annotation' / 'auto'} is missing, as auto_landmarks=True needs.")
+    for subfolder, suffix, columns, read_file in kinds:
         annotations = root / "Annotation" / subfolder
         if annotations.is_dir():
             extra |= columns
             files += _annotate(faces, names, annotations, suffix, columns, read_file)
-    if votes_path := _find_votes(list_path.parent):
+    if subset == "basic" and (votes_path := _find_votes(list_path.parent)):
         votes = read_votes(votes_path)
         _check_same(votes, images, votes_path)
         for key, (_, shares) in votes.items():
@@ -255,7 +296,7 @@ def _index_kaggle(folder: Path, root: Path) -> tuple[dict[Key, dict], dict, list
     """As `_index_official`; label files lie in either of the two folders."""
     faces, files = {}, []
     for part, file_names in KAGGLE_LABEL_FILES.items():
-        labels = _labelled_images(root, part)
+        labels = _labelled_images(root, _part_folder(root, part))
         images = _by_face(labels)
         for key, path in images.items():
             if key[0] != part:
@@ -278,8 +319,13 @@ def _index_kaggle(folder: Path, root: Path) -> tuple[dict[Key, dict], dict, list
     return faces, {}, files
 
 
+def _part_folder(root: Path, part: str) -> str:
+    """`valid` where the test faces are called so, as in the README of DACL's authors."""
+    return "valid" if part == "test" and not (root / "test").is_dir() and (root / "valid").is_dir() else part
+
+
 def _labelled_images(root: Path, part: str) -> dict[str, int]:
-    """Paths of all images of a part, and their class ids."""
+    """Paths of all images of a folder of the tree, and their class ids."""
     if not (root / part).is_dir():
         raise DataError(f"{root / part} is missing: the layout needs train and test, each with the folders 1 to 7.")
     labels = {}

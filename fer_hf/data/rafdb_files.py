@@ -16,11 +16,19 @@ ATTRIBUTES = {
     "race": ("Caucasian", "African-American", "Asian"),
     "age_group": ("0-3", "4-19", "20-39", "40-69", "70+"),
 }
-LANDMARKS = 5
+LANDMARKS, AUTO_LANDMARKS = 5, 37
 
 # RAF-DB's codes, as they are written in files and folder names, to canonical class ids.
 CLASS_IDS = {str(code): EXPRESSIONS.index(name) for code, name in SOURCE_CODES["rafdb"].items()}
 CODES_IN_WORDS = ", ".join(f"{code} ({name})" for code, name in SOURCE_CODES["rafdb"].items())
+
+# The compound expressions by code, from 1, as the label lists in use have them. The web site speaks of twelve; which
+# code the twelfth, fearfully disgusted, has is not documented.
+COMPOUND = (
+    "happily surprised", "happily disgusted", "sadly fearful", "sadly angry", "sadly surprised", "sadly disgusted",
+    "fearfully angry", "fearfully surprised", "angrily surprised", "angrily disgusted", "disgustedly surprised",
+)  # fmt: skip
+COMPOUND_IDS = {str(code): code - 1 for code in range(1, len(COMPOUND) + 1)}
 
 _NAME = re.compile(r"(train|test)_([0-9]{1,9})(_aligned)?(\.\w{3,4})?")
 
@@ -39,16 +47,18 @@ def face_key(name: str, where: str) -> Key:
     return match[1], int(match[2])
 
 
-def read_labels(path: Path) -> dict[Key, tuple[str, str, int]]:
+def read_labels(path: Path, class_ids: dict[str, int] = CLASS_IDS) -> dict[Key, tuple[str, str, int]]:
     """
     `EmoLabel/list_patition_label.txt`: lines such as `train_00001.jpg 5`.
 
     Args:
         path (`Path`):
             The file. A byte order mark, Windows line ends and blank lines at its end are accepted.
+        class_ids (`dict[str, int]`, *optional*, defaults to [`CLASS_IDS`]):
+            Class id of each code.
 
     Returns:
-        `dict`: For every face where it stands, its name without suffix, and its canonical class id.
+        `dict`: For every face where it stands, its name without suffix, and its class id.
 
     Raises:
         `DataError`: On a line that says something else, or a second one for the same face.
@@ -57,7 +67,7 @@ def read_labels(path: Path) -> dict[Key, tuple[str, str, int]]:
     for where, fields in _lines(path):
         if len(fields) != 2:
             raise DataError(f"{where}: expected a name and a label, got {_short(' '.join(fields))}. Correct the line.")
-        _add(faces, where, *fields)
+        _add(faces, where, *fields, class_ids)
     return faces
 
 
@@ -83,16 +93,25 @@ def read_label_table(path: Path) -> dict[Key, tuple[str, str, int]]:
         where = f"{path}, line {number}"
         if len(row) != len(header):
             raise DataError(f"{where}: columns found: {len(row)}, in the header: {len(header)}. Correct the line.")
-        _add(faces, where, Path(row[name_at].strip()).name, row[label_at].strip())
+        _add(faces, where, Path(row[name_at].strip()).name, row[label_at].strip(), CLASS_IDS)
     return faces
 
 
-def _add(faces: dict, where: str, name: str, code: str):
+def _add(faces: dict, where: str, name: str, code: str, class_ids: dict[str, int]):
     key = face_key(name, where)
-    if code not in CLASS_IDS:
-        raise DataError(f"{where}: the label is {_short(code)}, but must be one of {CODES_IN_WORDS}. Correct it.")
+    if code not in class_ids:
+        raise DataError(f"{where}: the label is {_short(code)}, but must be {_expected(code, class_ids)}")
     _refuse_second(faces, key, where, name)
-    faces[key] = where, Path(name).stem, CLASS_IDS[code]
+    faces[key] = where, Path(name).stem, class_ids[code]
+
+
+def _expected(code: str, class_ids: dict[str, int]) -> str:
+    if class_ids is CLASS_IDS:
+        hint = " This may be the list of compound expressions: subset='compound'." if code in COMPOUND_IDS else ""
+        return f"one of {CODES_IN_WORDS}. Correct it.{hint}"
+    if code == "12":
+        return "1 to 11: what the codes of a list with twelve compound expressions mean is not documented."
+    return f"1 to {len(COMPOUND)} ({COMPOUND[0]} to {COMPOUND[-1]}). Correct it."
 
 
 def _refuse_second(faces: dict, key: Key, where: str, name: str):
@@ -154,6 +173,26 @@ def read_attributes(path: str | Path) -> dict:
             raise DataError(f"{where}: {name} is {_short(' '.join(fields))}, but must be one of {codes}. Correct it.")
         found[name] = int(fields[0])
     return found
+
+
+def read_auto_landmarks(path: str | Path) -> dict:
+    """
+    `Annotation/auto/<name>_auto_attri.txt`: 37 lines with x and y of a landmark, as the manual file has five. That
+    each stands in a line of its own is an assumption.
+
+    Returns:
+        `dict`: `auto_landmarks`, 74 numbers.
+
+    Raises:
+        `DataError`: If a line is missing or says something else.
+    """
+    lines = _lines(path)
+    if len(lines) != AUTO_LANDMARKS:
+        raise DataError(
+            f"{path}: lines found: {len(lines)}, but {AUTO_LANDMARKS} are expected, one for each landmark. Fetch the "
+            "file again, or remove it."
+        )
+    return {"auto_landmarks": [number for where, fields in lines for number in _numbers(where, fields, 2)]}
 
 
 def read_box(path: str | Path) -> dict:

@@ -118,8 +118,9 @@ class PlainFaces(TrainingFaces):
 
 class FastFaces(TrainingFaces):
     """
-    The fast path: `pixel_values` are the faces' bytes at their own size, and [`ToPixelValues`] enlarges, converts and
-    normalises them in one step on the model's device.
+    The fast path: `pixel_values` are the faces' bytes, and [`ToPixelValues`] enlarges, converts and normalises them in
+    one step on the model's device. They are at their own size, unless the preset itself sizes faces and the model
+    takes larger ones.
 
     Args:
         table, label_column: As for [`TrainingFaces`].
@@ -142,7 +143,7 @@ class FastFaces(TrainingFaces):
     ):
         super().__init__(table, label_column)
         self.images, self.to_pixel_values = images, to_pixel_values
-        self.augment = BatchAugmentation(augmentation, seed)
+        self.augment = BatchAugmentation(augmentation, seed, to_pixel_values.final_size)
 
     def __getitems__(self, rows: list[int]) -> dict[str, torch.Tensor]:
         """As [`TrainingFaces`], with uint8 `pixel_values`."""

@@ -24,7 +24,8 @@ class Step:
 
     On the plain path a step is a torchvision transform. On the fast path a geometric step is a matrix from output to
     input coordinates, in pixels from the center, x to the right and y down; those of a preset are multiplied, so that
-    a face is resampled once, and pixels that a chain would have lost on the way are kept.
+    a face is resampled once. At the faces' own size, pixels that a chain would have lost on the way are kept. Where
+    the model takes larger faces, these are enlarged first ([`Enlarging`]), and lost as on the plain path.
     """
 
     draws: ClassVar[int] = 0  # random numbers that the fast path needs
@@ -32,6 +33,7 @@ class Step:
     plain_only: ClassVar[bool] = False
     needs_gray: ClassVar[bool] = False  # on the fast path
     sets_size: ClassVar[bool] = False  # the plain form ends at the model's own size
+    looks_outside: ClassVar[bool] = False  # a geometric step that may find black beyond its picture
 
     def plain(self, size: Size) -> Callable:
         """The torchvision transform for a model that takes `size`."""
@@ -97,6 +99,7 @@ class Rotation(Step):
     p: float = 1.0
     draws = 2
     geometric = True
+    looks_outside = True
 
     def plain(self, size: Size) -> Callable:
         return v2.RandomApply([v2.RandomRotation(self.degrees, interpolation=_BILINEAR)], p=self.p)
@@ -114,6 +117,7 @@ class Shift(Step):
     p: float = 1.0
     draws = 3
     geometric = True
+    looks_outside = True
 
     def plain(self, size: Size) -> Callable:
         return v2.RandomApply([v2.RandomAffine(0, translate=(self.share, self.share))], p=self.p)
@@ -124,20 +128,37 @@ class Shift(Step):
 
 
 @dataclass(frozen=True)
-class Resize(Step):
-    """Enlarge to `of` where the model takes `to`; the fast path stays at the faces' own size."""
+class Enlarging(Step):
+    """A step that brings what it keeps of a face to `of` where the model takes `to`. A preset has at most one."""
 
-    of: int
-    to: int
     geometric = True
     sets_size = True
 
-    def plain(self, size: Size) -> Callable:
-        return v2.Resize([round(side * self.of / self.to) for side in size], antialias=True)
+    def frame(self, size: Size) -> Size:
+        """Size after this step where the model takes `size`."""
+        return round(size[0] * self.of / self.to), round(size[1] * self.of / self.to)
+
+    def enlarged(self, u: np.ndarray, images: torch.Tensor, size: Size) -> torch.Tensor:
+        """The plain form of the step on a `torch.ByteTensor` of faces, for a model that takes `size`."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class ResizedCrop(Step):
+class Resize(Enlarging):
+    """Resize the whole face to `of` where the model takes `to`."""
+
+    of: int
+    to: int
+
+    def plain(self, size: Size) -> Callable:
+        return v2.Resize(list(self.frame(size)), antialias=True)
+
+    def enlarged(self, u: np.ndarray, images: torch.Tensor, size: Size) -> torch.Tensor:
+        return tvF.resize(images, self.frame(size), antialias=True)
+
+
+@dataclass(frozen=True)
+class ResizedCrop(Enlarging):
     """
     Cut out a box of random area and shape (width over height in 3/4 to 4/3) and enlarge it to `of` where the model
     takes `to`. An area above 1 is torchvision's way to keep the whole face more often.
@@ -147,18 +168,23 @@ class ResizedCrop(Step):
     of: int = 1
     to: int = 1
     draws = 2 * _ATTEMPTS + 2
-    geometric = True
-    sets_size = True
 
     def plain(self, size: Size) -> Callable:
-        larger = [round(side * self.of / self.to) for side in size]
-        return v2.RandomResizedCrop(larger, scale=self.scale, interpolation=_BILINEAR, antialias=True)
+        return v2.RandomResizedCrop(list(self.frame(size)), scale=self.scale, interpolation=_BILINEAR, antialias=True)
 
     def matrix(self, u: np.ndarray, size: Size) -> np.ndarray:
         height, width = size
-        h, w, top, left, _ = _boxes(u, size, self.scale, (3 / 4, 4 / 3), strict=False)
+        h, w, top, left = self._crops(u, size)
         x0, y0 = left + (w - width) / 2, top + (h - height) / 2
         return affine(len(u), xx=w / width, x0=x0, yy=h / height, y0=y0)
+
+    def enlarged(self, u: np.ndarray, images: torch.Tensor, size: Size) -> torch.Tensor:
+        boxes = np.stack(self._crops(u, tuple(images.shape[-2:])), axis=1).astype(int).tolist()
+        crops = (image[:, y : y + h, x : x + w] for image, (h, w, y, x) in zip(images, boxes, strict=True))
+        return torch.stack([tvF.resize(crop, self.frame(size), antialias=True) for crop in crops])
+
+    def _crops(self, u: np.ndarray, size: Size) -> tuple[np.ndarray, ...]:
+        return _boxes(u, size, self.scale, (3 / 4, 4 / 3), strict=False)[:4]
 
 
 @dataclass(frozen=True)
@@ -198,6 +224,7 @@ class PaddedCrop(Step):
     padding: int
     draws = 2
     geometric = True
+    looks_outside = True
     sets_size = True
 
     def plain(self, size: Size) -> Callable:

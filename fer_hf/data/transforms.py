@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 
 from fer_hf.data.transform_steps import (
     ColorJitter,
+    Enlarging,
     Erasing,
     FiveCrop,
     Flip,
@@ -32,6 +33,7 @@ from fer_hf.errors import BadInputError
 
 
 _GOLDEN = 0x9E3779B97F4A7C15
+_WARPED = 4  # large faces that are moved at a time
 
 
 def row_uniforms(seed: int, epoch: int, rows: np.ndarray, count: int) -> np.ndarray:
@@ -147,17 +149,84 @@ class ImageAugmentation:
             torch.set_rng_state(state)
 
 
+def warp(images: torch.Tensor, matrices: np.ndarray, size: Size) -> torch.Tensor:
+    """
+    Resample every face under its own affine map, bilinearly; outside of it is black.
+
+    Args:
+        images (`torch.Tensor` of shape `(batch_size, channels, height, width)`): Any type and range.
+        matrices (`np.ndarray` of shape `(batch_size, 3, 3)`):
+            From output to input coordinates, in pixels from the center, x to the right and y down.
+        size (`tuple[int, int]`): Height and width of the output.
+
+    Returns:
+        `torch.FloatTensor` of shape `(batch_size, channels, *size)`.
+    """
+    maps = _unit_maps(matrices, images.shape[-2:])
+    y, x = (torch.arange(side) - (side - 1) / 2 for side in size)
+    grid = maps[:, None, None, :, 2] + y[:, None, None] * maps[:, None, None, :, 1]
+    grid = grid + x[:, None] * maps[:, None, None, :, 0]  # (batch_size, *size, 2)
+    return grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def warp_enlarged(images: torch.Tensor, chain: list[tuple[np.ndarray, Size]], size: Size) -> torch.Tensor:
+    """
+    As [`warp`], but black is what any step of a chain has found outside of its picture, with a sharp rim, as Pillow
+    leaves it. Large faces are moved a few at a time, in memory that is used again: twice as quick.
+
+    Args:
+        images (`torch.Tensor` of shape `(batch_size, channels, height, width)`): Any type and range.
+        chain (`list`):
+            For each step the matrices `(batch_size, 3, 3)` from output coordinates to those of the picture that the
+            step is given, and the size of that picture; the first is given the images.
+        size (`tuple[int, int]`): Height and width of the output.
+
+    Returns:
+        `torch.FloatTensor` of shape `(batch_size, channels, *size)`.
+    """
+    maps = [_unit_maps(matrix, picture) for matrix, picture in chain]
+    y, x = (torch.arange(side) - (side - 1) / 2 for side in size)
+    rows = [(m[:, :, 2, None] + m[:, :, 1, None] * y)[..., None] for m in maps]  # (batch_size, 2, height, 1)
+    columns = [(m[:, :, 0, None] * x)[:, :, None] for m in maps]  # (batch_size, 2, 1, width)
+    result = torch.empty((*images.shape[:2], *size))
+    points, distances = torch.empty(2, _WARPED, 2, *size)
+    for start in range(0, len(images), _WARPED):
+        part = slice(start, min(start + _WARPED, len(images)))
+        points, distances = points[: part.stop - start], distances[: part.stop - start]
+        inside = True
+        for row, column in zip(rows[::-1], columns[::-1], strict=True):  # the first step's points are what remains
+            torch.add(row[part], column[part], out=points)
+            torch.abs(points, out=distances)
+            inside = (torch.maximum(distances[:, :1], distances[:, 1:]) <= 1) & inside
+        grid = points.permute(0, 2, 3, 1)
+        faces = grid_sample(images[part].float(), grid, padding_mode="border", align_corners=False)
+        torch.mul(faces, inside, out=result[part])
+    return result
+
+
+def _unit_maps(matrices: np.ndarray, size: Size) -> torch.Tensor:
+    """Maps `(batch_size, 2, 3)` to grid_sample's coordinates, which run from -1 to 1, edge to edge of `size`."""
+    height, width = size
+    return torch.from_numpy(matrices[:, :2] * np.array([[2 / width], [2 / height]])).float()
+
+
 class BatchAugmentation:
     """
-    The fast path: preset `name` on a batch of faces at their own size, with every row's own parameters.
+    The fast path: preset `name` on a batch of faces, with every row's own parameters.
+
+    Faces keep their own size, or what a preset cuts out of it. But where a preset sizes faces itself and the model
+    takes larger ones, they are enlarged where the preset says, and moved at that size: enlarged last, they would be
+    blurred by having been moved at their own.
 
     Args:
         name (`str`): One of [`AUGMENTATIONS`] that [`runs_on_batches`].
         seed (`int`): Any integer.
+        size (`tuple[int, int]`, *optional*): Height and width that the model takes. By default no face is enlarged.
     """
 
-    def __init__(self, name: str, seed: int):
+    def __init__(self, name: str, seed: int, size: Size | None = None):
         self.steps, self.seed = augmentation_steps(name), seed
+        self.size = size if sets_size(name) else None
 
     def __call__(self, images: torch.Tensor, epoch: int, rows: np.ndarray) -> torch.Tensor:
         """
@@ -167,7 +236,7 @@ class BatchAugmentation:
             rows (`np.ndarray` of shape `(batch_size,)`): Which faces of the set they are.
 
         Returns:
-            `torch.ByteTensor`: The faces as they are seen in `epoch`; smaller where the preset crops.
+            `torch.ByteTensor`: The faces as they are seen in `epoch`; of the model's size where they are enlarged.
         """
         if not self.steps:
             return images
@@ -175,43 +244,51 @@ class BatchAugmentation:
         uniforms = row_uniforms(self.seed, epoch, rows, sum(counts))
         draws = np.split(uniforms, np.cumsum(counts)[:-1], axis=1)
         parts = list(zip(self.steps, draws, strict=True))
-        result = self._moved(images, [(step, u) for step, u in parts if step.geometric])
+        moves = [(step, u) for step, u in parts if step.geometric]
+        is_smaller = self.size is not None and any(a < b for a, b in zip(images.shape[-2:], self.size, strict=True))
+        result = self._enlarged(images, moves) if is_smaller else _moved(images, moves)
         for step, u in parts:
             if not step.geometric:
                 result = step.pixels(u, result)
-        return result if result.dtype == torch.uint8 else result.add_(0.5).clamp_(0, 255).byte()
+        return _bytes(result)
 
-    def _moved(self, images: torch.Tensor, moves: list[tuple[Step, np.ndarray]]) -> torch.Tensor:
-        """The images after all geometric steps: bytes where these only mirror, else resampled once, as floats."""
-        size = tuple(images.shape[-2:])
-        if all(isinstance(step, Flip) for step, _ in moves):
-            for step, u in moves:
-                mirrored = torch.from_numpy(np.flatnonzero(step.matrix(u, size)[:, 0, 0] < 0))
-                images = images.index_copy(0, mirrored, images.index_select(0, mirrored).flip(-1))
-            return images
-        matrix = affine(len(images))
+    def _enlarged(self, images: torch.Tensor, moves: list[tuple[Step, np.ndarray]]) -> torch.Tensor:
+        """The images after all geometric steps, at the model's size: what the plain path does, in the same order."""
+        at = next(index for index, (step, _) in enumerate(moves) if isinstance(step, Enlarging))
+        step, u = moves[at]
+        images = step.enlarged(u, _bytes(_moved(images, moves[:at])), self.size)
+        return _moved_large(images, moves[at + 1 :])
+
+
+def _bytes(images: torch.Tensor) -> torch.Tensor:
+    return images if images.dtype == torch.uint8 else images.add_(0.5).clamp_(0, 255).byte()
+
+
+def _moved(images: torch.Tensor, moves: list[tuple[Step, np.ndarray]]) -> torch.Tensor:
+    """The images after geometric steps: bytes where these only mirror, else resampled once, as floats."""
+    size = tuple(images.shape[-2:])
+    if all(isinstance(step, Flip) for step, _ in moves):
         for step, u in moves:
-            matrix, size = matrix @ step.matrix(u, size), step.output_size(size)
-        return warp(images.float(), matrix, size)
+            mirrored = torch.from_numpy(np.flatnonzero(step.matrix(u, size)[:, 0, 0] < 0))
+            images = images.index_copy(0, mirrored, images.index_select(0, mirrored).flip(-1))
+        return images
+    matrix = affine(len(images))
+    for step, u in moves:
+        matrix, size = matrix @ step.matrix(u, size), step.output_size(size)
+    return warp(images, matrix, size)
 
 
-def warp(images: torch.Tensor, matrices: np.ndarray, size: Size) -> torch.Tensor:
-    """
-    Resample every face under its own affine map, bilinearly; outside of it is black.
-
-    Args:
-        images (`torch.FloatTensor` of shape `(batch_size, channels, height, width)`): Any range.
-        matrices (`np.ndarray` of shape `(batch_size, 3, 3)`):
-            From output to input coordinates, in pixels from the center, x to the right and y down.
-        size (`tuple[int, int]`): Height and width of the output.
-
-    Returns:
-        `torch.FloatTensor` of shape `(batch_size, channels, *size)`.
-    """
-    height, width = images.shape[-2:]
-    to_unit = np.array([[2 / width], [2 / height]])  # grid_sample's coordinates run from -1 to 1, edge to edge
-    maps = torch.from_numpy(matrices[:, :2] * to_unit).float()  # (batch_size, 2, 3)
-    y, x = (torch.arange(side) - (side - 1) / 2 for side in size)
-    grid = maps[:, None, None, :, 2] + y[:, None, None] * maps[:, None, None, :, 1]
-    grid = grid + x[:, None] * maps[:, None, None, :, 0]  # (batch_size, *size, 2)
-    return grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+def _moved_large(images: torch.Tensor, moves: list[tuple[Step, np.ndarray]]) -> torch.Tensor:
+    """As [`_moved`], in floats, but what a step moves out of its picture is lost to the next, as on the plain path."""
+    if all(isinstance(step, Flip) for step, _ in moves):
+        return _moved(images, moves).float()
+    matrices, sizes = [], [tuple(images.shape[-2:])]
+    for step, u in moves:
+        matrices.append(step.matrix(u, sizes[-1]))
+        sizes.append(step.output_size(sizes[-1]))
+    chain, matrix = [], affine(len(images))
+    for (step, _), own, size in reversed(list(zip(moves, matrices, sizes, strict=False))):
+        matrix = own @ matrix
+        chain.insert(0, (matrix, size, step.looks_outside))
+    kept = [(matrix, size) for at, (matrix, size, outside) in enumerate(chain) if outside or at == 0]
+    return warp_enlarged(images, kept, sizes[-1])

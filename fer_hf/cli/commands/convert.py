@@ -1,0 +1,31 @@
+"""write a data set as Parquet files with a card"""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from fer_hf.cli.commands.data_flags import add_data_flags, add_quiet_flag
+from fer_hf.errors import parse_map
+
+
+def add_flags(parser: ArgumentParser) -> None:
+    add_data_flags(parser, "synthetic")
+    add_quiet_flag(parser)
+    parser.add_argument(
+        "--output_dir", type=Path, required=True, metavar="DIR",
+        help="new or empty folder for data/*.parquet and README.md (of real faces: mind their terms)",
+    )  # fmt: skip
+
+
+def run(args: Namespace) -> None:
+    from fer_hf.data import load_dataset
+    from fer_hf.data.convert import convert
+    from fer_hf.runs.facts import dataset_facts
+
+    options = parse_map("dataset_options", args.dataset_options)
+    # Streamed where a data set can be: no tables are cached besides those that are asked for.
+    streaming = not args.dataset_name.startswith("hub:") and not options.get("deduplicate")
+    tables = load_dataset(args.dataset_name, args.data_dir, streaming=streaming, **options)
+    result = convert(tables, args.output_dir, args.dataset_name, dataset_facts(args.dataset_name))
+    for split, counts in result["counts"].items():
+        print(f"{split:<12} {sum(counts.values()):>7,}")
+    print(f"written: {len(result['files'])} Parquet files and README.md in {args.output_dir}")
