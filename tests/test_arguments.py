@@ -174,9 +174,17 @@ def test_a_missing_file_is_named(demo, tmp_path):
 
 def test_flags_that_do_not_go_together_are_bad_input(demo):
     with pytest.raises(BadInputError, match="requires the save and eval strategy to match"):
-        parse(demo, "--eval_strategy", "no")
+        parse(demo, "--eval_strategy", "steps")
     with pytest.raises(BadInputError, match="`remove_unused_columns` must be False"):
         parse(demo, "--remove_unused_columns", "True")
+
+
+def test_without_validation_the_last_weights_stay_and_what_waits_for_a_score_is_refused(demo):
+    *_, args, _ = parse(demo, "--eval_strategy", "no")
+    assert not args.load_best_model_at_end
+    for flag, value in (("early_stopping_patience", "3"), ("unfreeze_on_plateau", "2"), ("save_strategy", "best")):
+        with pytest.raises(BadInputError, match=f"`{flag}` {value} needs `eval_strategy` steps or epoch, got no"):
+            parse(demo, "--eval_strategy", "no", f"--{flag}", value)
 
 
 def test_data_options_may_be_json_on_the_command_line(demo):

@@ -108,7 +108,10 @@ class FerTrainingArguments(TrainingArguments):
     )
     logging_strategy: str = field(default="epoch", metadata={"help": "When to log the loss: no, steps or epoch."})
     save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints kept, the best one apart."})
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "End with the best validated weights."})
+    load_best_model_at_end: bool = field(
+        default=True,
+        metadata={"help": "End with the best validated weights; off with --eval_strategy no."},
+    )
     metric_for_best_model: str = field(
         default="accuracy", metadata={"help": "Validation metric that selects: accuracy, macro_f1, loss, ..."}
     )
@@ -129,10 +132,8 @@ class FerTrainingArguments(TrainingArguments):
         schedule = by_name("lr_scheduler_type", ScheduleName, self.lr_scheduler_type)
         self.lr_scheduler_kwargs = parse_map("lr_scheduler_kwargs", self.lr_scheduler_kwargs) or None
         self.progressive_resizing = parse_map("progressive_resizing", self.progressive_resizing) or None
-        if schedule.value == "reduce_lr_on_plateau" and self.eval_strategy == "no":
-            raise BadInputError(
-                "`lr_scheduler_type` reduce_lr_on_plateau needs `eval_strategy` steps or epoch, got no."
-            )
+        if self.eval_strategy == "no":
+            self._keep_last_weights(schedule)
         # The parent takes stock names only.
         self.optim = "sgd"
         self.lr_scheduler_type = schedule.value if schedule.value in list(SchedulerType) else "constant"
@@ -149,6 +150,19 @@ class FerTrainingArguments(TrainingArguments):
             raise BadInputError(f"`sync_batch_norm` needs GPUs: PyTorch cannot do it on {self.device.type}.")
         if self.device.type == "cpu":
             self.dataloader_pin_memory = False  # without an accelerator it only warns
+
+    def _keep_last_weights(self, schedule: ScheduleName) -> None:
+        """Without validation the run ends with its last weights; what waits for a score is refused."""
+        self.load_best_model_at_end = False
+        waiting = {
+            "lr_scheduler_type": schedule.value == "reduce_lr_on_plateau" and schedule.value,
+            "early_stopping_patience": self.early_stopping_patience,
+            "unfreeze_on_plateau": self.unfreeze_on_plateau,
+            "save_strategy": self.save_strategy == "best" and "best",
+        }
+        for name, value in waiting.items():
+            if value:
+                raise BadInputError(f"`{name}` {value} needs `eval_strategy` steps or epoch, got no.")
 
 
 def global_batch_size(args: TrainingArguments) -> int:
