@@ -51,8 +51,8 @@ def main() -> None:
     tried = f"{search.trials} trials" if by_optuna else f"{len(search.rates())} learning rates"
     start(args, f"{RECIPE}: {tried} of {flags.model.start_point} on {flags.data.dataset_name}, judged by validation")
 
-    tables = flags.data.load()
-    del tables["test"]
+    tables = flags.tables()
+    tables.pop("test", None)
     names = tables["train"].features["label"].names
     _, processor = flags.model.load(names, flags.loss)
 

@@ -74,7 +74,9 @@ def main() -> None:
     set_seed(args.seed)
 
     tables = data_args.load()
-    del tables["test"]
+    tables.pop("test", None)
+    if "validation" not in tables:
+        raise BadInputError(f"{data_args.dataset_name} has no validation split, which chooses the weights.")
     encoder = masking.encoder()
     processor = image_processor(masking.architecture, encoder)
     model = build_masked_autoencoder(encoder, masking.mask_ratio, masking.norm_pix_loss, **masking.decoder())

@@ -42,7 +42,7 @@ def main(recipe: str = HERE.stem) -> None:
     start(args, headline(recipe, flags) + note)
     set_seed(args.seed)
 
-    tables = flags.data.load()
+    tables = flags.tables()
     model, processor = flags.model.load(tables["train"].features["label"].names, flags.loss)
     unfreezing = GradualUnfreezing.from_arguments(model, args)
     trainer = make_trainer(flags, tables, model, processor, unfreezing)
@@ -50,7 +50,7 @@ def main(recipe: str = HERE.stem) -> None:
     result = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_metrics("train", result.metrics)
 
-    # Scores validation again and test, once; leaves the model, the report, pictures and the record.
+    # Scores validation again and test, if there is one, once; leaves the model, the report, pictures and the record.
     finish_run(trainer, tables, flags.data.dataset_name, flags.model.record(), flags.record(), unfreezing)
     if trainer.is_world_process_zero():
         write_model_card(args.output_dir)
@@ -75,7 +75,7 @@ def make_trainer(
         train_dataset=training_faces(
             train, processor, data.augmentation, data.data_path, args.seed, loss.label_column
         ),
-        eval_dataset=tables["validation"],
+        eval_dataset=tables.get("validation"),
         data_collator=loss.collator(FaceCollator(processor), num_labels, args.seed),
         compute_metrics=classification_metrics,
         processing_class=processor,

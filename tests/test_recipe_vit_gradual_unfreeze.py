@@ -20,7 +20,12 @@ from safetensors.torch import save_file
 from transformers import ViTImageProcessor, ViTModel, pipeline
 
 from fer_hf import build
+from fer_hf.cli.main import main
 from fer_hf.data import load_dataset
+from fer_hf.runs.card import render_model_card
+from fer_hf.runs.compare import compare_runs
+from fer_hf.runs.gallery import add_to_gallery
+from fer_hf.runs.leaderboard import leaderboard_table, summarise
 from fer_hf.runs.upload_files import check_publishable, files_to_upload
 
 
@@ -220,3 +225,90 @@ def test_a_finished_run_is_not_overwritten(finished, small, monkeypatch, capsys)
     assert stop.value.code == 2
     assert "holds a finished run" in capsys.readouterr().err
     assert (folder / "run_record.json").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def untested(drawn_faces, tmp_path_factory):
+    """Folders of one's own images, with `train` and `val` only."""
+    folder = tmp_path_factory.mktemp("faces")
+    for split, name in (("train", "train"), ("validation", "val")):
+        for row, face in enumerate(drawn_faces[split]):
+            place = folder / name / drawn_faces[split].features["label"].names[face["label"]]
+            place.mkdir(parents=True, exist_ok=True)
+            face["image"].save(place / f"{row}.png")
+    return folder
+
+
+@pytest.fixture
+def of_folders(start_point, untested):
+    """Flags of a run of two steps on these folders."""
+    return [
+        "--model_name_or_path", start_point, "--dataset_name", "imagefolder", "--data_dir", untested,
+        "--num_train_epochs", 1, "--per_device_train_batch_size", 28,
+    ]  # fmt: skip
+
+
+def test_a_run_without_a_test_split_ends_on_validation_and_every_reader_says_so(
+    of_folders, untested, tmp_path, monkeypatch, capsys
+):
+    draw_no_pictures(monkeypatch)
+    run = tmp_path / "run"
+    call_recipe(monkeypatch, RECIPE, *of_folders, "--output_dir", run)
+    printed = capsys.readouterr().out
+    assert "validation (selects): 28 faces" in printed
+    assert "imagefolder has no test split: the run tested nothing." in printed
+    record = json.loads((run / "run_record.json").read_text())
+    assert (list(record["results"]), record["test_scored"]) == (["validation"], [])
+    card = render_model_card(run)
+    assert {(entry.dataset_split, entry.metric_name) for entry in card.data.eval_results} == {
+        ("validation", name) for name in ("Accuracy", "Macro F1", "Balanced accuracy")
+    }
+    accuracy = record["results"]["validation"]["accuracy"]
+    words = " ".join(card.text.split())
+    assert f"**Accuracy {accuracy:.4f}, macro F1" in words
+    assert "of the validation split of the publisher's own images.** **The run tested nothing:** its data" in words
+    assert main(["report", "--run", str(run), "--dataset", "imagefolder", "--data_dir", str(untested)]) == 0
+    assert "The run tested nothing: its data have no test split" in (run / "report.html").read_text()
+    assert compare_runs(run, run)["split"] == "validation"
+    row = summarise("own", "", [run])
+    assert (row["split"], row["num_faces"]) == ("validation", 28)
+    assert "| own (validation; nothing was tested) |" in leaderboard_table([row])
+    add_to_gallery(run, tmp_path / "cards")
+    assert f"| validation | {accuracy:.4f} |" in (tmp_path / "cards" / "README.md").read_text()
+    check_publishable(files_to_upload(run))
+
+
+def with_splits(folder, splits):
+    """`folder` with other names for splits that lie elsewhere; flags of a run on it that carves nothing."""
+    folder.mkdir()
+    for name, place in splits.items():
+        (folder / name).symlink_to(place)
+    return ("--data_dir", folder, "--dataset_options", '{"validation_fraction": 0}')
+
+
+def test_without_validation_a_run_is_refused_before_training_unless_it_keeps_its_last_epoch(
+    of_folders, untested, tmp_path, monkeypatch, capsys
+):
+    draw_no_pictures(monkeypatch)
+    splits = with_splits(tmp_path / "faces", {"train": untested / "train", "test": untested / "val"})
+    flags = [*of_folders, *splits, "--output_dir", tmp_path / "run"]
+    with pytest.raises(SystemExit) as stop:
+        call_recipe(monkeypatch, RECIPE, *flags)
+    assert stop.value.code == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error: imagefolder has no validation split, which a run needs; `eval_strategy` no keeps")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    call_recipe(monkeypatch, RECIPE, *flags, "--eval_strategy", "no")
+    record = json.loads((tmp_path / "run" / "run_record.json").read_text())
+    assert (list(record["results"]), record["best"]) == (["test"], None)
+    assert record["runtime"]["steps"] == 2
+    assert "No score chose among checkpoints" in (tmp_path / "run" / "README.md").read_text()
+
+
+def test_a_run_that_nothing_could_score_is_refused(untested, of_folders, tmp_path, monkeypatch, capsys):
+    train_alone = with_splits(tmp_path / "faces", {"train": untested / "train"})
+    with pytest.raises(SystemExit):
+        call_recipe(
+            monkeypatch, RECIPE, *of_folders, *train_alone, "--eval_strategy", "no", "--output_dir", tmp_path / "run"
+        )
+    assert "imagefolder has no validation and no test split, which a run needs" in capsys.readouterr().err

@@ -5,9 +5,11 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from datasets import DatasetDict
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from fer_hf.cli.arguments import DataArguments, LossArguments, ModelArguments
+from fer_hf.errors import BadInputError
 from fer_hf.training import FerTrainingArguments
 
 
@@ -18,6 +20,25 @@ class Flags(NamedTuple):
     data: DataArguments
     loss: LossArguments
     training: FerTrainingArguments
+
+    def tables(self) -> DatasetDict:
+        """
+        The faces, with the splits that the run needs. Without `test` it ends on validation; without `validation` it
+        must be told to keep its last weights, and ends on test.
+
+        Raises:
+            BadInputError: As [`DataArguments.load`], and if a split is missing.
+        """
+        tables = self.data.load()
+        missing = [split for split in ("train", "validation", "test") if split not in tables]
+        unvalidated = "validation" in missing and self.training.eval_strategy != "no"
+        if "train" in missing or unvalidated or len(missing) > 1:
+            hint = "; `eval_strategy` no keeps the last epoch" if missing == ["validation"] else ""
+            raise BadInputError(
+                f"{self.data.dataset_name} has no {' and no '.join(missing)} split, which a run needs{hint}. Most "
+                f"loaders take one out of train: see `validation_fraction` in `dataset_options`."
+            )
+        return tables
 
     def record(self) -> dict:
         """What shapes the result beside `training`, for the run's record."""

@@ -159,8 +159,8 @@ def _card_data(record: RunRecord, facts: dict, terms: dict, name: str, model_typ
     base_model = record.model["name_or_path"] if record.model["source"] == "hub" else None
     results = []
     for split, report in record.results.items():
-        # Validation chose the checkpoint, so it is listed by accuracy alone; the test split is the result.
-        for metric in _METRICS if split == "test" else ("accuracy",):
+        # Validation chose the checkpoint, so beside a test split, which is the result, it is listed by accuracy alone.
+        for metric in _METRICS if split == record.last_split else ("accuracy",):
             results.append(_eval_result(dataset_id, facts["title"], split, metric, report[metric]))
         if "without_copies" in report:
             value = report["without_copies"]["accuracy"]

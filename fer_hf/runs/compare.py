@@ -12,13 +12,13 @@ from fer_hf.provenance import own_name
 from fer_hf.runs.run import Run, as_run
 
 
-def compare_runs(run_a: str | Path | Run, run_b: str | Path | Run, split: str = "test", seed: int = 0) -> dict:
+def compare_runs(run_a: str | Path | Run, run_b: str | Path | Run, split: str | None = None, seed: int = 0) -> dict:
     """
     Compare two runs face by face, from what they left: no model is loaded.
 
     Args:
         run_a, run_b (`str`, `Path` or [`Run`]): Output directories of finished runs that scored the same faces.
-        split (`str`, defaults to `"test"`): The split.
+        split (`str`, *optional*): The split. By default `test`, or `validation` if neither run was tested.
         seed (`int`, defaults to 0): Of the bootstrap.
 
     Returns:
@@ -28,6 +28,7 @@ def compare_runs(run_a: str | Path | Run, run_b: str | Path | Run, split: str = 
         BadInputError: If a folder holds no finished run, or the two scored other faces or expressions.
     """
     runs = [as_run(run_a), as_run(run_b)]
+    split = split or ("test" if any(run.record.tested for run in runs) else "validation")
     (a, names, fingerprint), (b, other_names, other_fingerprint) = (_scored(run, split) for run in runs)
     if fingerprint != other_fingerprint or names != other_names:
         what = "expressions" if fingerprint == other_fingerprint else "faces"

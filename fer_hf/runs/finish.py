@@ -32,7 +32,8 @@ def finish_run(
     unfreezing: GradualUnfreezing | None = None,
 ) -> RunRecord | None:
     """
-    Save the selected model, score it on validation and, once, on test, and write what the run leaves.
+    Save the selected model, score it on validation and, once, on test, as far as there are these splits, and write
+    what the run leaves.
 
     In `trainer.args.output_dir`: the model and its image processor, `all_results.json`, `trainer_state.json`,
     `classification_report.json`, `predictions.safetensors`, `confusion_matrix.png`, `reliability.png`,
@@ -41,7 +42,7 @@ def finish_run(
 
     Args:
         trainer (`FerTrainer`): After `train()`, holding the selected weights.
-        tables (`DatasetDict`): With `train`, `validation` and `test`.
+        tables (`DatasetDict`): With `train`, and `validation`, `test` or both.
         dataset (`str`): The data set's name.
         model (`dict`): What the record says of the model's start, such as `architecture` and `source`.
         flags (`dict`): What the record says of training beside `trainer.args`: loss, sampler, augmentation.
@@ -52,13 +53,11 @@ def finish_run(
     """
     trainer.save_model()
     trainer.save_state()
-    scored = {
-        "validation": _score(trainer, tables["validation"], "eval"),
-        "test": _score(trainer, tables["test"], "test"),
-    }
+    prefixes = {"validation": "eval", "test": "test"}
+    scored = {split: _score(trainer, tables[split], prefixes[split]) for split in prefixes if split in tables}
     if not trainer.is_world_process_zero():
         return None
-    folder, names = Path(trainer.args.output_dir), tables["test"].features["label"].names
+    folder, names = Path(trainer.args.output_dir), tables["train"].features["label"].names
     save_predictions(folder, scored)
     copies = leaked_rows(tables)
     reports = {split: expression_report(*predictions, names, copies[split]) for split, predictions in scored.items()}
@@ -67,11 +66,11 @@ def finish_run(
     flags = {**flags, **rates, "data_path": getattr(trainer.train_dataset, "path", "plain")}
     record = _record(trainer, tables, dataset, {"architecture": type(trainer.model).__name__, **model}, flags, reports)
     record.unfreezing = unfreezing.table(trainer.model, trainer.args, trainer.state) if unfreezing else []
-    record.test_scored = [scoring(dataset, "test", record.dataset["fingerprints"]["test"], "none")]
-    _draw(trainer, record, scored["test"], folder)
+    if record.tested:
+        record.test_scored = [scoring(dataset, "test", record.dataset["fingerprints"]["test"], "none")]
+    _draw(trainer, record, scored[record.last_split], folder)
     record.write(folder / RECORD)
-    print(f"\n{report_text(reports['validation'], 'validation (selects)')}")
-    print(f"\n{report_text(reports['test'], 'test (scored once)')}")
+    _print_reports(record)
     return record
 
 
@@ -126,14 +125,23 @@ def _record(
     )
 
 
-def _draw(trainer: FerTrainer, record: RunRecord, test: Predictions, folder: Path) -> None:
-    """The pictures of a run, none of which shows a face."""
+def _print_reports(record: RunRecord) -> None:
+    """Every split's report on the terminal."""
+    about = {"validation": "validation (selects)" if record.best else "validation", "test": "test (scored once)"}
+    for split, report in record.results.items():
+        print(f"\n{report_text(report, about[split])}")
+    if not record.tested:
+        print(f"\n{record.dataset['name']} has no test split: the run tested nothing.")
+
+
+def _draw(trainer: FerTrainer, record: RunRecord, last: Predictions, folder: Path) -> None:
+    """The pictures of a run, none of which shows a face; `last` is of the split that is shown in detail."""
     name, history = record.dataset["name"], trainer.state.log_history
-    report = record.results["test"]
+    report, title = record.results[record.last_split], f"{name}, {record.last_split}"
     names = list(report["per_class"])
-    plot_confusion_matrix(report["confusion_matrix"], names, folder / "confusion_matrix.png", f"{name}, test")
-    bins = calibration_bins(calibrated_probabilities(test.logits), test.class_ids)
-    plot_reliability(*bins, folder / "reliability.png", f"{name}, test")
+    plot_confusion_matrix(report["confusion_matrix"], names, folder / "confusion_matrix.png", title)
+    bins = calibration_bins(calibrated_probabilities(last.logits), last.class_ids)
+    plot_reliability(*bins, folder / "reliability.png", title)
     plot_class_balance(record.dataset["counts"], folder / "class_balance.png", name)
     best_epoch = record.best and record.best["epoch"]
     plot_learning_curves(history, folder / "learning_curves.png", record.unfreezing, best_epoch)

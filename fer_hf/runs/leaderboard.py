@@ -24,23 +24,25 @@ def summarise(name: str, published: str, runs: list[str | Path | Run]) -> dict:
         runs (`list` of `str`, `Path` or [`Run`]): Output directories of the runs.
 
     Returns:
-        `dict`: `name`, `published`, `architecture`, `parameters`, `seeds`, `num_faces`; for `accuracy`, `macro_f1` and
-        `balanced_accuracy` of test, and `accuracy_without_copies` where the runs know it, the mean and the sample
-        standard deviation over seeds (`None` for one); `interval`, the 95 % interval of accuracy, the mean over seeds;
-        mean `train_minutes` and `faces_seen`; `hardware`, `commits` and `commands`.
+        `dict`: `name`, `published`, `architecture`, `parameters`, `seeds`, `split` (`test`, or `validation` if nothing
+        was tested) and its `num_faces`; for `accuracy`, `macro_f1` and `balanced_accuracy` there, and
+        `accuracy_without_copies` where the runs know it, the mean and the sample standard deviation over seeds (`None`
+        for one); `interval`, the 95 % interval of accuracy, the mean over seeds; mean `train_minutes` and
+        `faces_seen`; `hardware`, `commits` and `commands`.
 
     Raises:
         BadInputError: If the runs are of different models, data or flags, or a record cannot be read.
     """
     records = [as_run(run).record for run in runs]
     _check_alike(name, records)
-    tests = [record.results["test"] for record in records]
+    tests = [record.results[record.last_split] for record in records]
     row = {
         "name": name,
         "published": published,
         "architecture": records[0].model["architecture"],
         "parameters": records[0].model["parameters"],
         "seeds": [record.seed for record in records],
+        "split": records[0].last_split,
         "num_faces": tests[0]["num_faces"],
         **{score: _mean_and_sd([test[score] for test in tests]) for score in SCORES},
         "interval": [statistics.mean(ends) for ends in zip(*(t["intervals"]["accuracy"] for t in tests), strict=True)],
@@ -132,7 +134,7 @@ def leaderboard_table(rows: list[dict]) -> str:
     ]
     for row in _ranked(rows):
         cells = [
-            row["name"],
+            row["name"] + ("" if row.get("split", "test") == "test" else " (validation; nothing was tested)"),
             f"{row['parameters']:,}",
             _millions(row.get("multiply_adds")),
             f"{row['faces_seen']:,}",
@@ -174,4 +176,5 @@ def draw_leaderboard(rows: list[dict], path: str | Path, title: str) -> None:
         (row["name"], row["accuracy"]["mean"], row["accuracy"]["sd"] or 0.0, row["balanced_accuracy"]["mean"])
         for row in _ranked(rows)
     ]
-    plot_leaderboard(scores, path, title, f"test, {rows[0]['num_faces']:,} faces")
+    seen = dict.fromkeys(f"{row.get('split', 'test')}, {row['num_faces']:,} faces" for row in rows)
+    plot_leaderboard(scores, path, title, " or ".join(seen))

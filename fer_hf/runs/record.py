@@ -54,14 +54,14 @@ class RunRecord:
         training (`dict`): The flags that shape the result.
         runtime (`dict`): `train_seconds`, `steps`, and of a resumed run `resumed_at_step` and `commits`.
         results (`dict`):
-            A report for each split ([`~fer_hf.evaluation.report.expression_report`]), or of a backbone the `loss` and
-            `epoch` on `validation`.
+            A report ([`~fer_hf.evaluation.report.expression_report`]) for each split that was scored, `validation`,
+            `test` or both as the data set has them; or of a backbone the `loss` and `epoch` on `validation`.
         unfreezing (`list[dict]`): From which `epoch` on what was trained; empty if all was, from the start.
         phases (`list[dict]`): Time, waiting and memory by phase of unfreezing.
         validations (`list[dict]`): What validation said in the course of training, with `elapsed_seconds`.
         best (`dict`, *optional*): `metric`, `value`, `epoch` and `step` of the selected weights.
         test_scored (`list[dict]`, *optional*): An entry for each time that a test split was scored. `None` in records
-            of older runs, which did not count.
+            of older runs, which did not count; empty if nothing was tested.
     """
 
     fer_hf_version: str
@@ -103,9 +103,14 @@ class RunRecord:
         write_json(path, dataclasses.asdict(self))
 
     @property
+    def tested(self) -> bool:
+        """Whether the run was scored on a test split of its own data."""
+        return "test" in self.results
+
+    @property
     def last_split(self) -> str:
         """The split that cards and pages show in detail: `test`, or the first that was scored."""
-        return "test" if "test" in self.results else next(iter(self.results))
+        return "test" if self.tested else next(iter(self.results))
 
 
 def _holes(values: dict) -> str:

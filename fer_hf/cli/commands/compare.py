@@ -9,7 +9,7 @@ def add_flags(parser: ArgumentParser) -> None:
         "--run", nargs=2, required=True, metavar=("DIR_A", "DIR_B"),
         help="folders of two finished runs that scored the same images",
     )  # fmt: skip
-    parser.add_argument("--split", default="test", help="split to compare on (default: test)")
+    parser.add_argument("--split", help="split to compare on (default: test, or validation if neither was tested)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON file for the comparison")
 
 
