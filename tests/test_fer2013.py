@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.model_selection import train_test_split
 
 from fer_hf.data import DataError, content_fingerprint, fer2013, fer2013_csv, fer2013_folders, load_dataset, source
 from fer_hf.data.fer2013_faces import encode_png
@@ -433,6 +434,21 @@ def test_a_share_of_nought_leaves_a_split_out_and_test_stays_the_same(tmp_path):
     assert none["test"]["row"][:] == some["test"]["row"][:]
     other = load_dataset("fer2013", folder, cache_dir=tmp_path, validation_fraction=0, split_seed=1)
     assert other["test"]["row"][:] != none["test"]["row"][:]
+
+
+def test_an_expression_is_excluded_before_the_split(tmp_path):
+    # As the PReLU report does: what is left is divided by scikit-learn, stratified, seed 42.
+    folder = write_challenge(tmp_path / "data")
+    options = {"validation_fraction": 0.2, "test_fraction": 0, "cache_dir": tmp_path}
+    whole = load_dataset("fer2013", folder, **options)
+    for expression in ("surprise", "sad"):
+        tables = load_dataset("fer2013", folder, exclude=[expression], **options)
+        label = whole["train"].features["label"].names.index(expression)
+        rows = [row for row in range(70) if row % 7 != label]
+        _, taken = train_test_split(rows, test_size=0.2, stratify=[row % 7 for row in rows], random_state=42)
+        assert tables["validation"]["row"][:] == sorted(taken)
+        assert sorted(tables["train"]["row"][:] + taken) == rows
+    assert load_dataset("fer2013", folder, **options)["validation"]["row"][:] == whole["validation"]["row"][:]
 
 
 def test_folders_without_usages_keep_test_and_carve_validation(tmp_path):

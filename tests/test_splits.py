@@ -58,3 +58,11 @@ def test_a_seed_that_is_none_is_refused(seed):
 def test_classes_too_small_to_stand_in_both_parts_are_refused(counts, fraction):
     with pytest.raises(DataError, match="so that every class is in both parts; faces by class id"):
         carve(make_labels(counts), fraction, 0)
+
+
+def test_what_is_left_out_stays_and_the_others_are_divided_as_if_there_were_nothing_else():
+    labels = make_labels()
+    rows = np.flatnonzero(labels != 1)
+    kept, carved = carve(labels, 0.2, 42, left_out=[1])
+    np.testing.assert_array_equal(carved, rows[carve(labels[rows], 0.2, 42)[1]])
+    np.testing.assert_array_equal(np.sort(np.concatenate([kept, carved])), np.arange(100))

@@ -32,8 +32,9 @@ from fer_hf.data.fer2013_csv import (
 from fer_hf.data.fer2013_faces import SPLITS
 from fer_hf.data.fer2013_folders import index_folders, make_shards, read_images
 from fer_hf.data.source import Source, face_features
-from fer_hf.data.splits import carve_missing
+from fer_hf.data.splits import LeftOut, carve_missing, nothing
 from fer_hf.errors import DataError
+from fer_hf.labels import EXPRESSIONS
 
 
 # A layout is present where one of these stands.
@@ -58,6 +59,7 @@ def source(
     validation_fraction: float | None = None,
     test_fraction: float | None = None,
     split_seed: int | None = None,
+    left_out: LeftOut = nothing,
 ) -> Source:
     """
     FER-2013 as it lies in a folder.
@@ -81,6 +83,8 @@ def source(
             stratified `train_test_split`, and 22,967 stay.
         split_seed (`int`, *optional*):
             Which faces are taken out. Defaults to 42.
+        left_out ([`~fer_hf.data.splits.LeftOut`], *optional*):
+            What [`~fer_hf.data.load_dataset`] leaves out afterwards: splits are carved as if it were not there.
 
     Returns:
         `Source`: Its fingerprint covers every byte of the files that are read, and the options.
@@ -92,7 +96,8 @@ def source(
     folder = Path(data_dir).expanduser().absolute()
     layout = find_layout(folder, layout)
     asked = {
-        "validation_fraction": validation_fraction, "test_fraction": test_fraction, "split_seed": split_seed
+        "validation_fraction": validation_fraction, "test_fraction": test_fraction, "split_seed": split_seed,
+        "left_out": left_out(EXPRESSIONS),
     }  # fmt: skip
     digest = hashlib.sha256(f"fer2013 {layout} {FORMAT_VERSIONS[layout]}\n".encode())
     if layout in ("csv", "icml"):
@@ -105,7 +110,8 @@ def source(
     else:
         root = folder / "images" if layout == "images" else folder
         (shards, description), read = _index_trees(root, digest, asked), read_images
-    digest.update(description.encode())
+    # With nothing carved there is no description, and what is left out makes no difference.
+    digest.update(f"{description}{asked['left_out'] if asked['left_out'] and description else ''}".encode())
     shards = {split: shards[split] for split in _ORDER if split in shards}
     return Source("fer2013", digest.hexdigest(), face_features(), shards, read, description)
 

@@ -14,7 +14,7 @@ from datasets.table import embed_table_storage
 from fer_hf.data.imagefolder import match_labels
 from fer_hf.data.images import encoded_image
 from fer_hf.data.source import face_features, image_column
-from fer_hf.data.splits import carve_validation
+from fer_hf.data.splits import LeftOut, carve_validation, nothing
 from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS, EXPRESSIONS_WITH_CONTEMPT
 
@@ -44,7 +44,9 @@ _ROWS = 100  # images read at a time
 _LABEL_DTYPES = {"string", "large_string", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 
 
-def load(name: str, cache_dir: str | os.PathLike | None = None, **options) -> datasets.DatasetDict:
+def load(
+    name: str, cache_dir: str | os.PathLike | None = None, left_out: LeftOut = nothing, **options
+) -> datasets.DatasetDict:
     """
     A data set of the Hub, reduced to the columns `image`, `label` (canonical order) and `row` (the position in the
     Hub's own split, from 0). Images are read as [`fer_hf.data.images`] says, and their bytes are in the tables.
@@ -58,6 +60,8 @@ def load(name: str, cache_dir: str | os.PathLike | None = None, **options) -> da
             `"<owner>/<name>"` on the Hub, or the path of a local folder.
         cache_dir (`str` or `os.PathLike`, *optional*):
             Where the tables go. Defaults to the cache of `datasets`.
+        left_out ([`~fer_hf.data.splits.LeftOut`], *optional*):
+            What [`~fer_hf.data.load_dataset`] leaves out afterwards: validation is carved as if it were not there.
         image_column_name, label_column_name (`str`, *optional*, default to `"image"` and `"label"`):
             Columns to use.
         label_map (`Mapping[str, str | None]`, *optional*):
@@ -109,7 +113,7 @@ def load(name: str, cache_dir: str | os.PathLike | None = None, **options) -> da
     if "train" in tables and "validation" not in tables and options["validation_fraction"] != 0:
         train = tables["train"]
         fraction, seed = options["validation_fraction"], options["split_seed"]
-        kept, carved = carve_validation(train["label"][:], fraction, seed, name)
+        kept, carved = carve_validation(train["label"][:], fraction, seed, name, left_out(classes))
         tables["train"], tables["validation"] = train.select(kept), train.select(carved)
     return datasets.DatasetDict({split: tables[split] for split in _SPLIT_NAMES if split in tables})
 

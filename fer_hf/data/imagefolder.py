@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fer_hf.data.folders import entries, fingerprint, images_by_label, make_shards, read
 from fer_hf.data.source import Source, face_features
-from fer_hf.data.splits import carve_validation
+from fer_hf.data.splits import LeftOut, carve_validation, nothing
 from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS, EXPRESSIONS_WITH_CONTEMPT, canonical_name
 
@@ -27,6 +27,7 @@ def source(
     label_map: Mapping[str, str | None] | None = None,
     validation_fraction: float = 0.1,
     split_seed: int = 42,
+    left_out: LeftOut = nothing,
 ) -> Source:
     """
     Any `<split>/<label>/*`: splits named `train`, `validation` (or `valid`, `val`) and `test`, of which one is enough.
@@ -48,6 +49,8 @@ def source(
             missing; 0 for no such split.
         split_seed (`int`, *optional*, defaults to 42):
             Decides which.
+        left_out ([`~fer_hf.data.splits.LeftOut`], *optional*):
+            What [`~fer_hf.data.load_dataset`] leaves out afterwards: validation is carved as if it were not there.
 
     Returns:
         `Source`: Its fingerprint covers every byte of the images that are read.
@@ -67,17 +70,20 @@ def source(
             raise DataError(f"{folder}: no image in {split}. Put images into {split}/<label>, or remove the folder.")
         _report(folder, split, found[split], meaning)
 
+    described = ["imagefolder", FORMAT_VERSION, meaning, validation_fraction, split_seed]
     if "train" in faces and "validation" not in faces and validation_fraction != 0:
-        train = faces["train"]
+        train, ids = faces["train"], left_out(names)
         labels = [row["label"] for row in train]
-        kept, carved = carve_validation(labels, validation_fraction, split_seed, str(folder))
+        kept, carved = carve_validation(labels, validation_fraction, split_seed, str(folder), ids)
+        described += [ids] if ids else []
         faces["train"], faces["validation"] = [train[i] for i in kept], [train[i] for i in carved]
 
     features = face_features(names)
-    described = json.dumps(["imagefolder", FORMAT_VERSION, meaning, validation_fraction, split_seed])
     return Source(
         name="imagefolder",
-        fingerprint=fingerprint(described, folder, [row["image"] for rows in faces.values() for row in rows]),
+        fingerprint=fingerprint(
+            json.dumps(described), folder, [row["image"] for rows in faces.values() for row in rows]
+        ),
         features=features,
         shards={split: make_shards(faces[split], features) for split in SPLIT_NAMES if split in faces},
         read=read,

@@ -4,14 +4,16 @@ import inspect
 import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from datasets import DatasetDict, IterableDatasetDict
 
 from fer_hf.data import fer2013, ferplus, hub_dataset, imagefolder, rafdb, synthetic
 from fer_hf.data.builder import build, stream
-from fer_hf.data.select import deduplicate_train, kept_classes, select_classes
+from fer_hf.data.select import deduplicate_train, kept_classes, left_out_ids, select_classes
 from fer_hf.data.source import Source
+from fer_hf.data.splits import LeftOut
 from fer_hf.errors import DataError
 
 
@@ -59,7 +61,8 @@ def load_dataset(
             Whether to read faces only as they are asked for, and to write no tables.
         classes, exclude (`Sequence[str]`, *optional*):
             The expressions to use, or those to leave out, by name. Labels are numbered anew from 0 without gaps, see
-            [`~fer_hf.data.select.select_classes`]; what is left out is counted in the log.
+            [`~fer_hf.data.select.select_classes`]; what is left out is counted in the log. Splits that a source lacks
+            are carved out of the faces that stay.
         deduplicate (`str`, *optional*):
             `"train"` leaves out of train the faces that are also in validation or test, pixel for pixel; takes a few
             seconds. Not with `streaming`.
@@ -98,13 +101,14 @@ def load_dataset(
     if streaming and (deduplicate or num_proc or is_hub):
         option = "deduplicate" if deduplicate else "num_proc" if num_proc else "hub:"
         raise DataError(f"`{option}` needs tables, and `streaming` writes none. Leave one of the two out.")
+    left_out = partial(left_out_ids, classes=classes, exclude=exclude)
     if is_hub:
         if data_dir is not None:
             raise DataError(f"`data_dir` must be left out for {name}, got {str(data_dir)!r}.")
-        tables = hub_dataset.load(name.removeprefix("hub:"), cache_dir=cache_dir, **options)
+        tables = hub_dataset.load(name.removeprefix("hub:"), cache_dir=cache_dir, left_out=left_out, **options)
         features = next(iter(tables.values())).features
     else:
-        source = _describe(name, data_dir, options)
+        source = _describe(name, data_dir, options, left_out)
         features = source.features
     # Before tables are written: a wrong name is told at once.
     kept = None if classes is None and exclude is None else kept_classes(features["label"].names, classes, exclude)
@@ -114,17 +118,18 @@ def load_dataset(
     return deduplicate_train(tables) if deduplicate else tables
 
 
-def _describe(name: str, data_dir: str | os.PathLike | None, options: dict) -> Source:
+def _describe(name: str, data_dir: str | os.PathLike | None, options: dict, left_out: LeftOut) -> Source:
     if name not in SOURCES:
         raise DataError(f"`name` must be one of {sorted(SOURCES)} or hub:<owner/name>, got {name!r}.")
     parameters = inspect.signature(SOURCES[name]).parameters
-    known = sorted(set(parameters) - {"data_dir"})
+    known = sorted(set(parameters) - {"data_dir", "left_out"})
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise DataError(f"{name!r} has no option {', '.join(map(repr, unknown))}. Its options are {', '.join(known)}.")
     if data_dir is None and parameters["data_dir"].default is inspect.Parameter.empty:
         raise DataError(f"{name!r} needs `data_dir`, the folder with its files. Nothing is downloaded.")
-    source = SOURCES[name](data_dir, **options)
+    carving = {"left_out": left_out} if "left_out" in parameters else {}
+    source = SOURCES[name](data_dir, **options, **carving)
     if source.description:
         logger.info(f"{name}: {source.description}")
     return source

@@ -37,7 +37,7 @@ from fer_hf.data.rafdb_files import (
     read_votes,
 )
 from fer_hf.data.source import Source, face_features
-from fer_hf.data.splits import carve_validation
+from fer_hf.data.splits import LeftOut, carve_validation, nothing
 from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS
 
@@ -65,6 +65,7 @@ def source(
     split_seed: int = 42,
     subset: str = "basic",
     auto_landmarks: bool = False,
+    left_out: LeftOut = nothing,
 ) -> Source:
     """
     RAF-DB as it lies in a folder: splits `train`, `validation`, `test`. RAF-DB has no validation faces, so they are
@@ -102,6 +103,8 @@ def source(
             codes mean is not documented.
         auto_landmarks (`bool`, *optional*, defaults to `False`):
             Whether to read the 37 automatic landmarks (official layout).
+        left_out ([`~fer_hf.data.splits.LeftOut`], *optional*):
+            What [`~fer_hf.data.load_dataset`] leaves out afterwards: validation is carved as if it were not there.
 
     Returns:
         `Source`: Its fingerprint covers every byte of the files that are read.
@@ -129,16 +132,19 @@ def source(
     for part, found in parts.items():
         if not found:
             raise DataError(f"{root}: no {part} face. Use the complete data set, with training and test faces.")
-    splits = parts
+    names = EXPRESSIONS if subset == "basic" else COMPOUND
+    splits, ids = parts, []
     if validation_fraction != 0:
-        train, test = parts["train"], parts["test"]
-        kept, carved = carve_validation([face["label"] for face in train], validation_fraction, split_seed, "rafdb")
+        train, test, ids = parts["train"], parts["test"], left_out(names)
+        labels = [face["label"] for face in train]
+        kept, carved = carve_validation(labels, validation_fraction, split_seed, "rafdb", ids)
         splits = {"train": [train[i] for i in kept], "validation": [train[i] for i in carved], "test": test}
 
     size = ALIGNED_SIZE if image == "aligned" else None
-    features = face_features(EXPRESSIONS if subset == "basic" else COMPOUND, **extra)
+    features = face_features(names, **extra)
     described = ["rafdb", FORMAT_VERSION, layout, image, validation_fraction, split_seed, sorted(extra)]
-    described = json.dumps(described if subset == "basic" else [*described, subset])
+    described += [] if subset == "basic" else [subset]
+    described = json.dumps([*described, ids] if ids else described)
     return Source(
         name="rafdb",
         fingerprint=fingerprint(described, root, [*files, *(face["image"] for face in faces.values())]),

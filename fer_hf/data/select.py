@@ -48,6 +48,14 @@ def kept_classes(
     return kept
 
 
+def left_out_ids(
+    names: Sequence[str], classes: Sequence[str] | None = None, exclude: Sequence[str] | None = None
+) -> list[int]:
+    """Class ids of what [`kept_classes`] does not keep; it has the arguments and errors."""
+    kept = names if classes is None and exclude is None else kept_classes(names, classes, exclude)
+    return [i for i, name in enumerate(names) if name not in kept]
+
+
 def select_classes(
     tables: DatasetDict | IterableDatasetDict, kept: Sequence[str]
 ) -> DatasetDict | IterableDatasetDict:
