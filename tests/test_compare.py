@@ -109,7 +109,7 @@ def test_runs_on_other_faces_are_refused_in_one_line(tmp_path, capsys):
     labels, a, b = random_runs()
     one = write_run(tmp_path / "one", a, labels)
     others = {
-        "other faces": write_run(tmp_path / "two", b, labels, fingerprint="f2"),
+        "other faces (400 and 400)": write_run(tmp_path / "two", b, labels, fingerprint="f2"),
         "other expressions": write_run(tmp_path / "three", b, labels, names=["angry", "happy", "fear"]),
     }
     for what, other in others.items():

@@ -405,6 +405,9 @@ def test_the_command_writes_beside_a_run_and_elsewhere_only_when_asked(tmp_path,
     assert result["command"].startswith("fer-hf evaluate --model DIR --output DIR --dataset_options '{")
     assert (result["model"], result["versions"]["fer_hf"]) == ("model", result["fer_hf_version"])
     assert str(tmp_path) not in json.dumps(result)
+    first = ["--split", "validation", "--max_eval_samples", "7"]
+    assert main(["evaluate", "--model", str(run_folder), *first, *OPTIONS]) == 0
+    assert "synthetic, validation: 7 faces" in capsys.readouterr().out
     assert main(["evaluate", "--model", str(run_folder), "--split", "validation", *OPTIONS]) == 0
     assert (run_folder / "evaluation" / "synthetic-validation.json").is_file()
 

@@ -6,12 +6,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from conftest import tiny_vit_config
+from datasets import DatasetDict, concatenate_datasets
 from PIL import Image
 from run_records import change_record, run_record
 from transformers import ViTForImageClassification, ViTImageProcessor
 
 from fer_hf.cli.main import main
-from fer_hf.evaluation.predictions import Predictions, load_predictions, save_predictions
+from fer_hf.evaluation.predictions import Predictions, first_right, load_predictions, save_predictions
 from fer_hf.evaluation.report import expression_report
 from fer_hf.files import write_json
 from fer_hf.models.zoo import build, image_processor
@@ -302,6 +303,15 @@ def test_of_dacl_strips_and_similarity_are_drawn_without_faces(tmp_path, drawn_f
     # All 28 test faces, four of each expression, are in the means.
     assert matrix == pytest.approx(np.corrcoef(weights.reshape(7, 4, 512).mean(axis=1)))
     assert "plot_attention_maps" not in no_pictures
+
+
+def test_a_run_on_the_first_faces_of_a_split_knows_them_in_the_whole_one(tmp_path, drawn_faces, names, no_pictures):
+    run = give_vit(make_run(tmp_path / "run", drawn_faces, names))
+    whole = concatenate_datasets([drawn_faces["test"], drawn_faces["train"]])
+    write_report(run, DatasetDict({**drawn_faces, "test": whole}), show_faces=True, disable_tqdm=True)
+    (images, *_), _ = no_pictures["plot_predictions"][0]
+    first = first_right(*load_predictions(run)["test"], page.ROWS)
+    assert images[0] == drawn_faces["test"][int(first[0])]["image"]
 
 
 def test_data_of_another_kind_is_refused_and_nothing_is_written(tmp_path, drawn_faces, names, capsys):

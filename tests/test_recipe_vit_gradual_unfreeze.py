@@ -253,12 +253,16 @@ def test_a_run_without_a_test_split_ends_on_validation_and_every_reader_says_so(
 ):
     draw_no_pictures(monkeypatch)
     run = tmp_path / "run"
-    call_recipe(monkeypatch, RECIPE, *of_folders, "--output_dir", run)
+    limits = ("--max_train_samples", 21, "--max_eval_samples", 14)
+    call_recipe(monkeypatch, RECIPE, *of_folders, *limits, "--output_dir", run)
     printed = capsys.readouterr().out
-    assert "validation (selects): 28 faces" in printed
+    assert "validation (selects): 14 faces" in printed
     assert "imagefolder has no test split: the run tested nothing." in printed
     record = json.loads((run / "run_record.json").read_text())
     assert (list(record["results"]), record["test_scored"]) == (["validation"], [])
+    assert {name: record["training"][name] for name in ("max_train_samples", "max_eval_samples")} == {
+        "max_train_samples": 21, "max_eval_samples": 14,
+    }  # fmt: skip
     card = render_model_card(run)
     assert {(entry.dataset_split, entry.metric_name) for entry in card.data.eval_results} == {
         ("validation", name) for name in ("Accuracy", "Macro F1", "Balanced accuracy")
@@ -271,7 +275,7 @@ def test_a_run_without_a_test_split_ends_on_validation_and_every_reader_says_so(
     assert "The run tested nothing: its data have no test split" in (run / "report.html").read_text()
     assert compare_runs(run, run)["split"] == "validation"
     row = summarise("own", "", [run])
-    assert (row["split"], row["num_faces"]) == ("validation", 28)
+    assert (row["split"], row["num_faces"]) == ("validation", 14)
     assert "| own (validation; nothing was tested) |" in leaderboard_table([row])
     add_to_gallery(run, tmp_path / "cards")
     assert f"| validation | {accuracy:.4f} |" in (tmp_path / "cards" / "README.md").read_text()

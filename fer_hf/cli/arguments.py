@@ -13,6 +13,7 @@ from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedModel, 
 from fer_hf.data import load_dataset
 from fer_hf.data.mixing import MixingCollator
 from fer_hf.data.sampling import SAMPLERS, oversample
+from fer_hf.data.select import first_faces
 from fer_hf.data.training_set import DATA_PATHS
 from fer_hf.data.transforms import AUGMENTATIONS
 from fer_hf.errors import BadInputError, parse_map
@@ -347,10 +348,7 @@ class DataArguments:
         columns = {"image_column_name": self.image_column_name, "label_column_name": self.label_column_name}
         options = {**options, **{name: column for name, column in columns.items() if column is not None}}
         tables = load_dataset(self.dataset_name, data_dir=self.data_dir, **options)
-        limits = {"train": self.max_train_samples, "validation": self.max_eval_samples, "test": self.max_eval_samples}
-        for split, limit in limits.items():
-            if limit is not None and split in tables:
-                tables[split] = tables[split].select(range(min(limit, len(tables[split]))))
+        tables = first_faces(tables, self.max_train_samples, self.max_eval_samples)
         if self.oversample is not None:
             tables["train"] = oversample(tables["train"], self.oversample)
         return tables

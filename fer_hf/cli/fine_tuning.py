@@ -42,8 +42,10 @@ class Flags(NamedTuple):
 
     def record(self) -> dict:
         """What shapes the result beside `training`, for the run's record."""
-        kept = ("sampler", "oversample", "augmentation")
-        return {**dataclasses.asdict(self.loss), **{name: getattr(self.data, name) for name in kept}}
+        kept = {name: getattr(self.data, name) for name in ("sampler", "oversample", "augmentation")}
+        limits = {name: getattr(self.data, name) for name in ("max_train_samples", "max_eval_samples")}
+        limits = {name: limit for name, limit in limits.items() if limit is not None}
+        return {**dataclasses.asdict(self.loss), **kept, **limits}
 
     def callbacks(self, *others: TrainerCallback | None) -> list[TrainerCallback]:
         """These callbacks, without `None`, and early stopping if it is asked for."""

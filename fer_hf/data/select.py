@@ -114,6 +114,20 @@ def _keep(table: pa.Table, kept: list[int], num_classes: int) -> pa.Table:
     return table
 
 
+def first_faces(tables: DatasetDict, max_train: int | None = None, max_eval: int | None = None) -> DatasetDict:
+    """The same tables, with the first faces only of train and of what is evaluated on; `None` is all of them."""
+    limits = {"train": max_train, "validation": max_eval, "test": max_eval}
+    for name, limit in {"max_train_samples": max_train, "max_eval_samples": max_eval}.items():
+        if limit is not None and limit < 1:
+            raise DataError(f"`{name}` must be at least 1, got {limit}.")
+    return DatasetDict(
+        {
+            split: table if limits.get(split) is None else table.select(range(min(limits[split], len(table))))
+            for split, table in tables.items()
+        }
+    )
+
+
 def deduplicate_train(tables: DatasetDict) -> DatasetDict:
     """
     Leaves out of `train` every face that is also in validation or test: the same pixels, under any label. How many

@@ -31,7 +31,7 @@ def compare_runs(run_a: str | Path | Run, run_b: str | Path | Run, split: str | 
     split = split or ("test" if any(run.record.tested for run in runs) else "validation")
     (a, names, fingerprint), (b, other_names, other_fingerprint) = (_scored(run, split) for run in runs)
     if fingerprint != other_fingerprint or names != other_names:
-        what = "expressions" if fingerprint == other_fingerprint else "faces"
+        what = "expressions" if fingerprint == other_fingerprint else f"faces ({len(a[1]):,} and {len(b[1]):,})"
         raise BadInputError(
             f"{run_a} and {run_b} scored other {what} as {split}: there is nothing to compare by pairs."
         )

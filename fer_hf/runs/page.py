@@ -169,14 +169,18 @@ def _pictures(run: Run, split: str, predictions: Predictions | None) -> dict[str
 
 
 def _same_faces(data: DatasetDict, run: Run, split: str) -> Dataset:
-    expected = run.record.dataset["fingerprints"][split]
-    found = content_fingerprint(data[split]) if split in data else "no such split"
+    """The faces that the run was scored on: with `max_eval_samples`, the first ones of the split."""
+    expected, num_faces = run.record.dataset["fingerprints"][split], run.record.results[split]["num_faces"]
+    table = data.get(split)
+    if table is not None and len(table) > num_faces:
+        table = table.select(range(num_faces))
+    found = "no such split" if table is None else content_fingerprint(table)
     if found != expected:
         raise BadInputError(
             f"The {split} faces given are not those that {run} was scored on (fingerprint {found[:16]}, not "
             f"{expected[:16]}): give the run's own `dataset`, `data_dir` and `dataset_options`."
         )
-    return data[split]
+    return table
 
 
 def _sheets(table: Dataset, predictions: Predictions, split: str) -> tuple[dict[str, str], dict[str, str]]:

@@ -17,6 +17,7 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--split", default="test", help="a split, or several apart and together: validation+test (default: test)"
     )
+    parser.add_argument("--max_eval_samples", type=int, metavar="N", help="the first N images of each split only")
     parser.add_argument("--tta", default="none", help="average logits over views: none, flip or ten_crop")
     parser.add_argument("--batch_size", type=int, default=64, help="images at a time (default: 64)")
     parser.add_argument("--subgroups", nargs="+", default=[], metavar="COLUMN", help="score apart by these columns")
@@ -32,6 +33,7 @@ def add_flags(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     from transformers.utils import logging as transformers_logging
 
+    from fer_hf.data.select import first_faces
     from fer_hf.evaluation.evaluate import EvaluationOptions, evaluate, evaluation_text
     from fer_hf.provenance import public_words
     from fer_hf.runs.evaluations import check_place, save_evaluation
@@ -43,7 +45,6 @@ def run(args: Namespace) -> None:
         args.split, args.tta, args.batch_size, args.subgroups, args.robustness, args.calibrate, args.device
     )
     command = shlex.join(["fer-hf", *public_words(args.words)])
-    result = evaluate(
-        model, args.dataset_name, load_tables(args), options, command, trust_remote_code=args.trust_remote_code
-    )
+    tables = first_faces(load_tables(args), max_eval=args.max_eval_samples)
+    result = evaluate(model, args.dataset_name, tables, options, command, trust_remote_code=args.trust_remote_code)
     print(evaluation_text(result, *save_evaluation(result, model, args.output)))
