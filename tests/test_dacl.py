@@ -514,6 +514,11 @@ def test_the_trainer_moves_the_centers_once_per_step_and_a_checkpoint_keeps_them
     trainer.train()
     assert len(moves) == 2
     assert not torch.equal(start, moves[0])
+    # Validation is told in the parts of the loss, too.
+    metrics = trainer.evaluate()
+    whole = metrics["eval_softmax_loss"] + model.config.center_loss_weight * metrics["eval_sparse_center_loss"]
+    assert metrics["eval_loss"] == pytest.approx(whole, rel=1e-5)
+    assert metrics["eval_sparse_center_loss"] > 0
     # Features and attention are left aside: the predictions are the logits alone.
     predictions = trainer.predict(drawn_faces["validation"])
     assert predictions.predictions.shape == (28, 7)

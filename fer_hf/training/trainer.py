@@ -160,6 +160,8 @@ class FerTrainer(EvaluatingTrainer):
                 self._note(outputs, labels, num_items_in_batch)
         else:  # without a count, losses are means over this process's faces
             loss, outputs = self._loss_and_outputs(model, inputs, None)
+            if labels is not None and isinstance(outputs, dict):
+                self.note_loss_parts(outputs)
         return (loss, outputs) if return_outputs else loss
 
     def _loss_and_outputs(
