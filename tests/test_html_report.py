@@ -168,7 +168,10 @@ def test_every_number_of_the_page_is_the_records(tmp_path, drawn_faces, names, n
     for value in (record["command"], record["commit"] or "unknown", record["dataset"]["fingerprints"]["train"]):
         assert value in page.text
     assert "34,567 parameters" in page.text
-    assert no_pictures["plot_confusion_matrix"][0][0] == (test["confusion_matrix"], names)
+    assert no_pictures["plot_confusion_matrix"][1] == (
+        (test["confusion_matrix"], names), {"title": "synthetic, test"}
+    )  # fmt: skip
+    assert no_pictures["plot_confusion_matrix"][0][1] == {"title": "synthetic, validation"}
     (counts,), _ = no_pictures["plot_class_balance"][0]
     assert counts == record["dataset"]["counts"]
     assert no_pictures["plot_learning_curves"][0][1] == {"unfreezing": record["unfreezing"], "best_epoch": 2.0}

@@ -81,7 +81,7 @@ def test_a_run_leaves_model_report_pictures_record_and_card(finished):
     for name in (
         "config.json", "model.safetensors", "preprocessor_config.json", "all_results.json", "trainer_state.json",
         "README.md", "classification_report.json", "confusion_matrix.png", "learning_curves.png", "reliability.png",
-        "class_balance.png", "run_record.json",
+        "class_balance.png", "validation_confusion_matrix.png", "run_record.json",
     ):  # fmt: skip
         assert (folder / name).stat().st_size > 0, name
     record = json.loads((folder / "run_record.json").read_text())

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
+from sklearn.metrics import balanced_accuracy_score, classification_report, f1_score, log_loss
 from transformers import EvalPrediction
 
-from fer_hf.evaluation.report import expression_report, report_text
+from fer_hf.evaluation.report import expression_report, report_text, with_averages
 from fer_hf.metrics import ExpressionMetrics, classification_metrics
 from fer_hf.plots import plot_confusion_matrix, plot_learning_curves
 
@@ -53,7 +53,18 @@ def test_the_text_shows_every_class_and_the_headline_figures():
     text = report_text(expression_report(LOGITS, LABELS, NAMES), "test")
     assert "test: 6 faces" in text
     assert "accuracy             0.6667" in text
-    assert [line.split()[0] for line in text.splitlines()[-3:]] == NAMES
+    assert [line.split()[0] for line in text.splitlines()[-5:]] == [*NAMES, "macro", "weighted"]
+    assert text.splitlines()[-2].split() == ["macro", "avg", "0.667", "0.722", "0.656", "6"]
+
+
+def test_the_rows_below_the_classes_are_scikit_learns():
+    rng = np.random.default_rng(0)
+    labels, logits = rng.choice(3, size=50, p=[0.7, 0.2, 0.1]), rng.normal(size=(50, 3))
+    ours = with_averages(expression_report(logits, labels, NAMES)["per_class"])
+    theirs = classification_report(labels, logits.argmax(1), target_names=NAMES, output_dict=True)
+    for title in ("macro avg", "weighted avg"):
+        scores = {name.replace("-score", ""): value for name, value in theirs[title].items()}
+        assert ours[title] == pytest.approx(scores)
 
 
 def test_pictures_are_written(tmp_path):

@@ -60,6 +60,26 @@ def expression_report(
     }
 
 
+def with_averages(per_class: dict[str, dict]) -> dict[str, dict]:
+    """
+    The rows of a table by class, and below them scikit-learn's `macro avg`, the mean over the classes, and
+    `weighted avg`, the mean over the faces.
+
+    Args:
+        per_class (`dict[str, dict]`): Of a report: by class `precision`, `recall`, `f1` and `support`.
+    """
+    support = np.array([row["support"] for row in per_class.values()])
+    weights = {"macro avg": np.ones(len(support)), "weighted avg": support}
+    averages = {
+        title: {
+            score: float(np.average([row[score] for row in per_class.values()], weights=weight))
+            for score in ("precision", "recall", "f1")
+        }
+        for title, weight in weights.items()
+    }
+    return {**per_class, **{title: {**row, "support": int(support.sum())} for title, row in averages.items()}}
+
+
 def headline(predicted: np.ndarray, labels: np.ndarray) -> dict:
     """
     What is told of a part of a split.
@@ -92,7 +112,8 @@ def report_text(report: dict, title: str) -> str:
         report (`dict`): From [`expression_report`].
         title (`str`): First line, such as the split.
     """
-    width = max(map(len, report["per_class"]))
+    rows = with_averages(report["per_class"])
+    width = max(map(len, rows))
     lines = [f"{title}: {report['num_faces']:,} faces", *_headline_lines(report)]
     if "expected_calibration_error" in report:
         lines.append(f"{'calibration error':<20} {report['expected_calibration_error']:.4f}")
@@ -101,7 +122,7 @@ def report_text(report: dict, title: str) -> str:
         lines += ["", f"without the {copies:,} that train holds as well: {rest['num_faces']:,} faces"]
         lines += _headline_lines(rest)
     lines += ["", f"{'':<{width}}  precision   recall       F1  support"]
-    for name, row in report["per_class"].items():
+    for name, row in rows.items():
         scores = f"{row['precision']:>9.3f}  {row['recall']:>7.3f}  {row['f1']:>7.3f}"
         lines.append(f"{name:<{width}}  {scores}  {row['support']:>7,}")
     return "\n".join(lines)

@@ -6,6 +6,7 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from fer_hf.evaluation.report import with_averages
 from fer_hf.files import write_text
 from fer_hf.metrics import time_to_accuracy
 from fer_hf.models.loading import TEMPERATURE_KEY, asset, asset_names
@@ -105,6 +106,7 @@ def _classifier_values(run: Run, facts: dict, terms: dict, name: str) -> dict:
         "test": record.results.get("test"),
         "last_split": record.last_split,
         "last": record.results[record.last_split],
+        "class_rows": with_averages(record.results[record.last_split]["per_class"]),
         "evaluations": scored_later,
         "comparable": {
             (entry["title"], split): text

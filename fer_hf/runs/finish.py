@@ -36,9 +36,10 @@ def finish_run(
     what the run leaves.
 
     In `trainer.args.output_dir`: the model and its image processor, `all_results.json`, `trainer_state.json`,
-    `classification_report.json`, `predictions.safetensors`, `confusion_matrix.png`, `reliability.png`,
-    `class_balance.png`, `learning_curves.png`, `phases.png` (if layers were unfrozen) and `run_record.json`. The
-    record is written last: a folder without one holds no finished run.
+    `classification_report.json`, `predictions.safetensors`, `confusion_matrix.png` (of test, and of validation as
+    `validation_confusion_matrix.png`; without test, of validation), `reliability.png`, `class_balance.png`,
+    `learning_curves.png`, `phases.png` (if layers were unfrozen) and `run_record.json`. The record is written last: a
+    folder without one holds no finished run.
 
     Args:
         trainer (`FerTrainer`): After `train()`, holding the selected weights.
@@ -137,11 +138,12 @@ def _print_reports(record: RunRecord) -> None:
 def _draw(trainer: FerTrainer, record: RunRecord, last: Predictions, folder: Path) -> None:
     """The pictures of a run, none of which shows a face; `last` is of the split that is shown in detail."""
     name, history = record.dataset["name"], trainer.state.log_history
-    report, title = record.results[record.last_split], f"{name}, {record.last_split}"
-    names = list(report["per_class"])
-    plot_confusion_matrix(report["confusion_matrix"], names, folder / "confusion_matrix.png", title)
+    for split, report in record.results.items():
+        prefix = "" if split == record.last_split else f"{split}_"
+        path, names = folder / f"{prefix}confusion_matrix.png", list(report["per_class"])
+        plot_confusion_matrix(report["confusion_matrix"], names, path, f"{name}, {split}")
     bins = calibration_bins(calibrated_probabilities(last.logits), last.class_ids)
-    plot_reliability(*bins, folder / "reliability.png", title)
+    plot_reliability(*bins, folder / "reliability.png", f"{name}, {record.last_split}")
     plot_class_balance(record.dataset["counts"], folder / "class_balance.png", name)
     best_epoch = record.best and record.best["epoch"]
     plot_learning_curves(history, folder / "learning_curves.png", record.unfreezing, best_epoch)

@@ -16,6 +16,7 @@ from fer_hf.data.collator import FaceCollator
 from fer_hf.errors import BadInputError
 from fer_hf.evaluation.attention import attention, class_means, similarity
 from fer_hf.evaluation.predictions import Predictions, first_right, sure_and_wrong
+from fer_hf.evaluation.report import with_averages
 from fer_hf.files import write_text
 from fer_hf.metrics import calibrated_probabilities, calibration_bins
 from fer_hf.models.loading import load_trained_classifier
@@ -94,6 +95,7 @@ def _page(
             record=record,
             split=split,
             report=record.results[split],
+            class_rows=with_averages(record.results[split]["per_class"]),
             score_rows=score_rows,
             has_intervals=any("intervals" in report for _, report in score_rows + evaluation_rows),
             evaluations=evaluations,
@@ -143,12 +145,12 @@ def _picture(plot: Callable, *args, **options) -> str:
 def _pictures(run: Run, split: str, predictions: Predictions | None) -> dict[str, str]:
     """Pictures that show no faces, by their name in the template."""
     record, dataset = run.record, run.record.dataset
-    what, report = f"{dataset['name']}, {split}", record.results[split]
-    names = list(report["per_class"])
-    found = {
-        "confusion": _picture(plots.plot_confusion_matrix, report["confusion_matrix"], names, title=what),
-        "balance": _picture(plots.plot_class_balance, dataset["counts"], title=dataset["name"]),
-    }
+    what = f"{dataset['name']}, {split}"
+    found = {"balance": _picture(plots.plot_class_balance, dataset["counts"], title=dataset["name"])}
+    for scored, report in record.results.items():
+        place = "confusion" if scored == split else f"confusion {scored}"
+        names, title = list(report["per_class"]), f"{dataset['name']}, {scored}"
+        found[place] = _picture(plots.plot_confusion_matrix, report["confusion_matrix"], names, title=title)
     if run.log_history is not None:
         marks = {"unfreezing": record.unfreezing, "best_epoch": record.best and record.best["epoch"]}
         found["curves"] = _picture(plots.plot_learning_curves, run.log_history, **marks)

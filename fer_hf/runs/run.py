@@ -11,6 +11,7 @@ from fer_hf.runs.record import RECORD, RunDirectoryError, RunRecord, read_json, 
 # Pictures without faces, by the section of the card that shows them: file -> (section, what it shows).
 PICTURES = {
     "confusion_matrix.png": ("results", "Confusion matrix"),
+    "validation_confusion_matrix.png": ("results", "Confusion matrix of validation"),
     "reliability.png": ("calibration", "Reliability diagram, without a temperature"),
     "learning_curves.png": ("training", "Learning curves"),
     "phases.png": ("training", "Phases of unfreezing"),
