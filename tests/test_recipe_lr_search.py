@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import call_recipe, make_trainer
+from matplotlib.figure import Figure
 from transformers import EarlyStoppingCallback, ViTImageProcessor, ViTModel
 
 from fer_hf.cli.search import SearchArguments, best_result, best_validation, optuna_search, search_table, sweep
 from fer_hf.errors import BadInputError
-from fer_hf.plots import plot_search
+from fer_hf.plots import plot_search, plot_search_losses
 from fer_hf.training import FerTrainer, GradualUnfreezing
 
 
@@ -134,6 +135,7 @@ def test_optuna_starts_every_trial_anew_and_goes_on_where_it_stopped(drawn_faces
     search = SearchArguments(search="optuna", trials=2, batch_sizes="8,16", lr_min=1e-4, lr_max=1e-1)
     first = optuna_search(runs.model, runs.make_trainer, runs.args(), search, tmp_path)
     assert [row["trial"] for row in first] == [0, 1]
+    assert all({"epoch", "loss"} in map(set, row["curve"]) for row in first)
     assert same(runs.starts[0], runs.starts[1])
     assert waited == [0, 0]
     assert runs.trained == [row["learning_rate"] for row in first]
@@ -164,6 +166,23 @@ def test_the_table_marks_the_best_in_the_metrics_own_direction(tmp_path):
     assert (tmp_path / "search.png").stat().st_size > 10_000
 
 
+def test_the_losses_of_a_search_are_drawn_for_each_rate_and_one_that_diverges_hides_no_other(monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kwargs: figures.append(figure))
+    losses = {1e-3: (1.0, 0.5), 1e-4: (1.5, 1.2), 1e-2: (900.0, float("nan"))}
+    rows = [
+        {"learning_rate": rate, "curve": [{"epoch": i + 1, "loss": value} for i, value in enumerate(values)]}
+        for rate, values in losses.items()
+    ]
+    rows[0]["curve"] += [{"epoch": 1, "eval_loss": 1.1}, {"epoch": 2, "eval_loss": 0.9}]
+    plot_search_losses([*rows, {"learning_rate": 1e-5}], tmp_path / "losses.png")
+    axes = figures[0].axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["0.0001", "0.001", "0.01"]
+    drawn = [line.get_ydata().tolist() for line in axes.lines]
+    assert drawn[:3] == [[1.5, 1.2], [1.0, 0.5], [1.1, 0.9]]
+    assert axes.get_ylim()[1] < 5
+
+
 @pytest.fixture
 def small(tmp_path, tiny_vit):
     ViTModel(tiny_vit.config).save_pretrained(tmp_path / "start")
@@ -180,6 +199,10 @@ def test_the_recipe_leaves_table_plot_and_record_and_reads_no_test_face(small, t
     assert record["dataset"]["counts"].keys() == {"train", "validation"}
     assert [row["learning_rate"] for row in record["results"]] == [1e-4, 1e-3]
     assert record["best"]["value"] == max(row["value"] for row in record["results"])
+    for row in record["results"]:  # training's and validation's loss, at the end of each of two epochs
+        assert [sorted(entry) for entry in row["curve"]] == 2 * [["epoch", "loss"], ["epoch", "eval_loss"]]
+    assert record["results"][0]["curve"] != record["results"][1]["curve"]
+    assert (tmp_path / "run" / "search_losses.png").stat().st_size > 10_000
     assert (tmp_path / "run" / "search.md").read_text() in capsys.readouterr().out
     assert (tmp_path / "run" / "search.png").stat().st_size > 10_000
     stamp = (tmp_path / "run" / "rate-0.001.json").stat().st_mtime_ns

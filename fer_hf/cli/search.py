@@ -90,7 +90,8 @@ def sweep(
         folder (`Path`): Takes `rate-<rate>.json` for each.
 
     Returns:
-        `list[dict]`: For each rate `learning_rate`, [`best_validation`]'s `value` and `epoch`, and `seconds`.
+        `list[dict]`: For each rate `learning_rate`, [`best_validation`]'s `value` and `epoch`, `seconds`, and the
+        [`loss_curve`]; rows of older searches lack the latter.
     """
     results = []
     for rate in rates:
@@ -102,7 +103,8 @@ def sweep(
         logger.info(f"learning rate {rate:g}")
         trainer = make_trainer(make_model(), without_checkpoints(args, learning_rate=rate))
         output = trainer.train()
-        row = {"learning_rate": rate, **best_validation(trainer), "seconds": output.metrics["train_runtime"]}
+        seconds = output.metrics["train_runtime"]
+        row = {"learning_rate": rate, **best_validation(trainer), "seconds": seconds, "curve": loss_curve(trainer)}
         if trainer.is_world_process_zero():
             write_json(path, row)
         results.append(row)
@@ -131,7 +133,7 @@ def optuna_search(
 
     Returns:
         `list[dict]`: For each finished trial `trial`, its four parameters, [`best_validation`]'s `value` and `epoch`,
-        and `seconds`.
+        `seconds`, and the [`loss_curve`].
     """
     import optuna
 
@@ -198,12 +200,14 @@ def _note_best(trainer: FerTrainer, metrics: dict[str, float]) -> float:
     """A trial's value: its best validation, where optuna would take its last."""
     best = best_validation(trainer)
     trainer.running_trial.set_user_attr("epoch", best["epoch"])
+    trainer.running_trial.set_user_attr("curve", loss_curve(trainer))
     return best["value"]
 
 
 def _trial_row(trial: "optuna.trial.FrozenTrial") -> dict:
     found = {"value": trial.value, "epoch": trial.user_attrs["epoch"], "seconds": trial.duration.total_seconds()}
-    return {"trial": trial.number, **trial.params, **found}
+    curve = {"curve": trial.user_attrs["curve"]} if "curve" in trial.user_attrs else {}
+    return {"trial": trial.number, **trial.params, **found, **curve}
 
 
 def check_settings(folder: Path, settings: dict) -> None:
@@ -229,7 +233,7 @@ def check_settings(folder: Path, settings: dict) -> None:
 def search_table(results: list[dict], metric: str) -> str:
     """The results in a markdown table, in their order; the best one stands in bold."""
     best = best_result(results, metric)
-    names = [name for name in results[0] if name != "seconds"]
+    names = [name for name in results[0] if name not in ("seconds", "curve")]
     titles = {"learning_rate": "learning rate", "value": f"best validation {metric}", "epoch": "at epoch"}
     lines = [
         "| " + " | ".join(titles.get(name, name) for name in names) + " |",
@@ -263,3 +267,13 @@ def best_validation(trainer: FerTrainer) -> dict:
         raise BadInputError(f"Nothing was validated by {name!r}; set `eval_strategy` to epoch or steps.")
     best = (max if trainer.args.greater_is_better else min)(scored, key=lambda entry: entry[name])
     return {"value": best[name], "epoch": best["epoch"]}
+
+
+def loss_curve(trainer: FerTrainer) -> list[dict]:
+    """What was logged in the course of training: at each `epoch` the `loss`, or validation's as `eval_loss`."""
+    kept = ("epoch", "loss", "eval_loss")
+    return [
+        {name: entry[name] for name in kept if name in entry}
+        for entry in trainer.state.log_history
+        if "loss" in entry or "eval_loss" in entry
+    ]

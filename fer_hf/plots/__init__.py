@@ -11,7 +11,7 @@ from fer_hf.plots.scores import (
     plot_robustness,
 )
 from fer_hf.plots.style import BLUE, GRAY, GREEN, ORANGE
-from fer_hf.plots.training import plot_learning_curves, plot_phases, plot_search
+from fer_hf.plots.training import plot_learning_curves, plot_phases, plot_search, plot_search_losses
 
 
 __all__ = [
@@ -35,5 +35,6 @@ __all__ = [
     "plot_reliability",
     "plot_robustness",
     "plot_search",
+    "plot_search_losses",
     "plot_similarity",
 ]

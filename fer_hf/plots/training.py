@@ -6,6 +6,8 @@ from typing import BinaryIO
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -148,4 +150,46 @@ def plot_search(results: list[dict], metric: str, path: str | Path | BinaryIO) -
     epoch.set_ylim(bottom=0)
     epoch.set_ylabel("reached at epoch")
     epoch.set_xlabel("learning rate")
+    figure.savefig(path, dpi=150)
+
+
+_LEGEND_ROWS = 12  # more runs than these are told apart by a scale of colours
+
+
+def plot_search_losses(results: list[dict], path: str | Path | BinaryIO) -> None:
+    """
+    Write the loss curves of a search's runs, the learning rate as colour: training solid, validation dashed.
+
+    Args:
+        results (`list[dict]`):
+            With `learning_rate` and `curve`, a list of `epoch` with `loss` or `eval_loss`. Runs without one, of older
+            searches, are left out. Of runs that diverge, the curve leaves the picture.
+        path (`str`, `Path` or binary file): PNG.
+    """
+    runs = sorted((row for row in results if row.get("curve")), key=lambda row: row["learning_rate"])
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    rates = [row["learning_rate"] for row in runs] or [1.0]
+    span = max(rates) / min(rates)
+    # The scale goes on beyond the largest rate, to where the colours are too light to be seen.
+    scale = ScalarMappable(LogNorm(min(rates), max(rates) * max(span, 1.01) ** 0.25), "viridis")
+    for row in runs:
+        colour = scale.to_rgba(row["learning_rate"])
+        _curve(axes, row["curve"], "loss", f"{row['learning_rate']:g}", colour)
+        validated = [(entry["epoch"], entry["eval_loss"]) for entry in row["curve"] if "eval_loss" in entry]
+        if validated:
+            axes.plot(*zip(*validated, strict=True), color=colour, linestyle="--", linewidth=1)
+    losses = [entry.get("loss", entry.get("eval_loss")) for row in runs for entry in row["curve"]]
+    losses = np.array(losses, dtype=float)
+    top = 3 * np.median(losses[np.isfinite(losses)]) if np.isfinite(losses).any() else 0
+    if (losses > top).any():
+        axes.set_ylim(0, top)
+    if len(runs) > _LEGEND_ROWS:
+        figure.colorbar(scale, ax=axes, label="learning rate")
+    elif axes.get_legend_handles_labels()[0]:
+        axes.legend(title="learning rate", loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
+    axes.set_title("loss of each run: training solid, validation dashed", fontsize=11)
+    axes.set_ylabel("loss (nats)")
+    axes.set_xlabel("epochs")
+    axes.grid(alpha=0.3)
     figure.savefig(path, dpi=150)
