@@ -4,7 +4,10 @@ from importlib.metadata import version
 
 import pytest
 
+from fer_hf.cli.commands.faces import counts_line
 from fer_hf.cli.main import COMMANDS, main
+from fer_hf.data.published import PUBLISHED
+from fer_hf.labels import EXPRESSIONS
 
 
 def test_env_prints_the_versions_that_bug_reports_need(capsys):
@@ -20,6 +23,16 @@ def test_faces_counts_and_draws_a_sheet(tmp_path, capsys):
     first = capsys.readouterr().out.splitlines()[0]
     assert first.split()[:4] == ["train", "14", "angry", "2"]
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_faces_marks_the_classes_below_the_mean_of_a_class():
+    counts = PUBLISHED["fer2013"]["counts"]["train"]
+    line = counts_line("train", counts)
+    # The bars below the line in the PReLU report's picture of train.csv.
+    below = [name for name in EXPRESSIONS if f"{name} {counts[name]:,}*" in line]
+    assert below == ["angry", "disgust", "fear", "surprise"]
+    assert line.count("*") == 5
+    assert line.endswith("(mean 4,101.3 a class, *: below it)")
 
 
 @pytest.mark.parametrize(

@@ -280,7 +280,7 @@ def test_sheets_and_maps_show_the_faces_that_they_speak_of(tmp_path, drawn_faces
     assert (right_odds.argmax(1) == labels).all()
     (_, wrong_odds, labels, _), _ = no_pictures["plot_predictions"][1]
     assert (wrong_odds.argmax(1) != labels).all()
-    (image, probabilities, _), options = no_pictures["plot_probabilities"][0]
+    ([image], [probabilities], _), options = no_pictures["plot_probabilities"][0]
     doubtful = int(options["title"].split()[2].rstrip(","))
     assert np.array_equal(np.asarray(image), np.asarray(faces[doubtful]["image"]))
     odds = np.exp(logits.astype(float)) / np.exp(logits.astype(float)).sum(1, keepdims=True)

@@ -169,13 +169,17 @@ def test_a_sheet_says_answer_truth_and_their_probabilities_in_the_order_asked_fo
     plot_predictions(images, probabilities, [0, 3], names, "x.png", "sheet", columns=2)
     titles = [axes.get_title() for axes in drawn[0].axes]
     assert titles == ["happy 88%\n(is angry: 2%)", "happy 88%"]
+    plot_predictions(images, probabilities, None, names, "x.png", "sheet without labels", columns=2)
+    assert [axes.get_title() for axes in drawn[1].axes] == ["happy 88%", "happy 88%"]
     for axes, image in zip(drawn[0].axes, images, strict=True):
         assert np.array_equal(axes.images[0].get_array(), np.asarray(image))
 
 
 def test_probability_bars_are_as_long_as_the_probabilities(drawn):
-    plot_probabilities(Image.new("L", (4, 4)), [0.125, 0.75, 0.125], ["a", "b", "c"], "x.png", "a face")
-    face, chart = drawn[0].axes
+    shares = [[0.125, 0.75, 0.125], [0.5, 0.25, 0.25]]
+    plot_probabilities([Image.new("L", (4, 4))] * 2, shares, ["a", "b", "c"], "x.png", "two faces")
+    face, chart, _, other = drawn[0].axes
+    assert texts(other) == ["50.0%", "25.0%", "25.0%"]
     assert [bar.get_width() for bar in chart.patches] == [0.125, 0.75, 0.125]
     assert texts(chart) == ["12.5%", "75.0%", "12.5%"]
     colours = [bar.get_facecolor() for bar in chart.patches]

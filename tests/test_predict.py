@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from fer_hf.cli.main import main
@@ -149,6 +150,31 @@ def test_the_command_takes_a_split_of_a_data_set_each_image_a_face(classifier_fo
     assert capsys.readouterr().err == ""
 
 
+def test_one_photo_is_plotted_as_bars_and_several_as_a_sheet_without_truths(
+    classifier, classifier_folder, photos, tmp_path, monkeypatch, capsys
+):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kwargs: figures.append(figure))
+    run(classifier, photos / "two.png", plot=tmp_path / "new" / "bars.png")
+    (faces,) = classifier([Image.open(photos / "two.png")])
+    bars = [patch.get_width() for axes in figures[0].axes[1::2] for patch in axes.patches]
+    assert bars == pytest.approx([score for face in faces for score in face["scores"].values()], abs=1e-5)
+    assert [axes.images[0].get_array().shape for axes in figures[0].axes[::2]] == [(60, 60, 3)] * 2
+    capsys.readouterr()
+    sheet = ["--plot", str(tmp_path / "sheet.png"), "--disable_tqdm"]
+    assert main(["predict", "--model", classifier_folder, *TABLE, *sheet]) == 0
+    titles = [axes.get_title() for axes in figures[1].axes]
+    printed = capsys.readouterr().out.splitlines()
+    assert [title.split()[0] for title in titles] == [line.split()[3] for line in printed if "synthetic/" in line]
+    assert figures[1].get_suptitle() == "14 faces: the model's answers"
+
+
+def test_no_face_makes_no_plot(classifier, photos, tmp_path, capsys):
+    run(classifier, photos / "empty.jpg", plot=tmp_path / "bars.png")
+    assert not (tmp_path / "bars.png").exists()
+    assert "written" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -158,6 +184,7 @@ def test_the_command_takes_a_split_of_a_data_set_each_image_a_face(classifier_fo
         (["a.png", "--model", "MODEL", "--detector", "haar"], "`detector` must be callable or one of auto"),
         (["FOLDER", "--model", "MODEL"], "FOLDER: no images in this folder."),
         (["a.png", "--model", "MODEL", "--detector", "none", "--output", "x.xls"], "`--output` must end in .jsonl"),
+        (["a.png", "--model", "MODEL", "--detector", "none", "--plot", "x.txt"], "`--plot` must end in .png"),
         (["a.png", "--model", "MODEL", "--detector", "none", "--batch_size", "0"], "`--batch_size` must be at least"),
         (
             [*TABLE, "--split", "dev", "--model", "MODEL"],

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import datasets
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -21,11 +22,13 @@ from fer_hf.files import whole
 from fer_hf.inference.photos import Photo, load_photo
 from fer_hf.inference.pipeline import TASK, FacialExpressionPipeline
 from fer_hf.models.loading import load_trained_classifier
-from fer_hf.plots import draw_faces
+from fer_hf.plots import draw_faces, plot_predictions, plot_probabilities
 
 
 # The shipped checkpoint, used if no model is named.
 DEFAULT_MODEL = "fer-compact-cnn"
+# A sheet shows the first so many faces, and of one photo so many have bars.
+MAX_SHEET, MAX_BARS = 70, 10
 
 
 class Entry(NamedTuple):
@@ -120,9 +123,10 @@ def predict_to(
     annotate: Path | None = None,
     batch_size: int = 16,
     disable_tqdm: bool = False,
+    plot: Path | None = None,
 ) -> None:
     """
-    Print a line for every photo, and write faces and annotated pictures where asked.
+    Print a line for every photo, and write faces and pictures where asked.
 
     Args:
         classifier (`FacialExpressionPipeline`): From [`load_pipeline`].
@@ -133,12 +137,17 @@ def predict_to(
         annotate (`Path`, *optional*): Folder for a PNG of each photo with its faces marked.
         batch_size (`int`, defaults to 16): Photos at a time.
         disable_tqdm (`bool`, defaults to `False`): Show no progress bar.
+        plot (`Path`, *optional*): A PNG: of one photo, the probabilities of its faces as bars; of several, a sheet of
+            the first faces with the expression of each.
 
     Raises:
-        BadInputError: If `output` has another suffix; and at the end, if photos could not be read.
+        BadInputError: If `output` or `plot` has another suffix; and at the end, if photos could not be read.
     """
     if batch_size < 1:
         raise BadInputError(f"`--batch_size` must be at least 1, got {batch_size}.")
+    if plot is not None and plot.suffix != ".png":
+        raise BadInputError(f"`--plot` must end in .png, got {plot}.")
+    shown: list[tuple[Image.Image, dict]] = []
     counts, unreadable = Counter(), 0
     labels = list(classifier.model.config.id2label.values())
     bar = tqdm(total=total, unit="photo", disable=disable_tqdm, file=sys.stderr)
@@ -154,8 +163,12 @@ def predict_to(
             write(entry.name, faces)
             if annotate is not None:
                 _save_picture(draw_faces(image, faces), annotate / entry.picture, entry)
+            if plot is not None:
+                shown += [(_cut(image, face), face) for face in faces[: MAX_SHEET - len(shown)]]
+    if plot is not None:
+        _plot_faces(shown, labels, plot, total, counts.total())
     print(f"{total - unreadable:,} photos, {counts.total():,} faces" + "".join(_counted(counts)))
-    for place in filter(None, (output, annotate)):
+    for place in filter(None, (output, annotate, plot if shown else None)):
         print(f"written: {place}")
     if unreadable:
         raise BadInputError(f"{unreadable:,} of {total:,} photos could not be read; they are named above.")
@@ -176,6 +189,29 @@ def _line(name: str, faces: list[dict]) -> str:
 def _counted(counts: Counter) -> Iterator[str]:
     for number, (expression, count) in enumerate(counts.most_common()):
         yield f"{', ' if number else ': '}{expression} {count:,}"
+
+
+def _cut(image: Image.Image, face: dict) -> Image.Image:
+    """The face's box out of the photo, of one pixel at least."""
+    left, top, right, bottom = (int(face["box"][edge]) for edge in ("xmin", "ymin", "xmax", "ymax"))
+    return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+
+
+def _plot_faces(
+    shown: list[tuple[Image.Image, dict]], labels: list[str], path: Path, num_photos: int, num_faces: int
+) -> None:
+    """The picture that `plot` asks for; none if there is no face."""
+    if not shown:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shown = shown[:MAX_BARS] if num_photos == 1 else shown
+    images, faces = zip(*shown, strict=True)
+    scores = np.array([[face["scores"][label] for label in labels] for face in faces])
+    of_all = f" of {num_faces:,} faces" if num_faces > len(shown) else " face" if len(shown) == 1 else " faces"
+    if num_photos == 1:
+        plot_probabilities(images, scores, labels, path, f"{len(shown)}{of_all}")
+    else:
+        plot_predictions(images, scores, None, labels, path, f"{len(shown)}{of_all}: the model's answers")
 
 
 def _save_picture(picture: Image.Image, path: Path, entry: Entry) -> None:

@@ -82,19 +82,20 @@ def plot_reconstructions(
 def plot_predictions(
     images: Sequence[Image],
     probabilities: np.ndarray,
-    labels: Sequence[int],
+    labels: Sequence[int] | None,
     names: Sequence[str],
     path: str | Path | BinaryIO,
     title: str,
     columns: int = 7,
 ) -> None:
     """
-    Write a sheet of faces with the model's answer and, where it is wrong, the truth, and their probabilities.
+    Write a sheet of faces with the model's answer and, where it is known to be wrong, the truth, and their
+    probabilities.
 
     Args:
         images (`Sequence[PIL.Image.Image]`): The faces, in the order of the sheet.
         probabilities (`np.ndarray` of shape `(num_faces, num_labels)`): Of each face, in [0, 1].
-        labels (`Sequence[int]`): True class id of each face.
+        labels (`Sequence[int]`, *optional*): True class id of each face; `None` if it is not known.
         names (`Sequence[str]`): The expressions.
         path (`str`, `Path` or binary file): PNG.
         title (`str`): Above the sheet.
@@ -104,7 +105,8 @@ def plot_predictions(
     figure = Figure(figsize=(1.5 * columns, 1.95 * height + 0.5), layout="constrained")
     for axes in figure.subplots(height, columns, squeeze=False).flat:
         axes.axis("off")
-    for axes, image, shares, truth in zip(figure.axes, images, probabilities, labels, strict=False):
+    truths = np.argmax(probabilities, axis=1) if labels is None else labels
+    for axes, image, shares, truth in zip(figure.axes, images, probabilities, truths, strict=False):
         answer = int(np.argmax(shares))
         text = f"{names[answer]} {shares[answer]:.0%}"
         if answer != truth:
@@ -116,30 +118,35 @@ def plot_predictions(
 
 
 def plot_probabilities(
-    image: Image, probabilities: Sequence[float], names: Sequence[str], path: str | Path | BinaryIO, title: str = ""
+    images: Sequence[Image],
+    probabilities: Sequence[Sequence[float]],
+    names: Sequence[str],
+    path: str | Path | BinaryIO,
+    title: str = "",
 ) -> None:
     """
-    Write a face beside a bar for the probability of each expression, the greatest one in another colour.
+    Write faces, each beside a bar for the probability of each expression, the greatest one in another colour.
 
     Args:
-        image (`PIL.Image.Image`): The face.
-        probabilities (`Sequence[float]`): In [0, 1], in the order of `names`.
+        images (`Sequence[PIL.Image.Image]`): The faces, one at least, below each other.
+        probabilities (`Sequence` of sequences): Of each face, in [0, 1], in the order of `names`.
         names (`Sequence[str]`): The expressions.
         path (`str`, `Path` or binary file): PNG.
-        title (`str`, *optional*): Above both.
+        title (`str`, *optional*): Above all.
     """
-    figure = Figure(figsize=(7.5, 0.3 * len(names) + 1), layout="constrained")
-    face, chart = figure.subplots(1, 2, width_ratios=[1, 2])
-    _show(face, image)
-    face.axis("off")
-    colours = [ORANGE if i == int(np.argmax(probabilities)) else BLUE for i in range(len(names))]
-    bars = chart.barh(range(len(names)), probabilities, color=colours)
-    chart.bar_label(bars, [f"{p:.1%}" for p in probabilities], padding=3, fontsize=9)
-    chart.set_yticks(range(len(names)), names)
-    chart.invert_yaxis()
-    chart.set_xlim(0, 1.15)
-    chart.set_xticks([])
-    chart.spines[["top", "right", "bottom"]].set_visible(False)
+    figure = Figure(figsize=(7.5, (0.3 * len(names) + 0.4) * len(images) + 0.6), layout="constrained")
+    grid = figure.subplots(len(images), 2, squeeze=False, width_ratios=[1, 2])
+    for (face, chart), image, shares in zip(grid, images, probabilities, strict=True):
+        _show(face, image)
+        face.axis("off")
+        colours = [ORANGE if i == int(np.argmax(shares)) else BLUE for i in range(len(names))]
+        bars = chart.barh(range(len(names)), shares, color=colours)
+        chart.bar_label(bars, [f"{p:.1%}" for p in shares], padding=3, fontsize=9)
+        chart.set_yticks(range(len(names)), names)
+        chart.invert_yaxis()
+        chart.set_xlim(0, 1.15)
+        chart.set_xticks([])
+        chart.spines[["top", "right", "bottom"]].set_visible(False)
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=150)
 

@@ -179,11 +179,10 @@ def plot_search_losses(results: list[dict], path: str | Path | BinaryIO) -> None
         validated = [(entry["epoch"], entry["eval_loss"]) for entry in row["curve"] if "eval_loss" in entry]
         if validated:
             axes.plot(*zip(*validated, strict=True), color=colour, linestyle="--", linewidth=1)
-    losses = [entry.get("loss", entry.get("eval_loss")) for row in runs for entry in row["curve"]]
-    losses = np.array(losses, dtype=float)
-    top = 3 * np.median(losses[np.isfinite(losses)]) if np.isfinite(losses).any() else 0
-    if (losses > top).any():
-        axes.set_ylim(0, top)
+    losses = [[entry.get("loss", entry.get("eval_loss")) for entry in row["curve"]] for row in runs]
+    highest = max((max(values) for values in losses if values[-1] <= values[0]), default=np.inf)
+    if any(value > 2 * highest for values in losses for value in values):
+        axes.set_ylim(0, 1.5 * highest)
     if len(runs) > _LEGEND_ROWS:
         figure.colorbar(scale, ax=axes, label="learning rate")
     elif axes.get_legend_handles_labels()[0]:

@@ -204,7 +204,7 @@ def _sheets(table: Dataset, predictions: Predictions, split: str) -> tuple[dict[
     doubtful = int(probabilities.max(axis=1).argmin())
     title = f"{split} face {doubtful}, which is {names[labels[doubtful]]}"
     image = table[doubtful]["image"]
-    pictures["doubt"] = _picture(plots.plot_probabilities, image, probabilities[doubtful], names, title=title)
+    pictures["doubt"] = _picture(plots.plot_probabilities, [image], probabilities[[doubtful]], names, title=title)
     texts["doubt"] = "The face of which it is least sure."
     return pictures, texts
 

@@ -12,6 +12,14 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="PNG file for the sheet")
 
 
+def counts_line(split: str, counts: dict[str, int]) -> str:
+    """The faces of a split by class and their mean; a class below it has a star."""
+    mean = sum(counts.values()) / len(counts)
+    shown = "  ".join(f"{name} {count:,}{'*' if count < mean else ''}" for name, count in counts.items())
+    about = f"  (mean {mean:,.1f} a class{', *: below it' if '*' in shown else ''})" if mean else ""
+    return f"{split:<12} {sum(counts.values()):>7,}  {shown}{about}"
+
+
 def run(args: Namespace) -> None:
     from fer_hf.data.audit_report import samples
     from fer_hf.plots import plot_faces
@@ -19,7 +27,7 @@ def run(args: Namespace) -> None:
 
     tables = load_tables(args)
     for split, counts in describe_dataset(args.dataset_name, tables)["counts"].items():
-        print(f"{split:<12} {sum(counts.values()):>7,}  " + "  ".join(f"{n} {c:,}" for n, c in counts.items()))
+        print(counts_line(split, counts))
     if args.output:
         plot_faces(samples(one_split(tables, args.split)), args.output)
         print(f"sheet of {args.split}: {args.output}")

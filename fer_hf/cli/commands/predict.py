@@ -23,6 +23,10 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--calibrated", action="store_true", help="apply the temperature that the model has")
     parser.add_argument("--output", type=Path, metavar="FILE", help="file for all faces, .jsonl or .csv")
     parser.add_argument("--annotate", type=Path, metavar="DIR", help="folder for pictures with the faces marked")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE",
+        help="PNG: of one photo, bars of its faces' probabilities; of several, a sheet of faces with the answers",
+    )  # fmt: skip
     parser.add_argument("--batch_size", type=int, default=16, help="photos at a time (default: 16)")
 
 
@@ -41,4 +45,4 @@ def run(args: Namespace) -> None:
         args.model_name_or_path, detector=args.detector or ("none" if args.dataset_name else "auto"),
         detector_path=args.detector_path, calibrated=args.calibrated,
     )  # fmt: skip
-    predict_to(classifier, entries, total, args.output, args.annotate, args.batch_size, args.disable_tqdm)
+    predict_to(classifier, entries, total, args.output, args.annotate, args.batch_size, args.disable_tqdm, args.plot)
