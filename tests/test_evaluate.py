@@ -135,7 +135,7 @@ def test_older_reports_without_intervals_are_still_shown(finished):
         del report[name]
     lines = report_text(report, "test").splitlines()
     assert lines[1] == f"accuracy             {report['accuracy']:.4f}"
-    assert len(lines) == 6 + 7
+    assert len(lines) == 6 + 7 + 2
 
 
 def test_soft_labels_count_as_their_largest_share():

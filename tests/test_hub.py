@@ -20,6 +20,7 @@ from run_records import change_record, run_record
 from transformers import ViTForImageClassification, ViTImageProcessor
 
 from fer_hf import MLPHeadConfig, MLPHeadForImageClassification
+from fer_hf.data.published import PUBLISHED
 from fer_hf.errors import BadInputError
 from fer_hf.labels import EXPRESSIONS
 from fer_hf.runs.card import render_model_card, write_model_card
@@ -206,6 +207,16 @@ def test_a_card_is_whole(run_dir):
         assert part not in card.text
     _check_layout(card)
     assert not list(run_dir.glob("*.partial"))
+
+
+def test_a_card_names_the_challenges_splits_only_where_they_can_be_those(run_dir):
+    published = {split: dict(counts) for split, counts in PUBLISHED["fer2013"]["counts"].items()}
+    change_record(run_dir, lambda record: record["dataset"].update(counts=published))
+    assert "Training, PublicTest and PrivateTest" in render_model_card(run_dir).text
+    # 80/20 of train.csv, as reports divide it.
+    published["test"]["happy"] += 5_742 - 3_589
+    change_record(run_dir, lambda record: record["dataset"].update(counts=published))
+    assert "The splits are not the published ones." in render_model_card(run_dir).text
 
 
 def test_a_card_shows_what_was_scored_with_what_certainty_and_how_often(run_dir):

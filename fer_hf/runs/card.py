@@ -6,6 +6,7 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from fer_hf.data.published import PUBLISHED
 from fer_hf.evaluation.report import with_averages
 from fer_hf.files import write_text
 from fer_hf.metrics import time_to_accuracy
@@ -61,6 +62,8 @@ def render_model_card(
     name = (repo_id or run.name).split("/")[-1]
     try:
         facts = dataset_facts(run.record.dataset["name"])
+        if "splits" in facts and _has_own_splits(run.record):
+            facts = {**facts, "splits": "The splits are not the published ones."}
         terms = {"license": license} if license else facts.get("license", {"license": "apache-2.0"})
         if "mask_ratio" in run.record.model:
             shown = not picture_folder and (include_faces or run.folder / RECONSTRUCTIONS not in face_pictures(run))
@@ -78,6 +81,17 @@ def render_model_card(
         message = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise RunDirectoryError(f"{run}: the run's record and config cannot fill a card: {message}.") from error
     return ModelCard(content)
+
+
+def _has_own_splits(record: RunRecord) -> bool:
+    """Whether validation or test cannot be the published ones: a run tested nothing, or on more faces than those."""
+    counts, published = record.dataset["counts"], PUBLISHED.get(record.dataset["name"], {}).get("counts", {})
+    larger = [
+        split
+        for split in ("validation", "test")
+        if split in counts and split in published and sum(counts[split].values()) > sum(published[split].values())
+    ]
+    return bool(larger) or not (record.tested or "mask_ratio" in record.model)
 
 
 def _shared_values(record: RunRecord) -> dict:
