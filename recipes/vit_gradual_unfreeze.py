@@ -64,7 +64,7 @@ def make_trainer(
     processor: BaseImageProcessor,
     unfreezing: GradualUnfreezing | None,
 ) -> FerTrainer:
-    """The trainer of this course; `lr_search.py` makes one for each run of a search."""
+    """The trainer that the flags describe; `lr_search.py` makes one for each run of a search."""
     data, loss, args = flags.data, flags.loss, flags.training
     train, num_labels = tables["train"], tables["train"].features["label"].num_classes
     return FerTrainer(

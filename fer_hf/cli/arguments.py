@@ -20,22 +20,13 @@ from fer_hf.errors import BadInputError, parse_map
 from fer_hf.losses import ExpressionLoss, class_weights
 from fer_hf.models import HEADS, build, load_backbone_weights, load_image_classifier
 from fer_hf.models.loading import asset_names
-from fer_hf.models.zoo import PIXEL_RANGES, architecture_config, image_processor
+from fer_hf.models.zoo import DACL_LOSSES, PIXEL_RANGES, architecture_config, dacl_mode, image_processor
 from fer_hf.provenance import own_name
 
 
 logger = logging.getLogger(__name__)
 
-# The losses, and the `mode` that each is in the configuration of a DACL model.
-LOSSES = {
-    "cross_entropy": "softmax",
-    "focal": None,
-    "soft_cross_entropy": None,
-    "softmax": "softmax",
-    "center": "center",
-    "sparse_center": "dacl",
-}
-_OF_DACL = {"softmax": "softmax", "center": "center", "dacl": "sparse_center"}
+LOSSES = ("cross_entropy", "focal", "soft_cross_entropy", *DACL_LOSSES.values())
 
 
 @dataclass
@@ -104,7 +95,7 @@ class LossArguments:
         """
         if config.model_type != "dacl":
             self.loss = self.loss or "cross_entropy"
-            if self.loss in _OF_DACL.values():
+            if self.loss in DACL_LOSSES.values():
                 raise BadInputError(
                     f"`loss` {self.loss} needs a model of the DACL family, such as `architecture` dacl; "
                     f"{start_point} is a {config.model_type}."
@@ -113,16 +104,16 @@ class LossArguments:
         if overrides is not None and "mode" in overrides:
             raise BadInputError("`config_overrides` cannot set mode: `loss` softmax, center or sparse_center does.")
         stored = "dacl" if overrides is not None else config.mode
-        mode = LOSSES[self.loss] if self.loss else stored
+        mode = dacl_mode(self.loss) if self.loss else stored
         if mode is None:
             raise BadInputError(
                 f"`loss` {self.loss} is not for DACL models: {start_point} takes softmax, center or sparse_center."
             )
         if overrides is None and mode != stored:
             raise BadInputError(
-                f"`loss` {self.loss} differs from the {_OF_DACL[stored]} that {start_point} was built for. Drop it."
+                f"`loss` {self.loss} differs from the {DACL_LOSSES[stored]} that {start_point} was built for. Drop it."
             )
-        self.loss = _OF_DACL[mode]
+        self.loss = DACL_LOSSES[mode]
         return {"mode": mode}
 
     def function(self, faces: Dataset, args: TrainingArguments, sampler: str = "none") -> ExpressionLoss:
@@ -136,7 +127,7 @@ class LossArguments:
             sampler (`str`): How training faces are drawn, only to warn where classes are balanced twice.
 
         Raises:
-            BadInputError: As [`~fer_hf.data.sampling.class_weights`], if all faces weigh nothing, if faces without
+            BadInputError: As [`~fer_hf.losses.class_weights`], if all faces weigh nothing, if faces without
                 votes are to be trained on votes, and if batches of one face are to be mixed.
         """
         if self.label_column not in faces.column_names:

@@ -85,6 +85,16 @@ def _resnets() -> dict[str, Architecture]:
     return rows
 
 
+# The `--loss` of a DACL model by the `mode` that its configuration keeps.
+DACL_LOSSES = {"softmax": "softmax", "center": "center", "dacl": "sparse_center"}
+
+
+def dacl_mode(loss: str) -> str | None:
+    """The `mode` of a DACL model that is trained with `loss`; `None` if no DACL model has that loss."""
+    loss = "softmax" if loss == "cross_entropy" else loss
+    return next((mode for mode, name in DACL_LOSSES.items() if name == loss), None)
+
+
 def _dacl(source: str, center_crop: float = 224 / 256, **fields: Any) -> Architecture:
     """A row with the official code's normalisation, which is that of RAF-DB, and its middle of each test face."""
     mean, std = (0.5752, 0.4495, 0.4012), (0.2086, 0.1911, 0.1827)

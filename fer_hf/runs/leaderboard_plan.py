@@ -11,9 +11,9 @@ import yaml
 
 from fer_hf.errors import BadInputError
 from fer_hf.models import describe
-from fer_hf.models.zoo import architecture_config
+from fer_hf.models.zoo import DACL_LOSSES, architecture_config, dacl_mode
 from fer_hf.provenance import public_words
-from fer_hf.runs.record import LOSS_OF_MODE, RECORD, RunRecord
+from fer_hf.runs.record import RECORD, RunRecord
 
 
 # A backward pass costs about two forward ones.
@@ -21,9 +21,8 @@ PASSES_PER_STEP = 3
 TRAINING_FACES = 28_709  # of FER-2013
 # Flags that leave a run's result as it is.
 _NO_MATTER = ("--output_dir", "--data_dir", "--resume_from_checkpoint", "--disable_tqdm", "--cpu_threads")
-# Recipes of the same course as `train`: the commands of older runs name them.
+# Recipes of the same steps as `train`: the commands of older runs name them.
 _SAME_AS_TRAIN = ("vit_gradual_unfreeze", "vit_finetune", "vit_from_scratch", "cnn_baselines", "dacl", "transfer")
-_MODES = {loss: mode for mode, loss in LOSS_OF_MODE.items()}
 
 
 def planned_row(row: dict, plan: dict, configs: Path, processes: int = 1) -> dict:
@@ -78,8 +77,8 @@ def _multiply_adds(flags: dict) -> int | None:
         return None
     overrides = dict(flags.get("config_overrides") or {})
     # The loss decides whether a DACL model has an attention network.
-    if flags.get("loss") in _MODES and architecture_config(flags["architecture"]).model_type == "dacl":
-        overrides["mode"] = _MODES[flags["loss"]]
+    if "loss" in flags and architecture_config(flags["architecture"]).model_type == "dacl":
+        overrides["mode"] = dacl_mode(flags["loss"])
     return describe(flags["architecture"], **overrides)["multiply_adds"]
 
 
@@ -141,7 +140,7 @@ def is_finished(run_dir: Path, words: list[str]) -> bool:
 
 
 def _essence(words: list[str]) -> list:
-    """The course and those of its flags that change a run's result; the last of equal flags counts."""
+    """The recipe and those of its flags that change a run's result; the last of equal flags counts."""
     place = next(i for i, word in enumerate(words) if word.endswith(".py"))
     recipe = Path(words[place]).stem
     flags: dict[str, list[str]] = {}
@@ -155,10 +154,12 @@ def _essence(words: list[str]) -> list:
     # Older commands chose the loss of a DACL model by the mode of its configuration.
     overrides = json.loads("".join(flags.pop("--config_overrides", ["{}"])))
     if mode := overrides.pop("mode", None):
-        flags["--loss"] = [LOSS_OF_MODE[mode]]
+        flags["--loss"] = [DACL_LOSSES[mode]]
     flags |= {"--config_overrides": [json.dumps(overrides)]} if overrides else {}
-    course = "train" if recipe in _SAME_AS_TRAIN else recipe
-    return [course, *sorted((name, *values) for name, values in flags.items() if name not in _NO_MATTER)]
+    return [
+        "train" if recipe in _SAME_AS_TRAIN else recipe,
+        *sorted((name, *values) for name, values in flags.items() if name not in _NO_MATTER),
+    ]
 
 
 def keep_records(folder: Path, records: Path, runs: Sequence[Path]) -> None:

@@ -12,6 +12,7 @@ from datasets import DatasetDict
 from fer_hf.data import content_fingerprint
 from fer_hf.errors import BadInputError
 from fer_hf.files import write_json
+from fer_hf.models.zoo import DACL_LOSSES
 
 
 RECORD = "run_record.json"
@@ -27,9 +28,7 @@ _PARTS = {
     "model": ("architecture", "parameters"),
     "runtime": ("train_seconds",),
 }
-# The `mode` of a DACL model's configuration and the `loss` that goes with it. The mode once chose the loss; now `loss`
-# alone does.
-LOSS_OF_MODE = {"softmax": "softmax", "center": "center", "dacl": "sparse_center"}
+# The mode of a DACL model once chose its loss, and these names its mode; now `loss` alone does.
 _MODE_OF_NAME = {"dacl-softmax": "softmax", "dacl-center": "center"}
 
 
@@ -126,7 +125,9 @@ def _holes(values: dict) -> str:
             missing += [f"{entry.name}.{key}" for key in _PARTS.get(entry.name, ()) if key not in values[entry.name]]
     if wrong:
         return f"holds nothing usable as {', '.join(wrong)}"
-    return f"lacks {', '.join(missing)}" if missing else "" if values["results"] else "holds no results"
+    if missing:
+        return f"lacks {', '.join(missing)}"
+    return "" if values["results"] else "holds no results"
 
 
 def _with_loss_for_mode(values: dict) -> dict:
@@ -135,12 +136,12 @@ def _with_loss_for_mode(values: dict) -> dict:
     # A masked autoencoder's are kept as they were typed, which may be JSON.
     given = overrides.get("mode") if isinstance(overrides, dict) else None
     mode = given or _MODE_OF_NAME.get(model["architecture"])
-    if mode not in LOSS_OF_MODE:
+    if mode not in DACL_LOSSES:
         return values
     model = {name: value for name, value in model.items() if name != "config_overrides"}
     if others := {name: value for name, value in (overrides or {}).items() if name != "mode"}:
         model["config_overrides"] = others
-    return {**values, "model": model, "training": {**values["training"], "loss": LOSS_OF_MODE[mode]}}
+    return {**values, "model": model, "training": {**values["training"], "loss": DACL_LOSSES[mode]}}
 
 
 def read_json(path: str | Path) -> dict:
