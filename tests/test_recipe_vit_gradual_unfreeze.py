@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -176,7 +177,7 @@ def test_bad_input_ends_with_one_line_and_exit_code_2(small, tmp_path, monkeypat
     assert not (tmp_path / "run" / "run_record.json").exists()
 
 
-def test_a_run_from_scratch_ends_with_a_record_and_a_card(tmp_path, monkeypatch):
+def test_a_run_from_scratch_ends_with_a_record_a_card_and_code_to_paste(tmp_path, monkeypatch, capsys):
     draw_no_pictures(monkeypatch)
     source = build("resnet50", network="resnet18")
     save_file(source.backbone.state_dict(), tmp_path / "faces.safetensors")
@@ -203,8 +204,13 @@ def test_a_run_from_scratch_ends_with_a_record_and_a_card(tmp_path, monkeypatch)
     ) in card
     assert "base_model" not in card
     check_publishable(files_to_upload(tmp_path / "run"))
-    classifier = pipeline("image-classification", model=str(tmp_path / "run"), top_k=7, device="cpu")
-    assert len(classifier(Image.new("L", (48, 48)))) == 7
+    _, _, code = capsys.readouterr().out.partition("Use it:\n")
+    assert "trust_remote_code=True" in code
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (48, 48)).save("face.png")
+    *first, last = textwrap.dedent(code).strip().splitlines()
+    exec("\n".join([*first, f"scores = {last}"]), names := {})
+    assert len(names["scores"]) == 7
 
 
 def test_a_run_with_a_multi_layer_head_says_so(small, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 
 from fer_hf.cli.arguments import DataArguments, LossArguments, ModelArguments
 from fer_hf.errors import BadInputError
+from fer_hf.runs.upload_files import uses_remote_code
 from fer_hf.training import FerTrainingArguments
 
 
@@ -73,10 +74,11 @@ def demo_note(recipe: Path, config: Path) -> str:
 
 
 def usage(folder: str) -> str:
-    """The last lines on the terminal: code that loads what was trained."""
+    """The last lines on the terminal: code that loads what was trained, as it can be pasted."""
+    code = ", trust_remote_code=True" if uses_remote_code(folder) else ""  # the network's, in the folder
     return (
         f"\nModel, report and card are in {folder}. Use it:"
         "\n    from transformers import pipeline"
-        f'\n    classifier = pipeline("image-classification", model="{folder}", top_k=7)'
+        f'\n    classifier = pipeline("image-classification", model="{folder}", top_k=7{code})'
         '\n    classifier("face.png")'
     )
