@@ -19,7 +19,7 @@ class DataError(BadInputError):
 
 
 class ModelError(BadInputError):
-    """A classifier that was asked for and cannot be had."""
+    """The model could not be loaded."""
 
 
 def parse_map(flag: str, value: Mapping | str | None, form: str = "a map of options") -> dict[Any, Any]:

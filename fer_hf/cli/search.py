@@ -270,7 +270,7 @@ def best_validation(trainer: FerTrainer) -> dict:
 
 
 def loss_curve(trainer: FerTrainer) -> list[dict]:
-    """What was logged in the course of training: at each `epoch` the `loss`, or validation's as `eval_loss`."""
+    """What was logged during training: at each `epoch` the `loss`, or validation's as `eval_loss`."""
     kept = ("epoch", "loss", "eval_loss")
     return [
         {name: entry[name] for name in kept if name in entry}

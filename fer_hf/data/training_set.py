@@ -262,7 +262,7 @@ def training_faces(
         if not isinstance(found, str):
             return FastFaces(table, *found, augmentation, seed, label_column)
         if data_path == "fast":
-            raise BadInputError(f"`data_path` fast cannot be had: {found}. Use auto or plain.")
+            raise BadInputError(f"`data_path` fast does not work here: {found}. Use auto or plain.")
         logger.info(f"training faces take the plain path: {found}")
     return PlainFaces(table, processor, augmentation, seed, label_column)
 

@@ -170,7 +170,7 @@ def _runtime(trainer: FerTrainer) -> dict:
 
 
 def _validations(trainer: FerTrainer) -> list[dict]:
-    """What validation said in the course of training, and when."""
+    """Each validation during training: its scores, and when."""
     kept = ("epoch", "elapsed_seconds", "eval_accuracy", "eval_loss")
     return [
         {name.removeprefix("eval_"): entry[name] for name in kept if name in entry}

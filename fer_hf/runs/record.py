@@ -57,7 +57,7 @@ class RunRecord:
             `test` or both as the data set has them; or of a backbone the `loss` and `epoch` on `validation`.
         unfreezing (`list[dict]`): From which `epoch` on what was trained; empty if all was, from the start.
         phases (`list[dict]`): Time, waiting and memory by phase of unfreezing.
-        validations (`list[dict]`): What validation said in the course of training, with `elapsed_seconds`.
+        validations (`list[dict]`): Each validation during training, with `elapsed_seconds`.
         best (`dict`, *optional*): `metric`, `value`, `epoch` and `step` of the selected weights.
         test_scored (`list[dict]`, *optional*): An entry for each time that a test split was scored. `None` in records
             of older runs, which did not count; empty if nothing was tested.
