@@ -174,7 +174,7 @@ def test_where_the_fast_path_is_closed_the_plain_one_is_taken_and_the_log_says_w
     assert isinstance(faces, PlainFaces)
     assert f"training faces take the plain path: {why}" in caplog.text
     assert faces.__getitems__([0])["pixel_values"].dtype == torch.float32
-    with pytest.raises(BadInputError, match="`data_path` fast cannot be had: "):
+    with pytest.raises(BadInputError, match="`data_path` fast does not work here: "):
         training_faces(table_of(images), processor, augmentation, "fast")
 
 
