@@ -1,4 +1,4 @@
-"""The flags of the recipes: dataclasses for `HfArgumentParser`."""
+"""`FerTrainingArguments`: the flags of the stock `TrainingArguments` with our defaults, and those that we add."""
 
 import dataclasses
 from dataclasses import dataclass, field
