@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from transformers import SchedulerType, TrainingArguments
 
 from fer_hf.errors import BadInputError, parse_map
@@ -115,6 +116,15 @@ class FerTrainingArguments(TrainingArguments):
     metric_for_best_model: str = field(
         default="accuracy", metadata={"help": "Validation metric that selects: accuracy, macro_f1, loss, ..."}
     )
+
+    @property
+    def device(self) -> torch.device:
+        """
+        The stock device, on a CPU without its index: `torch.load` knows no `cpu:0`, and Transformers before 5.24, at
+        the latest, hands it one where several processes resume. Delete when our floor is above that.
+        """
+        device = super().device
+        return torch.device("cpu") if device.type == "cpu" else device
 
     def __post_init__(self):
         if self.push_to_hub:
