@@ -92,6 +92,7 @@ def train(name, faces, folder, batch, resume=None):
         callbacks=[GradualUnfreezing(model, schedule=schedule)] if name == "unfreezing" else [],
         sampler=sampler,
     )
+    assert trainer.args.device == torch.device("cpu")  # without an index, which `torch.load` does not know
     trainer.train(resume_from_checkpoint=resume)
     evaluated = trainer.evaluate()
     predicted = trainer.predict(faces["validation"])
