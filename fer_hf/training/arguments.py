@@ -70,6 +70,13 @@ class FerTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "The k-th block from the top learns at learning_rate * layer_decay**k. Default: all alike."},
     )
+    score_last_epoch: bool = field(
+        default=False,
+        metadata={
+            "help": "Score the weights after the last epoch, too, on validation and test together: what a source "
+            "without a validation split reports."
+        },
+    )
     ema_decay: float | None = field(
         default=None,
         metadata={"help": "Validate, select and save a moving average of the weights with this decay, such as 0.999."},
@@ -156,6 +163,8 @@ class FerTrainingArguments(TrainingArguments):
         check_optimization(self)
         if self.remove_unused_columns:
             raise BadInputError("`remove_unused_columns` must be False: the `image` column would be dropped.")
+        if self.score_last_epoch:
+            self._keep_last_checkpoint()
         if self.sync_batch_norm and self.device.type != "cuda":
             raise BadInputError(f"`sync_batch_norm` needs GPUs: PyTorch cannot do it on {self.device.type}.")
         if self.device.type == "cpu":
@@ -173,6 +182,13 @@ class FerTrainingArguments(TrainingArguments):
         for name, value in waiting.items():
             if value:
                 raise BadInputError(f"`{name}` {value} needs `eval_strategy` steps or epoch, got no.")
+
+    def _keep_last_checkpoint(self) -> None:
+        """The last weights are read from it once the best ones are in the model."""
+        if self.ema_decay is not None or self.save_strategy == "best":
+            raise BadInputError("`score_last_epoch` goes with neither `ema_decay` nor `save_strategy` best.")
+        if self.save_total_limit == 1:
+            self.save_total_limit = 2  # of one, the stock Trainer keeps the best alone
 
 
 def global_batch_size(args: TrainingArguments) -> int:
