@@ -1,10 +1,24 @@
 """`fer-hf`: reads the command line and runs a sub-command."""
 
 import argparse
+import shlex
 import sys
 from importlib.metadata import version
 
-from fer_hf.cli.commands import audit, compare, convert, env, evaluate, export, faces, models, predict, report
+from fer_hf.cli.commands import (
+    audit,
+    compare,
+    convert,
+    env,
+    evaluate,
+    export,
+    faces,
+    models,
+    predict,
+    push,
+    report,
+    train,
+)
 from fer_hf.errors import BadInputError
 
 
@@ -14,11 +28,13 @@ COMMANDS = {
     "models": models,
     "audit": audit,
     "convert": convert,
+    "train": train,
     "evaluate": evaluate,
     "compare": compare,
     "report": report,
     "predict": predict,
     "export": export,
+    "push": push,
 }
 
 
@@ -30,13 +46,14 @@ def main(argv: list[str] | None = None) -> int:
         argv (`list[str]`, *optional*): Without the program's name; `sys.argv[1:]` by default.
 
     Returns:
-        `int`: 0, or 2 on bad input, after one line on stderr.
+        `int`: 0, or after one line on stderr 2 on bad input, 130 on Ctrl-C.
 
     Raises:
         SystemExit: With code 2, by argparse, on a command line that it cannot read; with 0 after `--help`.
     """
     words = sys.argv[1:] if argv is None else argv
-    args = _parser().parse_args(words)
+    # The recipe that trains reads its flags itself.
+    args = _parser().parse_args(words[:1] if words[:1] == ["train"] else words)
     args.words = words
     try:
         if getattr(args, "disable_tqdm", False):
@@ -45,6 +62,9 @@ def main(argv: list[str] | None = None) -> int:
     except BadInputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"interrupted: `{shlex.join(['fer-hf', *words])}` goes on or starts again", file=sys.stderr)
+        return 130
     return 0
 
 
