@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from fer_hf.cli.commands import audit, compare, convert, env, evaluate, export, faces, models, predict, report
 from fer_hf.errors import BadInputError
+from fer_hf.files import expand_home
 
 
 COMMANDS = {
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     Raises:
         SystemExit: With code 2, by argparse, on a command line that it cannot read; with 0 after `--help`.
     """
-    words = sys.argv[1:] if argv is None else argv
+    words = expand_home(sys.argv[1:] if argv is None else argv)
     args = _parser().parse_args(words)
     args.words = words
     try:
