@@ -13,7 +13,7 @@ LEVELS = {
     "errors": 0,
     "labels": 0,
     "provenance": 0,
-    "files": 0,
+    "files": 0.5,
     "metrics": 1,
     "plots": 1,
     "data": 2,

@@ -20,6 +20,7 @@ from fer_hf.cli.commands import (
     train,
 )
 from fer_hf.errors import BadInputError
+from fer_hf.files import expand_home
 
 
 COMMANDS = {
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     Raises:
         SystemExit: With code 2, by argparse, on a command line that it cannot read; with 0 after `--help`.
     """
-    words = sys.argv[1:] if argv is None else argv
+    words = expand_home(sys.argv[1:] if argv is None else argv)
     # The recipe that trains reads its flags itself.
     args = _parser().parse_args(words[:1] if words[:1] == ["train"] else words)
     args.words = words

@@ -13,6 +13,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import HfArgumentParser
 
 from fer_hf.errors import BadInputError
+from fer_hf.files import expand_home
 from fer_hf.training.arguments import FerTrainingArguments
 from fer_hf.training.checkpoints import resume_run
 
@@ -51,7 +52,7 @@ def parse_arguments(
             on values that are none of a flag's choices, and on flags that do not go together.
         SystemExit: With code 2, by argparse, on a bad command line.
     """
-    args = sys.argv[1:] if args is None else args
+    args = expand_home(sys.argv[1:] if args is None else args)
     parser = HfArgumentParser(dataclass_types, prog=f"{recipe}.py", usage=_USAGE)
     parser.add_argument("--config", type=Path, help="Flat YAML file of the flags below; the command line wins.")
     given = _given(parser, args)

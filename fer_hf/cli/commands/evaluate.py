@@ -4,7 +4,7 @@ import shlex
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from fer_hf.cli.commands.data_flags import add_data_flags, add_quiet_flag, load_tables
+from fer_hf.cli.commands.data_flags import add_data_flags, add_overwrite_flag, add_quiet_flag, load_tables
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -26,6 +26,7 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="JSON file (default: in the run's folder, under evaluation/)"
     )
+    add_overwrite_flag(parser)
     parser.add_argument("--device", help="such as cuda:1 (default: a GPU if there is one)")
     parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
 
@@ -40,7 +41,7 @@ def run(args: Namespace) -> None:
 
     transformers_logging.disable_progress_bar()  # for work of milliseconds: loading weights
     model = args.model_name_or_path
-    check_place(model, args.output, args.calibrate)
+    check_place(model, args.output, args.calibrate, args.overwrite)
     options = EvaluationOptions(
         args.split, args.tta, args.batch_size, args.subgroups, args.robustness, args.calibrate, args.device
     )
