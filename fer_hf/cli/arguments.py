@@ -33,6 +33,8 @@ LOSSES = ("cross_entropy", "focal", "soft_cross_entropy", *DACL_LOSSES.values())
 class LossArguments:
     """What is minimised, beside the stock `label_smoothing_factor`, and whether training faces are mixed."""
 
+    _argument_group_name = "loss"
+
     loss: str | None = field(
         default=None,
         metadata={
@@ -162,6 +164,8 @@ class LossArguments:
 @dataclass
 class ModelArguments:
     """What to start from: a checkpoint, or an architecture of the zoo with fresh weights."""
+
+    _argument_group_name = "model"
 
     model_name_or_path: str | None = field(
         default=None,
@@ -295,6 +299,8 @@ class ModelArguments:
 @dataclass
 class DataArguments:
     """Which faces to train on, and how they are drawn."""
+
+    _argument_group_name = "data"
 
     dataset_name: str = field(
         metadata={"help": "A name that fer_hf.load_dataset knows, such as fer2013.", "aliases": ["--dataset"]}

@@ -27,6 +27,8 @@ _NOT_RECORDED = (
 class FerTrainingArguments(TrainingArguments):
     """[`~transformers.TrainingArguments`] with this project's defaults, and gradual unfreezing."""
 
+    _argument_group_name = "training"
+
     output_dir: str | None = field(
         default=None, metadata={"help": "Where the run goes. Default: runs/<recipe>-<timestamp>."}
     )

@@ -4,14 +4,18 @@ import shlex
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from fer_hf.cli.commands.data_flags import add_data_flags, add_overwrite_flag, add_quiet_flag, load_tables
+from fer_hf.cli.commands.data_flags import (
+    add_data_flags,
+    add_model_flag,
+    add_overwrite_flag,
+    add_quiet_flag,
+    load_tables,
+)
+from fer_hf.cli.parser import count
 
 
 def add_flags(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--model_name_or_path", "--model", required=True, metavar="MODEL",
-        help="a run's folder, any other, a Hub id, or the name of a checkpoint that ships",
-    )  # fmt: skip
+    add_model_flag(parser)
     add_data_flags(parser, "synthetic")
     add_quiet_flag(parser)
     parser.add_argument(
@@ -19,12 +23,12 @@ def add_flags(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max_eval_samples",
-        type=int,
+        type=count,
         metavar="N",
         help="a sample of N images of each split only (of a run's own data: what the run took)",
     )
     parser.add_argument("--tta", default="none", help="average logits over views: none, flip or ten_crop")
-    parser.add_argument("--batch_size", type=int, default=64, help="images at a time (default: 64)")
+    parser.add_argument("--batch_size", type=count, default=64, help="images at a time (default: 64)")
     parser.add_argument("--subgroups", nargs="+", default=[], metavar="COLUMN", help="score apart by these columns")
     parser.add_argument("--robustness", action="store_true", help="score damaged images too: 25 times the work")
     parser.add_argument("--calibrate", action="store_true", help="fit a temperature on validation, into config.json")

@@ -3,16 +3,14 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from fer_hf.cli.commands.data_flags import add_data_flags, add_quiet_flag, load_tables, one_split
+from fer_hf.cli.commands.data_flags import add_data_flags, add_model_flag, add_quiet_flag, load_tables, one_split
+from fer_hf.cli.parser import count
 from fer_hf.errors import BadInputError
 
 
 def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument("paths", nargs="*", metavar="PATH", help="images, folders of them, URLs")
-    parser.add_argument(
-        "--model_name_or_path", "--model", metavar="MODEL",
-        help="a run's folder, any other, a Hub id, or the name of a checkpoint that ships (default: one that ships)",
-    )  # fmt: skip
+    add_model_flag(parser, required=False)
     add_data_flags(parser)
     add_quiet_flag(parser)
     parser.add_argument("--split", default="test", help="split of the data set, which goes instead of PATH")
@@ -27,7 +25,7 @@ def add_flags(parser: ArgumentParser) -> None:
         "--plot", type=Path, metavar="FILE",
         help="PNG: of one photo, bars of its faces' probabilities; of several, a sheet of faces with the answers",
     )  # fmt: skip
-    parser.add_argument("--batch_size", type=int, default=16, help="photos at a time (default: 16)")
+    parser.add_argument("--batch_size", type=count, default=16, help="photos at a time (default: 16)")
 
 
 def run(args: Namespace) -> None:
