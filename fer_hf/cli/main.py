@@ -1,11 +1,13 @@
 """`fer-hf`: reads the command line and runs a sub-command."""
 
 import argparse
+import io
 import sys
 from importlib.metadata import version
 
 from fer_hf.cli.commands import audit, compare, convert, env, evaluate, export, faces, models, predict, report
 from fer_hf.errors import BadInputError
+from fer_hf.escape import one_line
 from fer_hf.files import expand_home
 
 
@@ -36,6 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     Raises:
         SystemExit: With code 2, by argparse, on a command line that it cannot read; with 0 after `--help`.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console without some letters shows them as escapes
+            stream.reconfigure(errors="backslashreplace")
     words = expand_home(sys.argv[1:] if argv is None else argv)
     args = _parser().parse_args(words)
     args.words = words
@@ -44,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
             _disable_progress_bars()
         COMMANDS[args.command].run(args)
     except BadInputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
     return 0
 
