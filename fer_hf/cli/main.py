@@ -12,6 +12,7 @@ from fer_hf.cli.commands import (
     export,
     faces,
     models,
+    page,
     predict,
     push,
     report,
@@ -34,6 +35,7 @@ COMMANDS = {
     "report": report,
     "predict": predict,
     "export": export,
+    "page": page,
     "push": push,
 }
 
