@@ -379,7 +379,7 @@ def test_no_face_makes_no_plot(classifier, photos, tmp_path, capsys):
     [
         ([], "Give either photos (files, folders, URLs) or `dataset_name`."),
         (["a.png", "--dataset", "synthetic"], "Give either photos (files, folders, URLs) or `dataset_name`."),
-        (["a.png", "--model", "/nowhere"], "/nowhere does not exist. A model is"),
+        (["a.png", "--model", "/nowhere", "--detector", "none"], "/nowhere does not exist. A model is"),
         (["a.png", "--model", "MODEL", "--detector", "haar"], "`detector` 'haar' is unknown"),
         (["FOLDER", "--model", "MODEL"], "FOLDER: no images in this folder."),
         (
