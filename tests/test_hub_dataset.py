@@ -95,6 +95,11 @@ def test_columns_and_splits_may_have_other_names(tmp_path, caplog):
     assert "splits that are not used: extra" in caplog.text
 
 
+def test_splits_are_known_by_the_names_that_folders_may_have(tmp_path):
+    tables = load(write(tmp_path / "data", ("training", "Dev", "testing")), tmp_path)
+    assert list(tables) == ["train", "validation", "test"]
+
+
 def test_a_missing_validation_is_carved_from_train(tmp_path):
     faces = load(write(tmp_path / "data", ("train", "test")), tmp_path, validation_fraction=0.25)
     assert faces.num_rows == {"train": 21, "validation": 7, "test": 28}

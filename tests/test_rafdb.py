@@ -340,7 +340,10 @@ BAD_OFFICIAL = {
     "image twice": (copy(FACE, FACE.replace("jpg", "png")), ["the same face as"]),
     "no label file": (remove(LABELS), [LABELS, "cannot be read"]),
     "empty label file": (write(LABELS, b""), [LABELS, "an empty file"]),
-    "labels in UTF-16": (write(LABELS, "train_00001.jpg 4".encode("utf-16")), [LABELS + ", line 1"]),
+    "labels in UTF-16": (
+        write(LABELS, "train_00001.jpg 4".encode("utf-16")),
+        [LABELS, "text in UTF-16. Save it as UTF-8"],
+    ),
     "no images": (remove("basic/Image/aligned"), ["aligned is missing", "Unpack"]),
     "a file that is no image": (write("basic/Image/aligned/x.txt", b"x"), ["x.txt: not an image"]),
     "strange image name": (copy(FACE, "basic/Image/aligned/face.jpg"), ["'face.jpg' is not named as"]),
@@ -446,7 +449,7 @@ def test_what_is_no_data_set_is_refused(trees, tmp_path):
     assert_refused(trees / "official", tmp_path, "has no DATASET or train", "Found here: official", layout="kaggle")
     both = shutil.copytree(trees / "official", tmp_path / "both")
     shutil.copytree(trees / "kaggle", both, dirs_exist_ok=True)
-    assert_refused(both, tmp_path, "in both layouts", "layout='official'")
+    assert_refused(both, tmp_path, "in several layouts", "layout='official'")
     assert load(both, tmp_path, layout="kaggle")["train"].column_names == ["image", "label", "row"]
 
 

@@ -14,7 +14,7 @@ from datasets.table import embed_table_storage
 from fer_hf.data.imagefolder import match_labels
 from fer_hf.data.images import encoded_image
 from fer_hf.data.source import face_features, image_column
-from fer_hf.data.splits import LeftOut, carve_validation, nothing
+from fer_hf.data.splits import SPLIT_NAMES, LeftOut, carve_validation, nothing
 from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS, EXPRESSIONS_WITH_CONTEMPT
 
@@ -38,8 +38,6 @@ OPTIONS = {
     "split_seed": 42,
 }
 
-# Where a split is not named by option, the first of these that is there.
-_SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 _ROWS = 100  # images read at a time
 _LABEL_DTYPES = {"string", "large_string", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 
@@ -71,8 +69,8 @@ def load(
             Which configuration and which state of the repository. Only with a revision that is a commit do the data
             stay the same for ever.
         train_split, validation_split, test_split (`str`, *optional*):
-            What the splits are called there. By default `train`; `validation`, `valid`, `val` or `dev`; `test`; those
-            that are not there are left out.
+            What the splits are called there. By default the first name of [`~fer_hf.data.splits.SPLIT_NAMES`] that is
+            there; splits that are not there are left out.
         validation_fraction, split_seed (*optional*, default to 0.1 and 42):
             As in [`fer_hf.data.imagefolder.source`]: where there is no validation split, it is carved from train.
 
@@ -115,7 +113,7 @@ def load(
         fraction, seed = options["validation_fraction"], options["split_seed"]
         kept, carved = carve_validation(train["label"][:], fraction, seed, name, left_out(classes))
         tables["train"], tables["validation"] = train.select(kept), train.select(carved)
-    return datasets.DatasetDict({split: tables[split] for split in _SPLIT_NAMES if split in tables})
+    return datasets.DatasetDict({split: tables[split] for split in SPLIT_NAMES if split in tables})
 
 
 def _load(name: str, cache_dir: str | os.PathLike | None, options: dict) -> datasets.DatasetDict:
@@ -140,12 +138,12 @@ def _load(name: str, cache_dir: str | os.PathLike | None, options: dict) -> data
 
 
 def _choose_splits(name: str, tables: datasets.DatasetDict, options: dict) -> dict[str, datasets.Dataset]:
-    chosen = {}
-    for split, usual in _SPLIT_NAMES.items():
+    chosen, there = {}, {split.lower(): split for split in tables}
+    for split, usual in SPLIT_NAMES.items():
         wanted = options[f"{split}_split"]
         if wanted is not None and wanted not in tables:
             raise DataError(f"{name}: no split {wanted!r} for `{split}_split`; there are {', '.join(tables)}.")
-        wanted = wanted or next((candidate for candidate in usual if candidate in tables), None)
+        wanted = wanted or next((there[candidate] for candidate in usual if candidate in there), None)
         if wanted in chosen.values():
             raise DataError(f"{name}: the split {wanted!r} is asked for twice, the second time as `{split}_split`.")
         if wanted is not None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import datasets
 
 from fer_hf.data.folders import entries, find_images, fingerprint, images_by_label, make_shards, read
+from fer_hf.data.layouts import find_layout
 from fer_hf.data.rafdb_files import (
     ATTRIBUTES,
     AUTO_LANDMARKS,
@@ -118,7 +119,11 @@ def source(
         raise DataError(f"`image` must be 'aligned' or 'original', got {image!r}.")
     if subset not in ("basic", "compound"):
         raise DataError(f"`subset` must be 'basic' or 'compound', got {subset!r}.")
-    layout, root = _find_layout(folder, layout) if subset == "basic" else ("official", _find_compound(folder, layout))
+    if subset == "basic":
+        layout = find_layout(folder, layout, LAYOUTS, "RAF-DB")
+        root = _inner(folder, LAYOUTS[layout][0])
+    else:
+        layout, root = "official", _find_compound(folder, layout)
     if layout == "official":
         faces, extra, files = _index_official(root, image, subset, auto_landmarks)
     elif auto_landmarks:
@@ -154,33 +159,18 @@ def source(
     )
 
 
-def _find_layout(folder: Path, layout: str | None) -> tuple[str, Path]:
-    wanted = "basic (official layout) or DATASET (Kaggle layout)"
-    if layout is not None and layout not in LAYOUTS:
-        raise DataError(f"`layout` must be one of {sorted(LAYOUTS)}, got {layout!r}.")
-    if not folder.is_dir():
-        state = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"{folder} {state}. `data_dir` must be the folder that holds {wanted}.")
-    found = [name for name, inside in LAYOUTS.items() if any((folder / entry).is_dir() for entry in inside)]
-    if not found:
-        raise DataError(f"{folder} holds no known layout of RAF-DB: looked for {wanted}. Check `data_dir`.")
-    if layout is None and len(found) > 1:
-        raise DataError(f"{folder} holds RAF-DB in both layouts. Say which: layout={found[0]!r}.")
-    if layout is not None and layout not in found:
-        missing = " or ".join(LAYOUTS[layout])
-        raise DataError(f"{folder} has no {missing}, as layout={layout!r} needs. Found here: {', '.join(found)}.")
-    layout = layout or found[0]
-    first = folder / LAYOUTS[layout][0]
-    return layout, first if first.is_dir() else folder
-
-
 def _find_compound(folder: Path, layout: str | None) -> Path:
     if layout not in (None, "official"):
         raise DataError(f"subset='compound' needs the official layout, got layout={layout!r}.")
-    for root in (folder / "compound", folder):
-        if (root / "EmoLabel").is_dir():
-            return root
-    raise DataError(f"{folder} holds no compound/EmoLabel, as subset='compound' needs. Check `data_dir`.")
+    root = _inner(folder, "compound")
+    if not (root / "EmoLabel").is_dir():
+        raise DataError(f"{folder} holds no compound/EmoLabel, as subset='compound' needs. Check `data_dir`.")
+    return root
+
+
+def _inner(folder: Path, name: str) -> Path:
+    """The folder of that name in it, or itself."""
+    return folder / name if (folder / name).is_dir() else folder
 
 
 def _images(folder: Path) -> list[str]:
