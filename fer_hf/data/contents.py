@@ -20,15 +20,21 @@ _KINDS = {
 _SEPARATORS = {b";": "semicolons", b"\t": "tabs"}
 
 
-def check_file(path: str | os.PathLike) -> int:
+def check_file(path: str | os.PathLike, may_be_empty: bool = False) -> int:
     """
     Refuse what would be waited for, such as a pipe, and what holds nothing.
+
+    Args:
+        path (`str` or `os.PathLike`):
+            The file.
+        may_be_empty (`bool`, *optional*, defaults to `False`):
+            Whether it may hold nothing.
 
     Returns:
         `int`: The file's size in bytes.
 
     Raises:
-        `DataError`: If it is no regular file, is empty, or cannot be read.
+        `DataError`: If it is no regular file, empty, or cannot be read.
     """
     try:
         status = os.stat(path)
@@ -38,7 +44,7 @@ def check_file(path: str | os.PathLike) -> int:
         raise DataError(f"{path}: not a file. Remove it, or put the file in its place.")
     if not os.access(path, os.R_OK):
         raise unreadable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
-    if not status.st_size:
+    if not (status.st_size or may_be_empty):
         raise DataError(f"{path}: an empty file (0 bytes). Unpack or fetch it again.")
     return status.st_size
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import datasets
 import pyarrow as pa
 
+from fer_hf.data.contents import check_file
 from fer_hf.data.images import encoded_image, read_bytes
 from fer_hf.data.source import face_tables
 from fer_hf.errors import DataError
@@ -104,6 +105,13 @@ def images_by_label(folder: str | os.PathLike, above: tuple[str | os.PathLike, .
         some = ", ".join(os.path.relpath(path, folder) for path in others[:3])
         logger.warning(f"{folder}: files that are no images and are not read: {len(others):,}, such as {some}")
     return images
+
+
+def check_files(folder: str | os.PathLike) -> None:
+    """Refuse, with a `DataError`, a folder in which something is no file, such as a pipe, or cannot be read."""
+    images, others = find_images(folder)
+    for path in (*images, *others):
+        check_file(path, may_be_empty=True)
 
 
 def is_image(name: str) -> bool:

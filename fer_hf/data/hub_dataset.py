@@ -9,10 +9,11 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets.table import embed_table_storage
 
+from fer_hf.data.caches import map_whole
+from fer_hf.data.folders import check_files
 from fer_hf.data.imagefolder import match_labels
-from fer_hf.data.images import encoded_image
+from fer_hf.data.images import encoded_image, read_bytes
 from fer_hf.data.source import face_features, image_column
 from fer_hf.data.splits import SPLIT_NAMES, LeftOut, carve_validation, nothing
 from fer_hf.errors import DataError
@@ -120,13 +121,19 @@ def _load(name: str, cache_dir: str | os.PathLike | None, options: dict) -> data
     is_folder = os.path.isdir(os.path.expanduser(name))
     if not is_folder and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise DataError(f"{name!r} is neither a folder nor the name of a data set on the Hub, such as 'owner/faces'.")
+    if is_folder:
+        check_files(os.path.expanduser(name))
+    arguments = {
+        "path": os.path.expanduser(name) if is_folder else name,
+        "name": options["config_name"],
+        "revision": None if is_folder else options["revision"],
+        "cache_dir": None if cache_dir is None else os.path.abspath(os.path.expanduser(cache_dir)),
+    }
     try:
-        return datasets.load_dataset(
-            os.path.expanduser(name) if is_folder else name,
-            name=options["config_name"],
-            revision=None if is_folder else options["revision"],
-            cache_dir=None if cache_dir is None else os.path.abspath(os.path.expanduser(cache_dir)),
-        )
+        try:
+            return datasets.load_dataset(**arguments)
+        except pa.ArrowInvalid:  # a damaged cache; the files that it was made from are kept apart
+            return datasets.load_dataset(**arguments, download_mode="reuse_cache_if_exists")
     # Offline and not found are among the OSErrors, a script or a wrong configuration are the others.
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = " ".join(str(error).split())
@@ -219,16 +226,16 @@ def _with_labels(
     # A cache is served under the same arguments.
     arguments = {"where": where, "version": FORMAT_VERSION}
     table = table.with_format("arrow")
-    table = table.map(_read_images, batched=True, batch_size=_ROWS, fn_kwargs=arguments, desc="reading images")
+    options = {"batched": True, "batch_size": _ROWS, "fn_kwargs": arguments, "desc": "reading images"}
+    table = map_whole(table, _read_images, **options)
     return table.with_format(None)
 
 
 def _read_images(table: pa.Table, where: str, version: int) -> pa.Table:
     """The table with its images as the other sources have them: bytes of plain JPEGs and PNGs, no paths."""
-    contents = embed_table_storage(table)["image"].combine_chunks().field("bytes")  # reads what is only pointed to
-    images = [
-        encoded_image(content.as_py(), f"{where}, row {row}")
-        for content, row in zip(contents, table["row"].to_pylist(), strict=True)
-    ]
+    images = []
+    for image, row in zip(table["image"].to_pylist(), table["row"].to_pylist(), strict=True):
+        content = read_bytes(image["path"]) if image["bytes"] is None else image["bytes"]
+        images.append(encoded_image(content, f"{where}, row {row}"))
     at = table.schema.get_field_index("image")
     return table.set_column(at, table.schema.field(at), image_column(images))
