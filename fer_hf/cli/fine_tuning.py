@@ -1,6 +1,5 @@
 """The flags of fine-tuning, and its words on the terminal. Its steps are `recipes/vit_gradual_unfreeze.py`."""
 
-import dataclasses
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +8,7 @@ from datasets import DatasetDict
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from fer_hf.cli.arguments import DataArguments, LossArguments, ModelArguments
+from fer_hf.cli.distillation import with_teachers
 from fer_hf.errors import BadInputError
 from fer_hf.runs.upload_files import uses_remote_code
 from fer_hf.training import FerTrainingArguments
@@ -25,10 +25,12 @@ class Flags(NamedTuple):
     def tables(self) -> DatasetDict:
         """
         The faces, with the splits that the run needs. Without `test` it ends on validation; without `validation` it
-        must be told to keep its last weights, and ends on test.
+        must be told to keep its last weights, and ends on test. Where teachers are asked for, the training faces have
+        what they say of them.
 
         Raises:
-            BadInputError: As [`DataArguments.load`], and if a split is missing.
+            BadInputError: As [`DataArguments.load`] and [`~fer_hf.cli.distillation.with_teachers`], and if a split is
+                missing.
         """
         tables = self.data.load()
         missing = [split for split in ("train", "validation", "test") if split not in tables]
@@ -39,6 +41,8 @@ class Flags(NamedTuple):
                 f"{self.data.dataset_name} has no {' and no '.join(missing)} split, which a run needs{hint}. Most "
                 f"loaders take one out of train: see `validation_fraction` in `dataset_options`."
             )
+        if self.loss.distills:
+            tables["train"] = with_teachers(tables["train"], self.loss, self.data, self.model, self.training)
         return tables
 
     def record(self) -> dict:
@@ -46,7 +50,7 @@ class Flags(NamedTuple):
         kept = {name: getattr(self.data, name) for name in ("sampler", "oversample", "augmentation")}
         limits = {name: getattr(self.data, name) for name in ("max_train_samples", "max_eval_samples")}
         limits = {name: limit for name, limit in limits.items() if limit is not None}
-        return {**dataclasses.asdict(self.loss), **kept, **limits}
+        return {**self.loss.record(), **kept, **limits}
 
     def callbacks(self, *others: TrainerCallback | None) -> list[TrainerCallback]:
         """These callbacks, without `None`, and early stopping if it is asked for."""
