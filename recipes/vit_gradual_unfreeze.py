@@ -38,7 +38,7 @@ def main(recipe: str = HERE.stem) -> None:
     *parsed, config = parse_arguments(FLAGS, recipe, DEMO)
     flags = Flags(*parsed)
     args = flags.training
-    note = demo_note(HERE, CONFIGS / "cnn_vit_vit_v1_6.yaml") if config == DEMO else ""
+    note = demo_note(HERE.with_stem(recipe), CONFIGS / "cnn_vit_vit_v1_6.yaml") if config == DEMO else ""
     start(args, headline(recipe, flags) + note)
     set_seed(args.seed)
 
