@@ -283,7 +283,7 @@ def test_a_run_without_a_test_split_ends_on_validation_and_every_reader_says_so(
     row = summarise("own", "", [run])
     assert (row["split"], row["num_faces"]) == ("validation", 14)
     assert "| own (validation; nothing was tested) |" in leaderboard_table([row])
-    add_to_gallery(run, tmp_path / "cards")
+    add_to_gallery(run, tmp_path / "cards", "owner/own")
     assert f"| validation | {accuracy:.4f} |" in (tmp_path / "cards" / "README.md").read_text()
     check_publishable(files_to_upload(run))
 
