@@ -40,6 +40,8 @@ DEMO = Path(__file__).parent / "configs" / "demo_mae_pretrain.yaml"
 class MaskingArguments:
     """The encoder, as a ViT of the zoo; the decoder, which is thrown away; and the mask."""
 
+    _argument_group_name = "model"
+
     architecture: str = field(default="compact-vit", metadata={"help": "The encoder: a plain ViT of the zoo."})
     config_overrides: dict | str | None = field(
         default=None, metadata={"help": "Fields of the encoder's configuration: '{\"image_size\": 64}'."}

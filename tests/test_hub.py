@@ -422,7 +422,7 @@ def test_bad_input_is_one_line_and_exit_code_2(run_dir, hub, this_process_uses, 
         assert error.count("\n") == 1
         return error
 
-    assert "is not a directory" in fails(run_dir / "nowhere", "--repo_id", "owner/a")
+    assert "nowhere does not exist" in fails(run_dir / "nowhere", "--repo_id", "owner/a")
     assert "holds no run_record.json" in fails(run_dir.parent, "--repo_id", "owner/a")
     assert "must be owner/name" in fails(run_dir, "--repo_id", "a")
     assert "not a valid name" in fails(run_dir, "--repo_id", "owner/a b")

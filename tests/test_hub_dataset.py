@@ -163,7 +163,7 @@ def test_without_network_one_line_says_so(tmp_path):
 
 
 def test_names_of_no_data_set_are_refused(tmp_path):
-    assert_refused("hub://x/y", tmp_path, "neither a folder nor the name of a data set")
+    assert_refused("hub://x/y", tmp_path, "`hub:` takes a folder or a name on the Hub")
     (tmp_path / "empty").mkdir()
     assert_refused(str(tmp_path / "empty"), tmp_path, "cannot be loaded")
 
@@ -197,12 +197,12 @@ def test_rows_without_an_image_are_refused(tmp_path):
         ({"label_column_name": "emotion"}, "no column 'emotion'; there are image, label, extra"),
         ({"image_column_name": "extra"}, "the column 'extra' holds no images"),
         ({"label_column_name": "image"}, "the column 'image' is no label"),
-        ({"test_split": "private"}, "no split 'private' for `test_split`; there are train"),
+        ({"test_split": "private"}, "no split 'private' for `test_split`: it can be train"),
         ({"test_split": "validation"}, "the split 'validation' is asked for twice"),
         ({"label_map": {"fera": "fear"}}, "`label_map` has 'fera', but there is no such class"),
         ({"label_map": dict.fromkeys(NAMES)}, "no row is left"),
         ({"config_name": "other"}, "cannot be loaded"),
-        ({"colour": 1}, "has no option 'colour'. Its options are config_name"),
+        ({"colour": 1}, "has no option 'colour': it can be"),
     ],
 )
 def test_wrong_options_are_refused(tmp_path, options, message):

@@ -1,7 +1,5 @@
 """`fer-hf`: reads the command line and runs a sub-command."""
 
-import argparse
-import shlex
 import sys
 from importlib.metadata import version
 
@@ -14,12 +12,15 @@ from fer_hf.cli.commands import (
     export,
     faces,
     models,
+    page,
     predict,
     push,
     report,
     train,
 )
-from fer_hf.errors import BadInputError
+from fer_hf.cli.ending import run_to_end
+from fer_hf.cli.parser import OneLineParser
+from fer_hf.files import expand_home
 
 
 COMMANDS = {
@@ -34,6 +35,7 @@ COMMANDS = {
     "report": report,
     "predict": predict,
     "export": export,
+    "page": page,
     "push": push,
 }
 
@@ -46,32 +48,26 @@ def main(argv: list[str] | None = None) -> int:
         argv (`list[str]`, *optional*): Without the program's name; `sys.argv[1:]` by default.
 
     Returns:
-        `int`: 0, or after one line on stderr 2 on bad input, 130 on Ctrl-C.
+        `int`: As [`~fer_hf.cli.ending.run_to_end`].
 
     Raises:
-        SystemExit: With code 2, by argparse, on a command line that it cannot read; with 0 after `--help`.
+        SystemExit: With code 0, by argparse, after `--help` and `--version`.
     """
-    words = sys.argv[1:] if argv is None else argv
+    words = expand_home(sys.argv[1:] if argv is None else argv)
+    return run_to_end(lambda: _run(words))
+
+
+def _run(words: list[str]) -> None:
     # The recipe that trains reads its flags itself.
     args = _parser().parse_args(words[:1] if words[:1] == ["train"] else words)
     args.words = words
-    try:
-        if getattr(args, "disable_tqdm", False):
-            _disable_progress_bars()
-        COMMANDS[args.command].run(args)
-    except BadInputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"interrupted: `{shlex.join(['fer-hf', *words])}` goes on or starts again", file=sys.stderr)
-        return 130
-    return 0
+    if getattr(args, "disable_tqdm", False):
+        _disable_progress_bars()
+    COMMANDS[args.command].run(args)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fer-hf", description="Facial expression recognition on the Hugging Face stack."
-    )
+def _parser() -> OneLineParser:
+    parser = OneLineParser(prog="fer-hf", description="Facial expression recognition on the Hugging Face stack.")
     parser.add_argument("--version", action="version", version=f"fer_hf {version('fer_hf')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():

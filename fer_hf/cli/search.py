@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 class SearchArguments:
     """What is tried."""
 
+    _argument_group_name = "search"
+
     search: str = field(
         default="sweep",
         metadata={"help": "sweep: every learning rate once; optuna: trials.", "choices": ["sweep", "optuna"]},

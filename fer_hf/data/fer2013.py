@@ -33,7 +33,7 @@ from fer_hf.data.fer2013_faces import SPLITS
 from fer_hf.data.fer2013_folders import index_folders, make_shards, read_images
 from fer_hf.data.source import Source, face_features
 from fer_hf.data.splits import LeftOut, carve_missing, nothing
-from fer_hf.errors import DataError
+from fer_hf.errors import DataError, no_such_path
 from fer_hf.labels import EXPRESSIONS
 
 
@@ -137,8 +137,8 @@ def find_layout(folder: Path, layout: str | None, accepted: tuple[str, ...] = tu
     if layout is not None and layout not in accepted:
         raise DataError(f"`layout` must be one of {sorted(accepted)}, got {layout!r}.")
     if not folder.is_dir():
-        state = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"{folder} {state}. `data_dir` must be the folder that holds {_WANTED}.")
+        state = f"{folder} is a file." if folder.exists() else no_such_path(folder)
+        raise DataError(f"{state} `data_dir` must be the folder that holds {_WANTED}.")
     found = [name for name in accepted if any((folder / entry).exists() for entry in LAYOUTS[name])]
     if layout is None and len(found) > 1:
         raise DataError(

@@ -15,7 +15,7 @@ from fer_hf.data.imagefolder import match_labels
 from fer_hf.data.images import encoded_image
 from fer_hf.data.source import face_features, image_column
 from fer_hf.data.splits import LeftOut, carve_validation, nothing
-from fer_hf.errors import DataError
+from fer_hf.errors import DataError, is_hub_id, nearest, no_such_path
 from fer_hf.labels import EXPRESSIONS, EXPRESSIONS_WITH_CONTEMPT
 
 
@@ -90,11 +90,9 @@ def load(
     >>> tables = hub_dataset.load("owner/faces", label_column_name="emotion", revision="main")
     ```
     """
-    if unknown := sorted(set(options) - set(OPTIONS)):
-        raise DataError(
-            f"A data set of the Hub has no option {', '.join(map(repr, unknown))}. Its options are "
-            f"{', '.join(sorted(OPTIONS))}."
-        )
+    for option in options:
+        if option not in OPTIONS:
+            raise DataError(f"A data set of the Hub has no option {option!r}: {nearest(option, OPTIONS)}")
     options = OPTIONS | options
     columns = options["image_column_name"], options["label_column_name"]
     tables = _choose_splits(name, _load(name, cache_dir, options), options)
@@ -120,8 +118,8 @@ def load(
 
 def _load(name: str, cache_dir: str | os.PathLike | None, options: dict) -> datasets.DatasetDict:
     is_folder = os.path.isdir(os.path.expanduser(name))
-    if not is_folder and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        raise DataError(f"{name!r} is neither a folder nor the name of a data set on the Hub, such as 'owner/faces'.")
+    if not is_folder and not is_hub_id(name):
+        raise DataError(f"`hub:` takes a folder or a name on the Hub, such as 'owner/faces': {no_such_path(name)}")
     try:
         return datasets.load_dataset(
             os.path.expanduser(name) if is_folder else name,
@@ -144,7 +142,7 @@ def _choose_splits(name: str, tables: datasets.DatasetDict, options: dict) -> di
     for split, usual in _SPLIT_NAMES.items():
         wanted = options[f"{split}_split"]
         if wanted is not None and wanted not in tables:
-            raise DataError(f"{name}: no split {wanted!r} for `{split}_split`; there are {', '.join(tables)}.")
+            raise DataError(f"{name}: no split {wanted!r} for `{split}_split`: {nearest(wanted, tables)}")
         wanted = wanted or next((candidate for candidate in usual if candidate in tables), None)
         if wanted in chosen.values():
             raise DataError(f"{name}: the split {wanted!r} is asked for twice, the second time as `{split}_split`.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from fer_hf.data.folders import entries, fingerprint, images_by_label, make_shards, read
 from fer_hf.data.source import Source, face_features
 from fer_hf.data.splits import LeftOut, carve_validation, nothing
-from fer_hf.errors import DataError
+from fer_hf.errors import DataError, no_such_path
 from fer_hf.labels import EXPRESSIONS, EXPRESSIONS_WITH_CONTEMPT, canonical_name
 
 
@@ -142,8 +142,8 @@ def match_labels(
 def _find_splits(folder: Path) -> dict[str, Path]:
     wanted = "train, validation (or valid, val) or test, each with a folder per expression"
     if not folder.is_dir():
-        state = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"{folder} {state}. `data_dir` must be the folder that holds {wanted}.")
+        state = f"{folder} is a file." if folder.exists() else no_such_path(folder)
+        raise DataError(f"{state} `data_dir` must be the folder that holds {wanted}.")
     splits, others = {}, []
     for entry in entries(folder):
         split = next((split for split, names in SPLIT_NAMES.items() if entry.name.lower() in names), None)

@@ -38,7 +38,7 @@ from fer_hf.data.rafdb_files import (
 )
 from fer_hf.data.source import Source, face_features
 from fer_hf.data.splits import LeftOut, carve_validation, nothing
-from fer_hf.errors import DataError
+from fer_hf.errors import DataError, no_such_path
 from fer_hf.labels import EXPRESSIONS
 
 
@@ -159,8 +159,8 @@ def _find_layout(folder: Path, layout: str | None) -> tuple[str, Path]:
     if layout is not None and layout not in LAYOUTS:
         raise DataError(f"`layout` must be one of {sorted(LAYOUTS)}, got {layout!r}.")
     if not folder.is_dir():
-        state = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"{folder} {state}. `data_dir` must be the folder that holds {wanted}.")
+        state = f"{folder} is a file." if folder.exists() else no_such_path(folder)
+        raise DataError(f"{state} `data_dir` must be the folder that holds {wanted}.")
     found = [name for name, inside in LAYOUTS.items() if any((folder / entry).is_dir() for entry in inside)]
     if not found:
         raise DataError(f"{folder} holds no known layout of RAF-DB: looked for {wanted}. Check `data_dir`.")

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 from threadpoolctl import ThreadpoolController
 
-from fer_hf.errors import BadInputError
+from fer_hf.errors import BadInputError, is_hub_id, nearest, no_such_path
 
 
 # In pixels: libfacedetection warns above it, and faces that matter are larger than a few pixels of such a photo.
@@ -148,7 +148,7 @@ def get_detector(detector: str | FaceDetector = "auto", path: str | os.PathLike 
     if callable(detector):
         return detector
     if detector not in DETECTORS:
-        raise DetectorError(f"`detector` must be callable or one of {', '.join(DETECTORS)}, got {detector!r}.")
+        raise DetectorError(f"`detector` {detector!r} is unknown: {nearest(detector, DETECTORS)}")
     if detector == "none":
         return whole_image
     if detector == "yunet":
@@ -239,12 +239,11 @@ def _yunet_file(path: str | os.PathLike, opencv: int) -> str:
     # The newer file is the same network with any input size, which OpenCV 5 needs and OpenCV 4 cannot read.
     file = f"face_detection_yunet_{'2026may' if opencv >= 5 else '2023mar'}.onnx"
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HFValidationError
 
+    if not is_hub_id(str(path)):
+        raise DetectorError(f"`detector_path` is neither a file nor a Hub id: {no_such_path(path)}")
     try:
         return hf_hub_download(str(path), file)
-    except HFValidationError as error:
-        raise DetectorError(f"`detector_path` {path} is neither a file nor a Hub id.") from error
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DetectorError(f"`detector_path`: {file} could not be loaded from {path} ({reason}).") from error

@@ -74,15 +74,14 @@ class FerTrainer(EvaluatingTrainer):
 
     def __init__(self, *args: Any, sampler: str = "none", **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.sampler = sampler
+        self.sampler, self.train_sampler = sampler, None
         self.compute_loss_func = _loss(self.compute_loss_func, self.model, self.args.label_smoothing_factor)
         _prepare(self.model, self.args)
         # Before the others, which see at the end of training what it ends with.
         self.callback_handler.callbacks[:0] = _tricks(self.args)
         for trick in self.tricks:
             trick.check(self.model)
-        if hasattr(self.train_dataset, "set_epoch"):
-            self.add_callback(EpochCallback(self.train_dataset))
+        self.add_callback(EpochCallback(self))
         show_short_logs(self)
         self.phases = PhaseCallback()  # after the callbacks that unfreeze
         self.add_callback(self.phases)
@@ -210,7 +209,8 @@ class FerTrainer(EvaluatingTrainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
         dataset = self.train_dataset if train_dataset is None else train_dataset
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return epoch_sampler(self.sampler, dataset, seed)
+        self.train_sampler = epoch_sampler(self.sampler, dataset, seed)
+        return self.train_sampler
 
 
 def _tricks(args: TrainingArguments) -> list[Trick]:
