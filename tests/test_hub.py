@@ -60,8 +60,8 @@ KEYS = [
     start + "1aB" * count
     for start, count in (
         ("gh" + "p_", 12), ("github" + "_pat_", 12), ("gl" + "pat-", 8), ("sk" + "-ant-api03-", 12),
-        ("sk" + "-proj-", 9), ("AIza" + "Sy", 11), ("xox" + "b-", 6), ("np" + "m_", 12), ("py" + "pi-", 20), ("s" + "k_live_", 8),
-        ("wandb" + "_v1_", 10), ("eyJ" + "hbGciOiJIUzI1NiJ9.eyJ" + "zdWIiOiIxIn0.", 5),
+        ("sk" + "-proj-", 9), ("AIza" + "Sy", 11), ("xox" + "b-", 6), ("np" + "m_", 12), ("py" + "pi-", 20),
+        ("s" + "k_live_", 8), ("wandb" + "_v1_", 10), ("eyJ" + "hbGciOiJIUzI1NiJ9.eyJ" + "zdWIiOiIxIn0.", 5),
     )
 ]  # fmt: skip
 KEYS += ["AK" + "IA" + "ABCD" * 4, "-----BEGIN OPENSSH " + "PRIVATE KEY-----"]
@@ -331,7 +331,8 @@ def test_only_what_is_on_the_list_leaves(run_dir):
     config = json.loads((run_dir / "config.json").read_text())
     (run_dir / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoConfig": "helper.Config"}}))
     assert {path.name for path in files_to_upload(run_dir)} == expected | {"helper.py"}
-    assert 'model="path/to/tiny-vit", top_k=7, trust_remote_code=True\n)' in render_model_card(run_dir).text
+    assert 'model=".", trust_remote_code=True, top_k=7)' in render_model_card(run_dir).text
+    assert '`"."` is the folder of this card' in render_model_card(run_dir).text
 
     shards = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     (run_dir / "model.safetensors").rename(run_dir / shards[0])
@@ -625,8 +626,10 @@ def test_cards_are_gathered_with_pictures_and_an_index(run_dir, tmp_path, capsys
     assert 'model="owner/tiny-vit"' in card.text
     assert [path.name for path in (folder / "tiny-vit").iterdir()] == ["confusion_matrix.png"]
 
-    assert main(["push", str(shutil.copytree(run_dir, tmp_path / "a-second")), "--card_dir", str(folder)]) == 0
-    assert main(["push", str(run_dir)]) == 2
+    for words in (["--card_dir", str(folder)], []):
+        assert main(["push", str(run_dir), *words]) == 2
+        assert capsys.readouterr().err.startswith("error: `repo_id` is missing: ")
+    add_to_gallery(run_dir, folder, "owner/a-second")
     old = (folder / "a-second.md").read_text().replace("Balanced accuracy", "Mean per-class accuracy")
     (folder / "of-old.md").write_text(old)
     (run_dir / "confusion_matrix.png").unlink()

@@ -273,14 +273,16 @@ def test_a_backbone_is_published_and_fine_tuned_from_the_hub(pretrained, names, 
 
 def test_reconstructions_of_peoples_faces_stay(pretrained, tmp_path):
     run = shutil.copytree(pretrained, tmp_path / "run")
-    assert "reconstructed_faces.png" not in add_to_gallery(run, tmp_path / "drawn").read_text()  # not copied there
+    assert (
+        "reconstructed_faces.png" not in add_to_gallery(run, tmp_path / "drawn", "owner/mae").read_text()
+    )  # not copied there
     record = json.loads((run / "run_record.json").read_text())
     record["dataset"]["name"] = "fer2013"
     (run / "run_record.json").write_text(json.dumps(record))
     picture = run / "reconstructed_faces.png"
     assert picture not in files_to_upload(run)
     assert picture.name not in render_model_card(run).text
-    gallery = add_to_gallery(run, tmp_path / "cards")
+    gallery = add_to_gallery(run, tmp_path / "cards", "owner/mae")
     assert picture.name not in gallery.read_text()
     assert not list(gallery.parent.glob("*/"))
     assert picture in files_to_upload(run, include_faces=True)

@@ -310,7 +310,7 @@ def test_a_run_without_a_test_split_ends_on_validation_and_every_reader_says_so(
     assert main(["evaluate", "--model", str(run), "--split", "validation", *data]) == 0
     evaluation = json.loads((run / "evaluation" / "imagefolder-validation.json").read_text())
     assert evaluation["fingerprint"] == record["dataset"]["fingerprints"]["validation"]
-    add_to_gallery(run, tmp_path / "cards")
+    add_to_gallery(run, tmp_path / "cards", "owner/own")
     assert f"| validation | {accuracy:.4f} |" in (tmp_path / "cards" / "README.md").read_text()
     check_publishable(files_to_upload(run))
 

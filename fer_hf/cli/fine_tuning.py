@@ -1,7 +1,5 @@
 """The flags of fine-tuning, and its words on the terminal. Its steps are `recipes/vit_gradual_unfreeze.py`."""
 
-import os
-from pathlib import Path
 from typing import NamedTuple
 
 from datasets import DatasetDict
@@ -10,7 +8,6 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from fer_hf.cli.arguments import DataArguments, LossArguments, ModelArguments
 from fer_hf.cli.distillation import with_teachers
 from fer_hf.errors import BadInputError
-from fer_hf.runs.upload_files import uses_remote_code
 from fer_hf.training import FerTrainingArguments
 
 
@@ -68,21 +65,5 @@ def headline(recipe: str, flags: Flags) -> str:
     return f"{recipe}: {flags.model.start_point} on {flags.data.dataset_name}"
 
 
-def demo_note(recipe: Path, config: Path) -> str:
-    """The lines that follow it in the demo: how to run the real thing, by this recipe's file and that config."""
-    return (
-        "\nThis is the demo, on faces that the package draws: its accuracy says nothing about people."
-        f"\nOn faces of people: accelerate launch {os.path.relpath(recipe)} --config {os.path.relpath(config)} "
-        "--data_dir DIR"
-    )
-
-
-def usage(folder: str) -> str:
-    """The last lines on the terminal: code that loads what was trained, as it can be pasted."""
-    code = ", trust_remote_code=True" if uses_remote_code(folder) else ""  # the network's, in the folder
-    return (
-        f"\nModel, report and card are in {folder}. Use it:"
-        "\n    from transformers import pipeline"
-        f'\n    classifier = pipeline("image-classification", model="{folder}", top_k=7{code})'
-        '\n    classifier("face.png")'
-    )
+# The line that follows it in a demo.
+DEMO_NOTE = "\nThis is the demo, on faces that the package draws: its accuracy says nothing about people."
