@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from huggingface_hub import ModelCard, constants
 from safetensors.torch import load_file
 from transformers import ViTMAEForPreTraining, ViTModel
 
+from fer_hf.cli.main import main
 from fer_hf.data.training_set import training_faces
 from fer_hf.models import load_image_classifier
 from fer_hf.models.loading import asset
@@ -30,7 +30,6 @@ from fer_hf.training.masked_autoencoder import MaskingCollator, backbone, build_
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "recipes" / "mae_pretrain.py"
-push_to_hub = runpy.run_path(str(ROOT / "push_to_hub.py"))["main"]
 DECODER = {
     "decoder_hidden_size": 16,
     "decoder_num_hidden_layers": 1,
@@ -251,7 +250,7 @@ def test_the_card_of_the_backbone_that_ships_is_its_records():
 
 def test_a_backbone_is_published_and_fine_tuned_from_the_hub(pretrained, names, tmp_path, monkeypatch, capsys):
     run = shutil.copytree(pretrained, tmp_path / "run")
-    assert push_to_hub([str(run), "--repo_id", "owner/drawn-mae", "--dry_run"]) == 0
+    assert main(["push", str(run), "--repo_id", "owner/drawn-mae", "--dry_run"]) == 0
     shown, stays = capsys.readouterr().out.split("not uploaded: ")
     assert "reconstructed_faces.png" in shown  # of drawings
     assert "checkpoint-" in stays
@@ -260,7 +259,7 @@ def test_a_backbone_is_published_and_fine_tuned_from_the_hub(pretrained, names, 
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setenv("HF_TOKEN", "x")
-        assert push_to_hub([str(run), "--repo_id", "owner/drawn-mae", "--disable_tqdm"]) == 0
+        assert main(["push", str(run), "--repo_id", "owner/drawn-mae", "--disable_tqdm"]) == 0
         # A process of its own: the client reads the address of the Hub when it is imported.
         load = f"load_image_classifier('owner/drawn-mae', {tuple(names)})"
         code = f"import logging; logging.basicConfig(level='INFO'); from fer_hf.models import *; {load}"

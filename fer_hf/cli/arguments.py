@@ -13,7 +13,7 @@ from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedModel, 
 from fer_hf.data import load_dataset
 from fer_hf.data.mixing import MixingCollator
 from fer_hf.data.sampling import SAMPLERS, oversample
-from fer_hf.data.select import first_faces
+from fer_hf.data.select import sample_splits
 from fer_hf.data.training_set import DATA_PATHS
 from fer_hf.data.transforms import AUGMENTATIONS
 from fer_hf.errors import BadInputError, parse_map
@@ -312,9 +312,11 @@ class DataArguments:
     )
     image_column_name: str | None = field(default=None, metadata={"help": "Image column of a hub:<owner/name> set."})
     label_column_name: str | None = field(default=None, metadata={"help": "Label column of a hub:<owner/name> set."})
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first N faces only."})
+    max_train_samples: int | None = field(
+        default=None, metadata={"help": "Train on a sample of N faces only, in which each class has its share."}
+    )
     max_eval_samples: int | None = field(
-        default=None, metadata={"help": "Validate and test on the first N faces of each split only."}
+        default=None, metadata={"help": "Validate and test on such a sample of N faces of each split only."}
     )
     sampler: str = field(default="none", metadata={"help": "How training faces are drawn.", "choices": list(SAMPLERS)})
     oversample: str | None = field(
@@ -345,7 +347,7 @@ class DataArguments:
         columns = {"image_column_name": self.image_column_name, "label_column_name": self.label_column_name}
         options = {**options, **{name: column for name, column in columns.items() if column is not None}}
         tables = load_dataset(self.dataset_name, data_dir=self.data_dir, **options)
-        tables = first_faces(tables, self.max_train_samples, self.max_eval_samples)
+        tables = sample_splits(tables, self.max_train_samples, self.max_eval_samples)
         if self.oversample is not None:
             tables["train"] = oversample(tables["train"], self.oversample)
         return tables

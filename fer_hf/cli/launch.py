@@ -21,6 +21,9 @@ from fer_hf.training.checkpoints import checkpoints, resume_point, resume_run
 
 logger = logging.getLogger(__name__)
 
+# What a run writes first and last beside its record: a folder that holds one of them is not a new run's.
+_WRITTEN = ("config.json", "model.safetensors", "README.md")
+
 
 # The flags of the run that has been started.
 _started: list[FerTrainingArguments] = []
@@ -135,6 +138,10 @@ def _find_run(args: FerTrainingArguments) -> None:
         raise BadInputError(
             f"`output_dir` {folder} holds checkpoints of a run that did not finish: go on with it by "
             "`--resume_from_checkpoint true`, choose another folder or delete it."
+        )
+    if resumed is None and (taken := [name for name in _WRITTEN if (folder / name).exists()]):
+        raise BadInputError(
+            f"`output_dir` {folder} holds {taken[0]}, which a run would replace; choose another folder."
         )
     point = resume_point(args, args.resume_from_checkpoint)
     args.resume_from_checkpoint = None if point is None else str(point)

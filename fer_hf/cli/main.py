@@ -1,11 +1,26 @@
 """`fer-hf`: reads the command line and runs a sub-command."""
 
+import shlex
 import sys
 from importlib.metadata import version
 
-from fer_hf.cli.commands import audit, compare, convert, env, evaluate, export, faces, models, predict, report
+from fer_hf.cli.commands import (
+    audit,
+    compare,
+    convert,
+    env,
+    evaluate,
+    export,
+    faces,
+    models,
+    predict,
+    push,
+    report,
+    train,
+)
 from fer_hf.cli.ending import run_to_end
 from fer_hf.cli.parser import OneLineParser
+from fer_hf.files import expand_home
 
 
 COMMANDS = {
@@ -14,11 +29,13 @@ COMMANDS = {
     "models": models,
     "audit": audit,
     "convert": convert,
+    "train": train,
     "evaluate": evaluate,
     "compare": compare,
     "report": report,
     "predict": predict,
     "export": export,
+    "push": push,
 }
 
 
@@ -35,12 +52,13 @@ def main(argv: list[str] | None = None) -> int:
     Raises:
         SystemExit: With code 0, by argparse, after `--help` and `--version`.
     """
-    words = sys.argv[1:] if argv is None else argv
-    return run_to_end(lambda: _run(words))
+    words = expand_home(sys.argv[1:] if argv is None else argv)
+    return run_to_end(lambda: _run(words), lambda: shlex.join(["fer-hf", *words]))
 
 
 def _run(words: list[str]) -> None:
-    args = _parser().parse_args(words)
+    # The recipe that trains reads its flags itself.
+    args = _parser().parse_args(words[:1] if words[:1] == ["train"] else words)
     args.words = words
     if getattr(args, "disable_tqdm", False):
         _disable_progress_bars()

@@ -1,4 +1,4 @@
-"""Which data set a command reads: the flags, and loading it."""
+"""What several commands share: which data set they read, the flags and loading it; whether they replace files."""
 
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
@@ -33,6 +33,13 @@ def add_model_flag(parser: ArgumentParser, required: bool = True) -> None:
 def add_quiet_flag(parser: ArgumentParser) -> None:
     """Add the flag that switches progress bars off."""
     parser.add_argument("--disable_tqdm", action="store_true", help="show no progress bars")
+
+
+def add_overwrite_flag(parser: ArgumentParser) -> None:
+    """Add the flag without which no file is replaced."""
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a file that the output would be written over"
+    )
 
 
 def load_tables(args: Namespace) -> "DatasetDict":
