@@ -11,6 +11,7 @@ PACKAGE = Path(fer_hf.__file__).parent
 # siblings that do not know each other.
 LEVELS = {
     "errors": 0,
+    "escape": 0,
     "labels": 0,
     "provenance": 0,
     "files": 0.5,

@@ -1,6 +1,7 @@
 """How every command and recipe ends: with an exit code and, if it was stopped, one line on stderr that says why."""
 
 import errno
+import io
 import os
 import sys
 import traceback
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from fer_hf.errors import BadInputError
+from fer_hf.escape import one_line
 
 
 # Set, it shows where an error comes from.
@@ -33,6 +35,9 @@ def run_to_end(work: Callable[[], None], resume_command: Callable[[], str | None
     Returns:
         `int`: The exit code: 0, 2 with a line, 130 after Ctrl-C, 141 if nobody reads the output any more.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console without some letters shows them as escapes
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             work()
@@ -59,7 +64,7 @@ def _say(line: str, on_one_process: bool) -> None:
         traceback.print_exc()
     if not on_one_process or os.environ.get("LOCAL_RANK", "0") == "0":
         with suppress(OSError):
-            print(line, file=sys.stderr)
+            print(one_line(line), file=sys.stderr)
 
 
 def _nobody_reads() -> bool:

@@ -13,6 +13,7 @@ from fer_hf.cli.commands import (
     export,
     faces,
     models,
+    page,
     predict,
     push,
     report,
@@ -35,6 +36,7 @@ COMMANDS = {
     "report": report,
     "predict": predict,
     "export": export,
+    "page": page,
     "push": push,
 }
 

@@ -18,6 +18,8 @@ import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -30,6 +32,8 @@ MAX_BYTES = 100_000_000
 
 # By name, because some of Pillow's other formats start programs (EPS starts Ghostscript).
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+# Photos of phones, which Pillow reads with the extra `heif` alone.
+HEIF_SUFFIXES = {".heic", ".heif"}
 _PNG_END = b"IEND\xaeB`\x82"
 _GRAY_MODES = {"1", "L", "LA"}
 _SIXTEEN_BIT_MODES = {"I;16", "I;16B", "I;16L", "I;16N"}
@@ -83,12 +87,28 @@ def open_image(
     with readable(where):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is about as high
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            image = Image.open(io.BytesIO(content), formats=_formats())
         check_image(image, where, size, min_side)
         image.load()
         if image.format == "PNG" and _PNG_END not in content:  # Pillow stops caring after the last pixel
             raise OSError("image file is truncated")
     return image
+
+
+@cache
+def reads_heif() -> bool:
+    """Whether the package is installed that reads [`HEIF_SUFFIXES`]."""
+    return find_spec("pillow_heif") is not None
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    if not reads_heif():
+        return FORMATS
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    return (*FORMATS, "HEIF")
 
 
 @contextmanager
