@@ -104,8 +104,8 @@ def _has_batch_norm(model: nn.Module) -> bool:
 
 class LossWatch(TrainerCallback):
     """
-    Stops a training whose loss is not a number: at that step on a CPU; on an accelerator, which must not be waited for,
-    when something is logged, evaluated or saved next.
+    Stops a training whose loss is not a number: at that step on a CPU; on an accelerator, which must not be waited
+    for, when something is logged, evaluated or saved next.
 
     Raises:
         DivergedError: With the step.

@@ -59,27 +59,21 @@ def plan(words: list[str]) -> tuple[list[str], str, list[str]]:
 
 def _launcher(args: Namespace, flags: list[str]) -> list[str]:
     """What starts the processes that `args` ask for; `flags` are completed where it is not accelerate."""
+    number = [] if args.num_processes is None else ["--num_processes", str(args.num_processes)]
     if args.accelerate_config is not None:
         file = _packaged("accelerate", args.accelerate_config)
         if not file.is_file():
             raise BadInputError(f"`accelerate_config`: {no_such_path(file)}")
-        number = [] if args.num_processes is None else ["--num_processes", str(args.num_processes)]
         return ["accelerate.commands.accelerate_cli", "launch", "--config_file", str(file), *number]
     if args.num_processes is None:
         return []
     if args.num_processes < 2:
-        flags += ["--num_processes", str(args.num_processes)]  # of the recipe, which checks it
+        flags += number  # of the recipe, which checks it
         return []
     from torch.cuda import is_available
 
     if is_available() and "--use_cpu" not in flags:
-        return [
-            "accelerate.commands.accelerate_cli",
-            "launch",
-            "--multi_gpu",
-            "--num_processes",
-            str(args.num_processes),
-        ]
+        return ["accelerate.commands.accelerate_cli", "launch", "--multi_gpu", *number]
     # On CPUs `accelerate launch` starts one process, whatever it is asked for.
     flags += [] if "--use_cpu" in flags else ["--use_cpu"]
     return ["torch.distributed.run", "--standalone", "--nproc_per_node", str(args.num_processes)]
