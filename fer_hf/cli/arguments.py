@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset, DatasetDict
 from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedModel, TrainingArguments
 
-from fer_hf.data import load_dataset
+from fer_hf.data.loading import load_named
 from fer_hf.data.mixing import MixingCollator
 from fer_hf.data.sampling import SAMPLERS, oversample
 from fer_hf.data.select import sample_splits
@@ -377,13 +377,11 @@ class DataArguments:
         The `DatasetDict` these flags describe.
 
         Raises:
-            BadInputError: As [`~fer_hf.data.load_dataset`], if `dataset_options` is no map, and if no training face
-                shows `oversample`.
+            BadInputError: As [`~fer_hf.data.loading.load_named`], and if no training face shows `oversample`.
         """
-        options = parse_map("dataset_options", self.dataset_options)
         columns = {"image_column_name": self.image_column_name, "label_column_name": self.label_column_name}
-        options = {**options, **{name: column for name, column in columns.items() if column is not None}}
-        tables = load_dataset(self.dataset_name, data_dir=self.data_dir, **options)
+        columns = {name: column for name, column in columns.items() if column is not None}
+        tables = load_named(self.dataset_name, self.data_dir, self.dataset_options, **columns)
         tables = sample_splits(tables, self.max_train_samples, self.max_eval_samples)
         if self.oversample is not None:
             tables["train"] = oversample(tables["train"], self.oversample)

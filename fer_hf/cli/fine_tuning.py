@@ -1,8 +1,10 @@
 """The flags of fine-tuning, and its words on the terminal. Its steps are `recipes/vit_gradual_unfreeze.py`."""
 
+import json
 from typing import NamedTuple
 
-from datasets import DatasetDict
+import numpy as np
+from datasets import Dataset, DatasetDict
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from fer_hf.cli.arguments import DataArguments, LossArguments, ModelArguments
@@ -26,8 +28,8 @@ class Flags(NamedTuple):
         what they say of them.
 
         Raises:
-            BadInputError: As [`DataArguments.load`] and [`~fer_hf.cli.distillation.with_teachers`], and if a split is
-                missing.
+            BadInputError: As [`DataArguments.load`] and [`~fer_hf.cli.distillation.with_teachers`], if a split is
+                missing, and if an expression has no face to learn from.
         """
         tables = self.data.load()
         missing = [split for split in ("train", "validation", "test") if split not in tables]
@@ -38,6 +40,8 @@ class Flags(NamedTuple):
                 f"{self.data.dataset_name} has no {' and no '.join(missing)} split, which a run needs{hint}. Most "
                 f"loaders take one out of train: see `validation_fraction` in `dataset_options`."
             )
+        if self.data.max_train_samples is None:
+            _check_expressions(tables["train"])
         if self.loss.distills:
             tables["train"] = with_teachers(tables["train"], self.loss, self.data, self.model, self.training)
         return tables
@@ -54,6 +58,20 @@ class Flags(NamedTuple):
         patience = self.training.early_stopping_patience
         stopping = EarlyStoppingCallback(patience) if patience else None
         return [callback for callback in (*others, stopping) if callback is not None]
+
+
+def _check_expressions(train: Dataset) -> None:
+    names = train.features["label"].names
+    counts = np.bincount(np.array(train["label"][:]), minlength=len(names))
+    there = [name for name, count in zip(names, counts, strict=True) if count]
+    missing = ", ".join(name for name in names if name not in there)
+    if len(there) < 2:
+        raise BadInputError(f"All {len(train):,} training faces are {there[0]}: there is nothing to tell apart.")
+    if missing:
+        raise BadInputError(
+            f"No training face is {missing}: add some, or train on the others by `dataset_options` "
+            f"'{json.dumps({'classes': there})}'."
+        )
 
 
 # For `parse_arguments`, in their order.
