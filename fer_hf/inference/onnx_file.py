@@ -76,6 +76,8 @@ def export_onnx(
     metadata = {"id2label": model.config.id2label, "image_size": [height, width]}
     if image_processor is not None:
         metadata["image_processor"] = image_processor.to_dict()
+    for node in program.model.graph.all_nodes():  # stack traces, with paths of this machine
+        node.metadata_props.clear()
     program.model.metadata_props.update({name: json.dumps(value) for name, value in metadata.items()})
     with written_whole(path) as file:
         program.save(file)
