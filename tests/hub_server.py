@@ -18,15 +18,16 @@ from fastapi.responses import JSONResponse
 
 # Token -> user and whether it may write. Any other token is unknown to the server.
 USERS = {"x": ("owner", True), "reader": ("owner", False), "guest": ("guest", True)}
-LARGE = (".safetensors", ".png")
+LARGE = (".safetensors", ".png", ".onnx")
 _NAME = re.compile(r"([\w.-]+/)?[\w.-]+")
 
 
 @dataclass
 class Repo:
-    """One model repository: every commit is a whole tree, every reference names a commit."""
+    """One model repository or Space: every commit is a whole tree, every reference names a commit."""
 
     private: bool
+    sdk: str | None = None  # of a Space
     refs: dict[str, str] = field(default_factory=dict)  # main, branches, tags, refs/pr/N -> commit
     tags: set[str] = field(default_factory=set)
     requests: list[dict] = field(default_factory=list)  # pull requests, as the discussions route tells them
@@ -83,7 +84,7 @@ class Hub:
 
     def repo(self, repo_id: str, revision: str = "main", user: str | None = None) -> Repo:
         hidden = user is not None and repo_id in self.repos and self.repos[repo_id].private
-        if repo_id not in self.repos or (hidden and user != repo_id.split("/")[0]):
+        if repo_id not in self.repos or (hidden and user != repo_id.split("/")[-2]):
             raise Refusal(404 if user != "" else 401, "RepoNotFound", "Repository not found")
         repo = self.repos[repo_id]
         if revision not in repo.refs and revision not in repo.commits:
@@ -94,6 +95,8 @@ class Hub:
         """The JSON of one request; `parts` are the path's segments, unquoted."""
         if method == "POST" and parts != ["api", "validate-yaml"]:
             self.check_right(parts, user, may_write, proposes=query.get("create_pr") == "1")
+        if parts[:2] == ["api", "spaces"]:
+            parts = ["api", "models", f"spaces/{parts[2]}", *parts[3:]]
         if parts[:2] == ["api", "models"]:
             self.repo(f"{parts[2]}/{parts[3]}", user=user)
         match method, parts:
@@ -138,7 +141,7 @@ class Hub:
             case "POST", ["api", "models", owner, name, "commit", revision]:
                 proposed_by = user if query.get("create_pr") == "1" else None
                 return self.commit(f"{owner}/{name}", revision, body, proposed_by)
-            case "POST", [_, _, "info", "lfs", "objects", "batch"]:
+            case "POST", [*_, "info", "lfs", "objects", "batch"]:
                 return {"transfer": "basic", "objects": [self.lfs_action(o) for o in json.loads(body)["objects"]]}
             case "PUT", ["lfs", oid]:
                 if hashlib.sha256(body).hexdigest() != oid:
@@ -153,7 +156,7 @@ class Hub:
 
     def check_right(self, parts: list[str], user: str, may_write: bool, proposes: bool) -> None:
         """Writing needs a token that may, and the owner's; whoever may write may propose a change to a public repo."""
-        owner = {"api": parts[2], "lfs": user}.get(parts[0], parts[0])
+        owner = {"api": parts[2], "lfs": user, "spaces": parts[1]}.get(parts[0], parts[0])
         if parts[:3] == ["api", "repos", "create"]:
             owner = user
         elif parts[-2:-1] == ["preupload"] or parts[-1] == "batch":
@@ -189,12 +192,13 @@ class Hub:
 
     def create(self, user: str, payload: dict) -> dict:
         owner = payload.get("organization") or user
-        repo_id = f"{owner}/{payload['name']}"
+        repo_id = f"{'spaces/' * (payload.get('type') == 'space')}{owner}/{payload['name']}"
         if owner != user:
             raise Refusal(403, message=f"You don't have the rights to create a model under {owner}")
         if repo_id in self.repos:
             return JSONResponse({"url": f"{self.endpoint}/{repo_id}"}, status_code=409)
-        self.repos[repo_id] = Repo(private=payload.get("visibility") == "private" or bool(payload.get("private")))
+        private = payload.get("visibility") == "private" or bool(payload.get("private"))
+        self.repos[repo_id] = Repo(private, payload.get("sdk"))
         self.repos[repo_id].commit("main", {".gitattributes": b"*.safetensors filter=lfs\n"}, "initial commit")
         return {"url": f"{self.endpoint}/{repo_id}", "name": repo_id}
 

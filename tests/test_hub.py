@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from conftest import tiny_vit_config
 from hub_server import running_hub
@@ -24,6 +25,8 @@ from fer_hf import MLPHeadConfig, MLPHeadForImageClassification
 from fer_hf.cli.main import main
 from fer_hf.data.published import PUBLISHED
 from fer_hf.errors import BadInputError
+from fer_hf.inference.browser import WEB
+from fer_hf.inference.browser_runtime import FILES as RUNTIME_FILES
 from fer_hf.labels import EXPRESSIONS
 from fer_hf.runs.card import render_model_card, write_model_card
 from fer_hf.runs.facts import DATASETS
@@ -610,6 +613,42 @@ def test_a_private_model_is_hidden_from_others(run_dir, this_process_uses):
     for token in ("guest", False):
         with pytest.raises(RepositoryNotFoundError):
             api.model_info("owner/hidden", token=token)
+
+
+def test_a_page_becomes_a_static_space_and_is_replaced_by_the_next(this_process_uses, tmp_path, monkeypatch, capsys):
+    hub, installed = (
+        this_process_uses,
+        shutil.copytree(WEB, tmp_path / "web", ignore=shutil.ignore_patterns("runtime")),
+    )
+    (installed / "runtime").mkdir()
+    for name in RUNTIME_FILES:
+        (installed / "runtime" / name).write_bytes(b"runtime")
+    monkeypatch.setattr("fer_hf.inference.browser.WEB", installed)
+    network = onnx.helper.make_model(onnx.helper.make_graph([], "none", [], []))
+    processor = ViTImageProcessor(size={"height": 48, "width": 48})
+    metadata = {"id2label": {"0": "happy"}, "image_size": [48, 48], "image_processor": processor.to_dict()}
+    onnx.helper.set_model_props(network, {name: json.dumps(value) for name, value in metadata.items()})
+    onnx.save(network, tmp_path / "tiny.onnx")
+    words = ["push", str(tmp_path / "tiny.onnx"), "--space", "owner/faces"]
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"{hub.endpoint}/spaces/owner/faces\n"
+    space = hub.repos["spaces/owner/faces"]
+    assert (space.sdk, space.private) == ("static", False)
+    first = space.tree()[1]
+    assert first.keys() >= {"index.html", "model.onnx", "model.json", "runtime/blazeface.onnx"}
+    assert b"sdk: static" in first["README.md"]
+    (installed / "icon.svg").unlink()
+    assert main(words) == 0
+    assert space.tree()[1].keys() == first.keys() - {"icon.svg"}
+    capsys.readouterr()
+    assert main([*words, "--private"]) == 2
+    assert "owner/faces exists and is public" in capsys.readouterr().err
+    space.commit("main", {"app.py": b"another's"}, "other")
+    assert main(words) == 2
+    assert "holds files that fer_hf did not put there" in capsys.readouterr().err
+    monkeypatch.delenv("HF_TOKEN")
+    assert main(words) == 2
+    assert "no access token" in capsys.readouterr().err
 
 
 def test_cards_are_gathered_with_pictures_and_an_index(run_dir, tmp_path, capsys):

@@ -1,5 +1,7 @@
 """The upload of a run to the Hugging Face Hub."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_session, get_token
@@ -76,14 +78,26 @@ def push(
     card = write_model_card(run, repo_id, license, include_faces)
     files = {path.relative_to(run).as_posix(): path for path in files_to_upload(run, include_faces)}
     check_publishable(list(files.values()))
-    if (token := token or get_token()) is None:
-        raise HubError("no access token: set HF_TOKEN, or run `hf auth login`.")
-    api, title = HfApi(token=token), commit_message or "Upload model with fer_hf"
-    try:
+    title = commit_message or "Upload model with fer_hf"
+    with hub(repo_id, revision, token) as api:
         user = api.whoami()["name"]  # a bad token shows here, before large files are hashed
         _validate(card, api)  # and a bad card, before anything is made
         _make_repository(api, repo_id, private, create_pr, revision)
         return _send(api, files, repo_id, user, title, create_pr, revision)
+
+
+@contextmanager
+def hub(repo_id: str, revision: str | None = None, token: str | None = None) -> Iterator[HfApi]:
+    """
+    The Hub, for writing to a repository.
+
+    Raises:
+        HubError: If there is no token; and instead of whatever else goes wrong in the block.
+    """
+    if (token := token or get_token()) is None:
+        raise HubError("no access token: set HF_TOKEN, or run `hf auth login`.")
+    try:
+        yield HfApi(token=token)
     except HubError:
         raise
     except (HTTPError, OSError, RuntimeError, ValueError) as error:

@@ -25,6 +25,11 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--card_dir", metavar="DIR", help="only add the card, with pictures, to this folder of cards and its index"
     )
+    parser.add_argument(
+        "--space",
+        metavar="OWNER/NAME",
+        help="make the page of `fer-hf page` a static Space; alone, nothing else is done",
+    )
     add_quiet_flag(parser)
 
 
@@ -37,6 +42,11 @@ def run(args: Namespace) -> None:
 
     if args.disable_tqdm:
         disable_progress_bars()
+    if args.space is not None:
+        from fer_hf.runs.space import push_space
+
+        print(push_space(args.run_dir, args.space, args.private))
+        return
     if args.repo_id is not None:
         check_repo_id(args.repo_id)
     elif args.card_dir is None:
