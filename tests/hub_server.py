@@ -1,4 +1,7 @@
-"""A small Hub on loopback, in memory: enough for the real `huggingface_hub` client to publish and load models."""
+"""
+A small Hub on loopback, in memory: enough for the real `huggingface_hub` client to publish and load models, and to
+publish data sets, which lie among the models as `<name>@data`.
+"""
 
 import base64
 import contextlib
@@ -18,7 +21,8 @@ from fastapi.responses import JSONResponse
 
 # Token -> user and whether it may write. Any other token is unknown to the server.
 USERS = {"x": ("owner", True), "reader": ("owner", False), "guest": ("guest", True)}
-LARGE = (".safetensors", ".png", ".onnx")
+LARGE = (".safetensors", ".png", ".onnx", ".parquet")
+DATA = "@data"
 _NAME = re.compile(r"([\w.-]+/)?[\w.-]+")
 
 
@@ -192,15 +196,20 @@ class Hub:
 
     def create(self, user: str, payload: dict) -> dict:
         owner = payload.get("organization") or user
-        repo_id = f"{'spaces/' * (payload.get('type') == 'space')}{owner}/{payload['name']}"
+        repo_id = f"{owner}/{payload['name']}"
+        if payload.get("type") == "space":
+            repo_id = f"spaces/{repo_id}"
+        elif payload.get("type") == "dataset":
+            repo_id += DATA
         if owner != user:
             raise Refusal(403, message=f"You don't have the rights to create a model under {owner}")
+        url = f"{self.endpoint}/{'datasets/' if DATA in repo_id else ''}{repo_id.removesuffix(DATA)}"
         if repo_id in self.repos:
-            return JSONResponse({"url": f"{self.endpoint}/{repo_id}"}, status_code=409)
+            return JSONResponse({"url": url}, status_code=409)
         private = payload.get("visibility") == "private" or bool(payload.get("private"))
         self.repos[repo_id] = Repo(private, payload.get("sdk"))
         self.repos[repo_id].commit("main", {".gitattributes": b"*.safetensors filter=lfs\n"}, "initial commit")
-        return {"url": f"{self.endpoint}/{repo_id}", "name": repo_id}
+        return {"url": url, "name": repo_id.removesuffix(DATA)}
 
     def info(self, repo_id: str, revision: str) -> dict:
         repo = self.repo(repo_id, revision)
@@ -263,6 +272,16 @@ class Hub:
         return Response(files[path], media_type="application/octet-stream", headers=headers)
 
 
+def _among_models(parts: list[str]) -> list[str]:
+    """The segments of a path to a data set as those of the model that stands for it here."""
+    match parts:
+        case ["api", "datasets", owner, name, *rest]:
+            return ["api", "models", owner, name + DATA, *rest]
+        case ["datasets", owner, name, *rest]:
+            return [owner, name + DATA, *rest]
+    return parts
+
+
 def make_app(hub: Hub) -> FastAPI:
     """The web application around `hub`."""
     app = FastAPI()
@@ -272,6 +291,7 @@ def make_app(hub: Hub) -> FastAPI:
         # The raw path, because a revision such as refs%2Fpr%2F1 is one segment of it.
         parts = [unquote(part) for part in request.scope["raw_path"].decode().split("?")[0].strip("/").split("/")]
         hub.log.append(f"{request.method} {'/'.join(parts)}")
+        parts = _among_models(parts)
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
         user, may_write = USERS.get(token, ("", False))
         try:

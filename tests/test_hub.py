@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from conftest import tiny_vit_config
-from hub_server import running_hub
+from hub_server import Repo, running_hub
 from huggingface_hub import EvalResult, HfApi, ModelCard, constants
 from huggingface_hub.errors import RepositoryNotFoundError
 from PIL import Image
@@ -31,7 +31,7 @@ from fer_hf.labels import EXPRESSIONS
 from fer_hf.runs.card import render_model_card, write_model_card
 from fer_hf.runs.facts import DATASETS
 from fer_hf.runs.gallery import add_to_gallery
-from fer_hf.runs.publish import HubError, push
+from fer_hf.runs.publish import HubError, push, push_dataset
 from fer_hf.runs.upload_files import RunDirectoryError, check_publishable, files_to_upload
 
 
@@ -758,3 +758,57 @@ def test_the_round_trip(run_dir, this_process_uses, tmp_path, monkeypatch, capsy
         second, errors = process.communicate("\n\n")
     assert (first, second) == ("online\n", "offline\n"), errors
     assert len(hub.log) == asked
+
+
+# Data sets
+
+
+def test_a_converted_data_set_goes_up_whole_and_private_and_a_second_time_replaces_the_first(
+    this_process_uses, tmp_path, capsys
+):
+    hub = this_process_uses
+    for train in (14, 21):
+        sizes = json.dumps({"train": train, "validation": 7, "test": 7})
+        words = ["--dataset_options", sizes, "--output_dir", str(tmp_path / str(train)), "--push", "owner/faces"]
+        assert main(["convert", *words, "--disable_tqdm"]) == 0
+        assert f"{hub.endpoint}/datasets/owner/faces" in capsys.readouterr().out
+        repo = hub.repos["owner/faces@data"]
+        assert repo.private
+        _, there = repo.tree()
+        written = [path for path in (tmp_path / str(train)).rglob("*") if path.is_file()]
+        names = {path.relative_to(tmp_path / str(train)).as_posix(): path.read_bytes() for path in written}
+        assert {name: content for name, content in there.items() if name != ".gitattributes"} == names
+    stale = {"data/train-00001-of-00002.parquet": b"old"}
+    repo.commit("main", {**there, **stale}, "shards of another upload")
+    push_dataset(tmp_path / "21", "owner/faces")
+    assert repo.tree()[1] == there
+
+
+@pytest.mark.parametrize(
+    ("token", "private", "files", "message"),
+    [
+        ("x", False, {}, "owner/taken exists and is public"),
+        ("x", True, {"notes.txt": b"mine"}, "the name is taken"),
+        ("reader", True, {}, "no right to write to owner/taken"),
+        ("", True, {}, "no access token"),
+    ],
+)
+def test_a_data_set_is_refused_where_it_would_be_public_or_in_the_way(
+    this_process_uses, tmp_path, monkeypatch, token, private, files, message
+):
+    hub = this_process_uses
+    hub.repos["owner/taken@data"] = Repo(private=private)
+    hub.repos["owner/taken@data"].commit("main", files, "theirs")
+    (tmp_path / "README.md").write_text("---\npretty_name: faces\n---\n")
+    monkeypatch.setenv("HF_TOKEN", token)
+    if not token:
+        monkeypatch.setattr("fer_hf.runs.publish.get_token", lambda: None)
+    with pytest.raises(HubError, match=message):
+        push_dataset(tmp_path, "owner/taken")
+    assert hub.repos["owner/taken@data"].tree()[1] == files
+
+
+def test_a_wrong_name_for_a_data_set_is_refused_before_it_is_written(tmp_path, capsys):
+    assert main(["convert", "--output_dir", str(tmp_path / "faces"), "--push", "faces"]) == 2
+    assert "must be owner/name, got 'faces'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
