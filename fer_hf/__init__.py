@@ -15,6 +15,7 @@ from wrapt import register_post_import_hook
 _PUBLIC = {
     "fer_hf.data": ["load_dataset"],
     "fer_hf.inference": ["FacialExpressionPipeline", "export_onnx"],
+    "fer_hf.inference.predict": ["predict"],
     "fer_hf.labels": ["EXPRESSIONS"],
     "fer_hf.models": [
         "ARCHITECTURES",

@@ -18,12 +18,13 @@ import os
 import shlex
 import subprocess
 import sys
-from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from argparse import BooleanOptionalAction, Namespace
 from pathlib import Path
 
 import yaml
 
 from fer_hf.cli.launch import run
+from fer_hf.cli.parser import OneLineParser, count
 from fer_hf.errors import BadInputError
 from fer_hf.runs.leaderboard import leaderboard_table, summarise, write_leaderboard
 from fer_hf.runs.leaderboard_plan import is_finished, keep_records, planned_row, row_command, shrunk
@@ -117,16 +118,16 @@ def command(name: str, row: dict, args: Namespace, seed: int) -> list[str]:
 
 def parse() -> Namespace:
     """The command line."""
-    parser = ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = OneLineParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data_dir", help="folder with FER-2013's own files")
     parser.add_argument("--budget", default="cpu", choices=BUDGETS, help="which list of rows")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these rows only")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="one run of each row for every seed")
     parser.add_argument("--output_dir", default="runs/leaderboard", help="folder for the runs and the table")
     parser.add_argument("--records_dir", help="also keep the table and the runs' records here, in a folder <budget>")
-    parser.add_argument("--scale", type=int, metavar="PIXELS", help="no network sees larger faces")
-    parser.add_argument("--epochs", type=int, metavar="N", help="epochs of every run")
-    parser.add_argument("--num_processes", type=int, default=1, help="processes of each run (GPUs)")
+    parser.add_argument("--scale", type=count, metavar="PIXELS", help="no network sees larger faces")
+    parser.add_argument("--epochs", type=count, metavar="N", help="epochs of every run")
+    parser.add_argument("--num_processes", type=count, default=1, help="processes of each run (GPUs)")
     parser.add_argument("--dry_run", action="store_true", help="print the commands and what they cost")
     parser.add_argument("--disable_tqdm", action=BooleanOptionalAction, default=False, help="show no progress bars")
     parser.add_argument("--flags", default="", help="further flags for every run: --flags='--use_cpu'")

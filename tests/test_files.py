@@ -33,6 +33,12 @@ def test_what_fails_half_way_leaves_what_was_there(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_of_the_users_that_is_called_partial_stays(tmp_path):
+    (tmp_path / "a.md.partial").write_text("mine")
+    write_text(tmp_path / "a.md", "new")
+    assert (tmp_path / "a.md.partial").read_text() == "mine"
+
+
 def test_text_is_utf_8_and_json_ends_with_a_line_break(tmp_path):
     write_text(tmp_path / "a.md", "± 0.5\n")
     write_json(tmp_path / "b.json", {"a": [1]})

@@ -11,9 +11,10 @@ PACKAGE = Path(fer_hf.__file__).parent
 # siblings that do not know each other.
 LEVELS = {
     "errors": 0,
+    "escape": 0,
     "labels": 0,
     "provenance": 0,
-    "files": 0,
+    "files": 0.5,
     "metrics": 1,
     "plots": 1,
     "data": 2,
@@ -93,9 +94,11 @@ def test_recipes_use_the_package_by_its_modules():
 
 
 def test_commands_load_nothing_heavy_before_they_run():
-    light = {"argparse", "json", "pathlib", "shlex", "typing"}
+    light = {"argparse", "importlib.util", "json", "os", "pathlib", "re", "runpy", "shlex", "sys", "typing"}
     for path in (PACKAGE / "cli" / "commands").glob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 name = getattr(node, "module", None) or node.names[0].name
-                assert name in light or name.startswith(("fer_hf.errors", "fer_hf.cli.commands")), path
+                assert name in light or name.startswith(
+                    ("fer_hf.errors", "fer_hf.cli.commands", "fer_hf.cli.parser")
+                ), path

@@ -1,17 +1,27 @@
 """`fer-hf predict`: many photos in, a table, a file and annotated pictures out."""
 
 import csv
+import io
 import json
+import os
+import sys
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from conftest import tiny_vit_config
 from matplotlib.figure import Figure
 from PIL import Image
+from transformers import ViTForImageClassification
 
+import fer_hf
 from fer_hf.cli.main import main
-from fer_hf.errors import BadInputError
+from fer_hf.data import folders
+from fer_hf.errors import BadInputError, ModelError
 from fer_hf.inference import Detection
-from fer_hf.inference.predict import entries_of_paths, load_pipeline, predict_to
+from fer_hf.inference.photos import load_photo
+from fer_hf.inference.predict import Places, find_entries, load_pipeline, predict_to
+from fer_hf.inference.results import face_rows, face_schema
 from fer_hf.plots import draw_faces
 
 
@@ -46,9 +56,11 @@ def classifier(classifier_folder):
     return load_pipeline(classifier_folder, detector=find)
 
 
-def run(classifier, folder, **options):
-    entries = entries_of_paths([folder])
-    predict_to(classifier, entries, len(entries), disable_tqdm=True, **options)
+def run(classifier, folder, batch_size=16, **options):
+    entries, _ = find_entries([folder])
+    places = Places(**options)
+    if places.check(entries):
+        predict_to(classifier, entries, places, batch_size=batch_size, disable_tqdm=True)
 
 
 @pytest.mark.numeric
@@ -109,11 +121,198 @@ def test_pictures_keep_the_folders_of_their_photos_and_names_that_clash_get_numb
     assert drawn.tobytes() == draw_faces(photo, classifier(photo)).tobytes()
 
 
-def test_no_photo_is_overwritten_by_its_picture(classifier, photos):
-    before = (photos / "two.png").read_bytes()
-    with pytest.raises(BadInputError, match=r"`--annotate` would overwrite the photo .*two\.png"):
-        run(classifier, photos, annotate=photos)
-    assert (photos / "two.png").read_bytes() == before
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_no_photo_is_overwritten_by_any_picture(classifier, photos):
+    Image.new("RGB", (50, 40)).save(photos / "two.jpg")
+    before = contents(photos)
+    for options in ({}, {"overwrite": True}, {"resume": True, "output": photos / "faces.csv"}):
+        with pytest.raises(BadInputError, match=r"`--annotate` would overwrite the photo .*two\.png"):
+            run(classifier, photos, annotate=photos, **options)
+        with pytest.raises(BadInputError, match=r"would replace what is read from|`--plot` .* exists"):
+            run(classifier, photos, plot=photos / "two.png", **options)
+    assert contents(photos) == before
+
+
+def test_older_pictures_and_files_stay_unless_they_may_be_overwritten(classifier, photos, tmp_path):
+    places = {"annotate": tmp_path / "drawn", "output": tmp_path / "faces.csv", "plot": tmp_path / "sheet.png"}
+    (photos / "broken.png").unlink()
+    run(classifier, photos, **places)
+    before = contents(tmp_path)
+    for flag, place in places.items():
+        with pytest.raises(BadInputError, match=rf"`--?-?{flag}`.* exists|`{flag}` .* exists"):
+            run(classifier, photos, **{flag: place})
+    assert contents(tmp_path) == before
+    run(classifier, photos, **places, overwrite=True)
+    assert contents(tmp_path).keys() == before.keys()
+
+
+def test_pictures_never_share_a_name(tmp_path):
+    names = ["a.jpg", "a.png", "a-2.png", "A.gif", "é.png", "e\u0301.jpg"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    entries, _ = find_entries([tmp_path, tmp_path / "a.jpg", str(tmp_path / "a.jpg")])
+    pictures = {str(entry.picture) for entry in entries}
+    assert sorted(entry.photo.rpartition("/")[2] for entry in entries) == sorted(names)
+    assert len({picture.casefold() for picture in pictures}) == len(names)
+    assert {"a-2.png", "A.png"} <= pictures
+
+
+def test_what_is_left_out_is_counted_by_kind(classifier_folder, photos, monkeypatch, capsys):
+    monkeypatch.setattr(folders, "reads_heif", lambda: False)
+    for name in ("a.HEIC", "b.heic", "clip.mp4", "notes", ".hidden", "Thumbs.db"):
+        (photos / name).write_bytes(b"x")
+    (photos / "gone.png").symlink_to(photos / "nowhere.png")
+    (photos / "below" / "up").symlink_to(photos)
+    Image.new("RGB", (50, 40)).save(photos / "more.jfif", "JPEG")
+    Image.new("RGB", (50, 40)).save(photos / "more.jpe", "JPEG")
+    assert main(["predict", str(photos), "--model", classifier_folder, "--detector", "none", "--disable_tqdm"]) == 2
+    printed = capsys.readouterr()
+    first, *lines, _ = printed.out.splitlines()
+    assert first == (
+        "not read: .heic 2, links back to a folder above 1, .mp4 1, links that lead nowhere 1, "
+        "files without a suffix 1; pip install 'fer_hf[heif]' for .heic"
+    )
+    assert [line.split()[0].rpartition("/")[2] for line in lines] == [
+        "two.png", "empty.jpg", "more.jfif", "more.jpe", "two.png",
+    ]  # fmt: skip
+    assert printed.err.splitlines()[-1] == "error: 1 of 6 photos could not be read; they are named above."
+
+
+def test_photos_of_phones_are_read_with_their_extra(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    picture = Image.linear_gradient("L").convert("RGB")
+    heif.from_pillow(picture).save(tmp_path / "photo.HEIC", quality=100)
+    ((entry,), left_out) = find_entries([tmp_path])
+    assert np.abs(np.asarray(load_photo(entry.photo)).astype(int) - np.asarray(picture)).max() < 10
+    assert not left_out
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX alone")
+def test_names_that_no_console_can_show_stop_nothing(classifier_folder, tmp_path, monkeypatch, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    picture = io.BytesIO()
+    Image.new("RGB", (50, 40)).save(picture, "PNG")
+    for name in (b"gr\xfc\xdfe.png", "日本.png".encode(), b"\x1b[31mred\n0 faces.png"):
+        (photos / os.fsdecode(name)).write_bytes(picture.getvalue())
+    console = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", console)
+    words = ["predict", str(photos), "--model", classifier_folder, "--detector", "none", "--disable_tqdm"]
+    for suffix in (".jsonl", ".csv", ".parquet"):
+        assert main([*words, "--output", str(tmp_path / f"faces{suffix}")]) == 0
+    console.flush()
+    lines = console.buffer.getvalue().decode("ascii").splitlines()[:4]
+    assert [line.split("/photos/")[-1].split("  ")[0].rstrip() for line in lines[:3]] == [
+        r"\x1b[31mred\n0 faces.png", r"gr\udcfc\udcdfe.png", r"\u65e5\u672c.png",
+    ]  # fmt: skip
+    assert lines[3].startswith("3 photos, 3 faces: ")
+    named = [json.loads(line)["image"] for line in (tmp_path / "faces.jsonl").read_text().splitlines()]
+    assert sorted(map(os.fsencode, named)) == sorted(os.fsencode(path) for path in photos.iterdir())
+    with open(tmp_path / "faces.csv", newline="", encoding="utf-8") as file:
+        rows = [row["image"] for row in csv.DictReader(file)]
+    assert rows == pq.read_table(tmp_path / "faces.parquet")["image"].to_pylist()
+    assert rows[1].endswith(r"gr\udcfc\udcdfe.png")
+
+
+def stop_after(classifier, monkeypatch, batches):
+    """Let the pipeline raise `KeyboardInterrupt` after so many batches; what it was asked for is returned."""
+    asked = []
+
+    class Interrupted(type(classifier)):
+        def __call__(self, images, **options):
+            if len(asked) == batches:
+                raise KeyboardInterrupt
+            asked.append(len(images))
+            return super().__call__(images, **options)
+
+    monkeypatch.setattr(classifier, "__class__", Interrupted)
+    return asked
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_an_interrupted_prediction_goes_on_and_does_no_photo_twice(
+    suffix, classifier, photos, tmp_path, monkeypatch, capsys
+):
+    (photos / "broken.png").unlink()
+    run(classifier, photos, output=tmp_path / f"whole{suffix}", annotate=tmp_path / "whole", batch_size=1)
+    once = capsys.readouterr().out.splitlines()
+    output, places = (
+        tmp_path / f"faces{suffix}",
+        {"output": tmp_path / f"faces{suffix}", "annotate": tmp_path / "drawn"},
+    )
+    with monkeypatch.context() as patch:
+        stop_after(classifier, patch, batches=2)
+        with pytest.raises(KeyboardInterrupt):
+            run(classifier, photos, **places, batch_size=1)
+    assert not output.exists()
+    with open(tmp_path / f"faces{suffix}.unfinished", "a") as file:  # and killed in the middle of a line
+        file.write('{"image": "')
+    first = capsys.readouterr().out.splitlines()
+    with pytest.raises(BadInputError, match="interrupted: go on with --resume, or anew with --overwrite"):
+        run(classifier, photos, output=output)
+    run(classifier, photos, **places, batch_size=1, resume=True)
+    second = capsys.readouterr().out.splitlines()
+    assert len(first) == 2
+    assert [*first, *second][: len(once) - 2] == once[:-2]
+    assert output.read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+    assert [path.name for path in (tmp_path / "drawn").rglob("*.png")] == [
+        path.name for path in (tmp_path / "whole").rglob("*.png")
+    ]
+    assert not list(tmp_path.glob("*.unfinished"))
+    places["annotate"] = None
+    assert not Places(**places, resume=True).check(find_entries([photos])[0])
+
+
+def test_a_prediction_is_not_gone_on_with_by_another_model(classifier_folder, photos, tmp_path, capsys):
+    output = tmp_path / "faces.csv"
+    settings = {"model": "other", "detector": "none", "calibrated": False}
+    (tmp_path / "faces.csv.unfinished").write_text(json.dumps(settings) + "\n")
+    words = ["predict", str(photos), "--model", classifier_folder, "--detector", "none", "--disable_tqdm"]
+    assert main([*words, "--output", str(output), "--resume"]) == 2
+    assert "was begun with another model: give the same, or begin anew" in capsys.readouterr().err
+    assert main([*words, "--resume"]) == 2
+    assert "`--resume` goes on with a file that was begun: give its `--output`." in capsys.readouterr().err
+
+
+def test_predict_gives_a_table_with_a_row_for_each_face(classifier_folder, photos, names, caplog):
+    picture = Image.open(photos / "two.png")
+    table = fer_hf.predict([photos, picture], model=classifier_folder, detector=find)
+    assert table["image"][:] == [
+        *[str(photos / "below" / "two.png")] * 2, str(photos / "empty.jpg"), *[str(photos / "two.png")] * 2, "1", "1",
+    ]  # fmt: skip
+    assert table["face"][:] == [0, 1, None, 0, 1, 0, 1]
+    assert table.column_names[-7:] == names
+    assert sum(table[0][name] for name in names) == pytest.approx(1, abs=1e-5)
+    assert table[2]["expression"] is None
+    assert "unreadable" in caplog.text
+    assert len(fer_hf.predict(picture, model=classifier_folder, detector="none")) == 1
+
+
+def test_a_label_called_as_a_column_gets_a_column_of_its_own():
+    face = {"box": dict.fromkeys(("xmin", "ymin", "xmax", "ymax"), 1.0), "landmarks": None, "expression": "score"}
+    (row,) = face_rows("a.png", [{**face, "score": 0.75, "scores": {"score": 0.75, "face": 0.25}}], ["score", "face"])
+    assert (row["score"], row["p_score"], row["face"], row["p_face"]) == (0.75, 0.75, 0, 0.25)
+    assert {*row} <= {*face_schema(["score", "face"]).names}
+
+
+def test_labels_that_nobody_named_are_warned_of(tmp_path, processor, caplog):
+    ViTForImageClassification(tiny_vit_config(id2label={0: "LABEL_0", 1: "LABEL_1"})).save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    load_pipeline(str(tmp_path), detector="none")
+    assert "nobody named the labels LABEL_0, LABEL_1. Name them in `id2label`" in caplog.text
+
+
+def test_a_model_that_answers_no_numbers_is_named(tmp_path, processor):
+    model = ViTForImageClassification(tiny_vit_config())
+    model.classifier.bias.data[0] = float("nan")
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    classifier = load_pipeline(str(tmp_path), detector="none")
+    with pytest.raises(ModelError, match="answers with what are no numbers: its weights are damaged"):
+        classifier(Image.new("L", (48, 48)))
 
 
 def test_an_output_that_is_not_finished_leaves_the_older_one(classifier, photos, tmp_path, monkeypatch):
@@ -121,7 +320,7 @@ def test_an_output_that_is_not_finished_leaves_the_older_one(classifier, photos,
     output.write_text("older")
     monkeypatch.setattr(classifier, "postprocess", lambda photo, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        run(classifier, photos, output=output)
+        run(classifier, photos, output=output, overwrite=True)
     assert output.read_text() == "older"
     assert not list(tmp_path.glob("*.partial"))
 
@@ -134,7 +333,7 @@ def test_the_command_takes_photos_and_writes_what_the_library_does(classifier_fo
     assert row["faces"][0]["box"] == {"xmin": 0.0, "ymin": 0.0, "xmax": 200.0, "ymax": 100.0}
     drawn = np.asarray(Image.open(tmp_path / "drawn" / "two.png").convert("RGB"))
     assert drawn.max() > 0
-    assert main(["predict", str(photos), "/nowhere.png", *words]) == 2
+    assert main(["predict", str(photos), "/nowhere.png", *words, "--overwrite"]) == 2
     printed = capsys.readouterr()
     assert printed.err.splitlines()[-1] == "error: 2 of 5 photos could not be read; they are named above."
     assert "unreadable: /nowhere.png: cannot be read" in printed.err
@@ -180,12 +379,18 @@ def test_no_face_makes_no_plot(classifier, photos, tmp_path, capsys):
     [
         ([], "Give either photos (files, folders, URLs) or `dataset_name`."),
         (["a.png", "--dataset", "synthetic"], "Give either photos (files, folders, URLs) or `dataset_name`."),
-        (["a.png", "--model", "/nowhere"], "There is no folder /nowhere"),
-        (["a.png", "--model", "MODEL", "--detector", "haar"], "`detector` must be callable or one of auto"),
+        (["a.png", "--model", "/nowhere", "--detector", "none"], "/nowhere does not exist. A model is"),
+        (["a.png", "--model", "MODEL", "--detector", "haar"], "`detector` 'haar' is unknown"),
         (["FOLDER", "--model", "MODEL"], "FOLDER: no images in this folder."),
-        (["a.png", "--model", "MODEL", "--detector", "none", "--output", "x.xls"], "`--output` must end in .jsonl"),
+        (
+            ["a.png", "--model", "MODEL", "--detector", "none", "--output", "x.xls"],
+            "`--output` must end in .csv, .jsonl, .pa",
+        ),
         (["a.png", "--model", "MODEL", "--detector", "none", "--plot", "x.txt"], "`--plot` must end in .png"),
-        (["a.png", "--model", "MODEL", "--detector", "none", "--batch_size", "0"], "`--batch_size` must be at least"),
+        (
+            ["a.png", "--model", "MODEL", "--detector", "none", "--batch_size", "0"],
+            "`--batch_size`: must be at least 1, got 0",
+        ),
         (
             [*TABLE, "--split", "dev", "--model", "MODEL"],
             "`split` must be one of train, valid",

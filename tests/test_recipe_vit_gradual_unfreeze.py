@@ -297,14 +297,20 @@ def test_a_run_without_a_test_split_ends_on_validation_and_every_reader_says_so(
     words = " ".join(card.text.split())
     assert f"**Accuracy {accuracy:.4f}, macro F1" in words
     assert "of the validation split of the publisher's own images.** **The run tested nothing:** its data" in words
-    assert main(["report", "--run", str(run), "--dataset", "imagefolder", "--data_dir", str(untested)]) == 0
+    data = ["--dataset", "imagefolder", "--data_dir", str(untested)]
+    assert main(["report", "--run", str(run), *data]) == 0
     assert "The run tested nothing: its data have no test split" in (run / "report.html").read_text()
     assert compare_runs(run, run)["split"] == "validation"
     row = summarise("own", {}, [run])
     assert row_value(row, "final.accuracy")["mean"] == accuracy
     plan = {"rows": {"own": {}, "other": {}}}
     assert "| own (validation; nothing was tested) |" in leaderboard_table(plan, [row])
-    add_to_gallery(run, tmp_path / "cards")
+    # Of its own data, the run is scored on the faces that it took, of which each class has its share.
+    assert record["dataset"]["counts"]["train"] == dict.fromkeys(record["dataset"]["counts"]["train"], 3)
+    assert main(["evaluate", "--model", str(run), "--split", "validation", *data]) == 0
+    evaluation = json.loads((run / "evaluation" / "imagefolder-validation.json").read_text())
+    assert evaluation["fingerprint"] == record["dataset"]["fingerprints"]["validation"]
+    add_to_gallery(run, tmp_path / "cards", "owner/own")
     assert f"| validation | {accuracy:.4f} |" in (tmp_path / "cards" / "README.md").read_text()
     check_publishable(files_to_upload(run))
 

@@ -12,6 +12,7 @@ from fer_hf.plots import plot_class_balance, plot_conflicts, plot_faces
 
 # What a picture of conflicts shows: this many groups, and of each this many copies, every label before a second of it.
 MAX_GROUPS, MAX_COPIES = 10, 6
+AUDIT_FILES = ("audit.json", "class_balance.png", "samples.png", "conflicts.png")
 
 
 def audit_text(result: dict) -> str:
@@ -54,9 +55,7 @@ def write_audit(result: dict, tables: DatasetDict, folder: str | Path) -> list[P
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    names = ["audit.json", "class_balance.png", "samples.png"] + ["conflicts.png"] * bool(
-        result["conflicts"]["groups"]
-    )
+    names = AUDIT_FILES if result["conflicts"]["groups"] else AUDIT_FILES[:-1]
     paths = [folder / name for name in names]
     write_json(paths[0], result)
     plot_class_balance(result["counts"], paths[1], f"{result['dataset']}: classes by split")

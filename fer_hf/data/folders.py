@@ -9,14 +9,17 @@ from pathlib import Path
 import datasets
 import pyarrow as pa
 
-from fer_hf.data.images import encoded_image, read_bytes
+from fer_hf.data.contents import check_file
+from fer_hf.data.images import HEIF_SUFFIXES, encoded_image, read_bytes, reads_heif
 from fer_hf.data.source import face_tables
 from fer_hf.errors import DataError
 
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES = {
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".pbm", ".pgm", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+}  # fmt: skip
 # Left by operating systems beside the files of a user, like everything whose name begins with a dot.
 SYSTEM_FILES = {"__macosx", "desktop.ini", "ehthumbs.db", "thumbs.db"}
 
@@ -104,9 +107,17 @@ def images_by_label(folder: str | os.PathLike, above: tuple[str | os.PathLike, .
     return images
 
 
+def check_files(folder: str | os.PathLike) -> None:
+    """Refuse, with a `DataError`, a folder in which something is no file, such as a pipe, or cannot be read."""
+    images, others = find_images(folder)
+    for path in (*images, *others):
+        check_file(path, may_be_empty=True)
+
+
 def is_image(name: str) -> bool:
     """Whether a file name has the suffix of a format that [`encoded_image`] reads."""
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES
+    suffix = Path(name).suffix.lower()
+    return suffix in IMAGE_SUFFIXES or (suffix in HEIF_SUFFIXES and reads_heif())
 
 
 def digest_files(digest, folder: str | os.PathLike, paths: Iterable[str]) -> None:

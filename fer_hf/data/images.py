@@ -14,14 +14,16 @@ What becomes of an image:
 
 import io
 import os
-import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from fer_hf.data.contents import check_file, check_kind, unreadable
 from fer_hf.errors import BadInputError, DataError
 
 
@@ -30,6 +32,8 @@ MAX_BYTES = 100_000_000
 
 # By name, because some of Pillow's other formats start programs (EPS starts Ghostscript).
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+# Photos of phones, which Pillow reads with the extra `heif` alone.
+HEIF_SUFFIXES = {".heic", ".heif"}
 _PNG_END = b"IEND\xaeB`\x82"
 _GRAY_MODES = {"1", "L", "LA"}
 _SIXTEEN_BIT_MODES = {"I;16", "I;16B", "I;16L", "I;16N"}
@@ -41,20 +45,16 @@ def read_bytes(path: str | os.PathLike) -> bytes:
     The content of a regular file that is neither empty nor larger than 100 MB.
 
     Raises:
-        `DataError`: If it is, or cannot be read.
+        `DataError`: If it is, or cannot be read, or is a Git LFS pointer, an archive or a web page.
     """
+    if (size := check_file(path)) > MAX_BYTES:
+        raise DataError(f"{path}: {size:,} bytes, but {MAX_BYTES:,} are the limit. Check the file.")
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
-            raise DataError(f"{path}: not a file. Remove it, or put the file in its place.")
-        if status.st_size > MAX_BYTES:
-            raise DataError(f"{path}: {status.st_size:,} bytes, but {MAX_BYTES:,} are the limit. Check the file.")
         with open(path, "rb") as file:
             content = file.read()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}). Check the file and its permissions.") from error
-    if not content:
-        raise DataError(f"{path}: an empty file (0 bytes). Unpack or fetch it again.")
+        raise unreadable(path, error) from error
+    check_kind(path, content)
     return content
 
 
@@ -83,12 +83,28 @@ def open_image(
     with readable(where):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is about as high
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            image = Image.open(io.BytesIO(content), formats=_formats())
         check_image(image, where, size, min_side)
         image.load()
         if image.format == "PNG" and _PNG_END not in content:  # Pillow stops caring after the last pixel
             raise OSError("image file is truncated")
     return image
+
+
+@cache
+def reads_heif() -> bool:
+    """Whether the package is installed that reads [`HEIF_SUFFIXES`]."""
+    return find_spec("pillow_heif") is not None
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    if not reads_heif():
+        return FORMATS
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    return (*FORMATS, "HEIF")
 
 
 @contextmanager

@@ -2,11 +2,14 @@
 
 import base64
 import os
+from collections import Counter
+from collections.abc import Sequence
 from urllib.request import urlopen
 
 import numpy as np
 from PIL import Image
 
+from fer_hf.data.folders import SYSTEM_FILES, is_image
 from fer_hf.data.images import MAX_BYTES, check_image, eight_bits, open_image, plain_image, read_bytes, readable
 from fer_hf.errors import BadInputError
 
@@ -37,6 +40,45 @@ def load_photo(photo: Photo, timeout: float | None = None) -> Image.Image:
         image = _open(photo, name, timeout)
         check_image(image, name, min_side=1)
         return plain_image(image, "RGB")
+
+
+def photos_below(
+    folder: str | os.PathLike, left_out: Counter[str], above: Sequence[str | os.PathLike] = ()
+) -> list[str]:
+    """
+    All images below a folder, at any depth, folder by folder in the order of their names. Nothing stops the search:
+    what is no image, and what cannot be looked at, is counted. (Data sets are stricter: `fer_hf.data.folders`.)
+
+    Args:
+        folder (`str` or `os.PathLike`): Where to look.
+        left_out (`Counter`): Is added to, by kind: a suffix, or words.
+        above (`Sequence`): Folders that a link must not lead back to, besides `folder`.
+
+    Returns:
+        `list[str]`: Paths. Hidden files and those of operating systems are neither there nor counted.
+    """
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError:
+        left_out["folders that cannot be listed"] += 1
+        return []
+    photos = []
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name.lower() in SYSTEM_FILES:
+            continue
+        if not os.path.exists(entry.path):
+            left_out["links that lead nowhere"] += 1
+        elif not entry.is_dir():
+            if is_image(entry.name):
+                photos.append(entry.path)
+            else:
+                left_out[os.path.splitext(entry.name)[1].lower() or "files without a suffix"] += 1
+        elif any(os.path.samefile(entry.path, other) for other in (*above, folder)):
+            left_out["links back to a folder above"] += 1
+        else:
+            photos += photos_below(entry.path, left_out, (*above, folder))
+    return photos
 
 
 def _name(photo: Photo) -> str:

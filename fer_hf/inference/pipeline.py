@@ -1,6 +1,8 @@
 """`pipeline("facial-expression")`: faces in photos, and their expressions."""
 
+import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,6 +20,8 @@ from fer_hf.inference.detectors import Detection, FaceDetector, find_faces, get_
 from fer_hf.inference.photos import Photo, load_photo
 from fer_hf.models.loading import TEMPERATURE_KEY
 
+
+logger = logging.getLogger(__name__)
 
 TASK = "facial-expression"
 # At most so many faces go through the model at once, so that a crowd fits into memory.
@@ -78,6 +82,12 @@ class FacialExpressionPipeline(Pipeline):
         if missing := getattr(self.model, "missing_weights", ()):
             name = self.model.name_or_path
             raise ModelError(f"{name} is no trained classifier: it has no weights {', '.join(missing[:5])}.")
+        labels = self.model.config.id2label.values()
+        if any(re.fullmatch(r"LABEL_\d+", label) for label in labels):
+            logger.warning(
+                f"{self.model.name_or_path}: nobody named the labels {', '.join(labels)}. Name them in `id2label` of "
+                "the model's config.json."
+            )
 
     def _sanitize_parameters(
         self, detector=None, detector_path=None, face_margin=None, calibrated=None, timeout=None
@@ -146,6 +156,8 @@ class FacialExpressionPipeline(Pipeline):
     def _forward(self, photos: list[dict]) -> list[dict]:
         crops = [crop for photo in photos for crop in photo["crops"]]
         logits = torch.cat([self._logits(part) for part in _parts(crops)]) if crops else torch.empty(0, 0)
+        if not logits.isfinite().all():
+            raise ModelError(f"{self.model.name_or_path} answers with what are no numbers: its weights are damaged.")
         counts = [len(photo["crops"]) for photo in photos]
         return [{**photo, "logits": own} for photo, own in zip(photos, logits.split(counts), strict=True)]
 

@@ -1,29 +1,35 @@
-"""`fer-hf predict`: the expressions in many photos, printed, in a file, and in annotated pictures."""
+"""`fer-hf predict`: the expressions in many photos, as a table, printed, in a file, and in annotated pictures."""
 
-import csv
-import json
+import logging
 import os
 import sys
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from itertools import chain, islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import datasets
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 from tqdm import tqdm
 
-from fer_hf.data.folders import find_images
+from fer_hf.data.images import HEIF_SUFFIXES
 from fer_hf.errors import BadInputError
-from fer_hf.files import whole
-from fer_hf.inference.photos import Photo, load_photo
+from fer_hf.escape import one_line
+from fer_hf.files import check_output, whole
+from fer_hf.inference.photos import Photo, load_photo, photos_below
 from fer_hf.inference.pipeline import TASK, FacialExpressionPipeline
+from fer_hf.inference.results import Results, check_results, face_rows, face_schema
 from fer_hf.models.loading import load_trained_classifier
 from fer_hf.plots import draw_faces, plot_predictions, plot_probabilities
 
+
+logger = logging.getLogger(__name__)
 
 # The shipped checkpoint, used if no model is named.
 DEFAULT_MODEL = "fer-compact-cnn"
@@ -37,13 +43,106 @@ class Entry(NamedTuple):
 
     Args:
         name (`str`): For the user: a path, a URL, or data set, split and row.
-        photo: As for [`~fer_hf.inference.photos.load_photo`].
+        photo: As for [`~fer_hf.inference.photos.load_photo`], or a function that gives it.
         picture (`Path`): Of its annotated picture, relative to the folder of pictures.
     """
 
     name: str
-    photo: Photo
+    photo: Photo | Callable[[], Photo]
     picture: Path
+
+
+@dataclass(frozen=True)
+class Places:
+    """
+    Where the answers go.
+
+    Args:
+        output (`Path`, *optional*): A file for all faces, as for [`~fer_hf.inference.results.Results`].
+        annotate (`Path`, *optional*): Folder for a PNG of each photo with its faces marked.
+        plot (`Path`, *optional*): A PNG: of one photo, the probabilities of its faces as bars; of several, a sheet of
+            the first faces with the expression of each.
+        resume (`bool`): Go on with an `output` that was interrupted: no photo in it is done again, and `plot` shows
+            the others.
+        overwrite (`bool`): Replace older files. A photo is never replaced.
+    """
+
+    output: Path | None = None
+    annotate: Path | None = None
+    plot: Path | None = None
+    resume: bool = False
+    overwrite: bool = False
+
+    def check(self, entries: Sequence[Entry]) -> bool:
+        """
+        Refuse, before a model is loaded, what cannot or must not be written.
+
+        Returns:
+            `bool`: Whether there is something to do.
+
+        Raises:
+            BadInputError: If a place has another suffix, cannot be written, or holds something.
+        """
+        photos = {os.path.realpath(entry.photo): entry.name for entry in entries if isinstance(entry.photo, str)}
+        if self.plot is not None:
+            if self.plot.suffix != ".png":
+                raise BadInputError(f"`--plot` must end in .png, got {self.plot}.")
+            check_output("--plot", self.plot, self.overwrite, photos)
+        if self.annotate is not None:
+            check_output("--annotate", self.annotate, folder=True)
+            for picture in (self.annotate / entry.picture for entry in entries):
+                if photo := photos.get(os.path.realpath(picture)):
+                    raise BadInputError(f"`--annotate` would overwrite the photo {photo}. Name another folder.")
+                if picture.exists() and not (self.resume or self.overwrite):
+                    raise BadInputError(
+                        f"`--annotate`: {picture} exists. Name another folder, or replace pictures with --overwrite."
+                    )
+        return check_results(self.output, self.resume, self.overwrite, photos)
+
+
+def predict(
+    photos: Photo | Sequence[Photo],
+    model: str | None = None,
+    detector: str | Callable = "auto",
+    batch_size: int = 16,
+    **options,
+) -> datasets.Dataset:
+    """
+    Find the faces in photos, and say what they show.
+
+    ```python
+    >>> import fer_hf
+
+    >>> fer_hf.predict(["photo.jpg", "more/photos"]).to_pandas()[["image", "expression", "score"]]
+    ```
+
+    Args:
+        photos: A photo as for [`~fer_hf.inference.photos.load_photo`], or several; a folder stands for the images in
+            it, at any depth.
+        model (`str`, *optional*): A folder, a Hub id, or the name of a checkpoint that ships; one that ships by
+            default.
+        detector (defaults to `"auto"`): See [`~fer_hf.inference.get_detector`].
+        batch_size (`int`, defaults to 16): Photos at a time.
+        options: Others of [`FacialExpressionPipeline`].
+
+    Returns:
+        `datasets.Dataset`: A row for each face, and one for each photo without faces, with the columns of
+        [`~fer_hf.inference.results.face_schema`]. `image` is the path or URL, or a number for one in memory. What
+        cannot be read is left out, and named in a warning.
+
+    Raises:
+        BadInputError: If there is no such model or detector, or nothing to read.
+    """
+    several = isinstance(photos, Sequence) and not isinstance(photos, str)
+    entries, _ = find_entries(photos if several else [photos])
+    classifier = load_pipeline(model, detector=detector, **options)
+    labels, rows = list(classifier.model.config.id2label.values()), []
+    for entry, image, faces in _answers(classifier, entries, batch_size):
+        if image is None:
+            logger.warning(f"unreadable: {faces}")
+        else:
+            rows += face_rows(entry.name, faces, labels)
+    return datasets.Dataset(pa.Table.from_pylist(rows, face_schema(labels)))
 
 
 def load_pipeline(model: str | None, **options) -> FacialExpressionPipeline:
@@ -61,40 +160,70 @@ def load_pipeline(model: str | None, **options) -> FacialExpressionPipeline:
     return FacialExpressionPipeline(model=classifier, image_processor=processor, task=TASK, **options)
 
 
-def entries_of_paths(paths: Iterable[str | os.PathLike]) -> list[Entry]:
+def find_entries(photos: Iterable[Photo]) -> tuple[list[Entry], Counter[str]]:
     """
-    All photos at paths: files as they are named, URLs, and the images in folders at any depth.
+    All photos: files as they are named, URLs, pictures in memory, and the images in folders at any depth. One that is
+    named twice is there once.
+
+    Returns:
+        `tuple`: The photos, each with a picture of its own; and what else lies in the folders, counted by kind.
 
     Raises:
-        BadInputError: If a folder holds no image, or cannot be listed.
+        BadInputError: If a folder holds no image.
     """
-    entries = []
-    for path in map(str, paths):
-        if not os.path.isdir(path):
-            entries.append(Entry(path, path, Path(Path(path).name)))
-            continue
-        images, _ = find_images(path)
-        if not images:
-            raise BadInputError(f"{path}: no images in this folder.")
-        entries += [Entry(image, image, Path(os.path.relpath(image, path))) for image in images]
-    taken = Counter()
-    for number, entry in enumerate(entries):
-        picture = entry.picture.with_suffix(".png")
-        taken[picture] += 1
-        if taken[picture] > 1:
-            picture = picture.with_name(f"{picture.stem}-{taken[picture]}.png")
-        entries[number] = entry._replace(picture=picture)
-    return entries
+    entries, left_out = {}, Counter()
+    for number, photo in enumerate(photos):
+        if not isinstance(photo, str | os.PathLike):
+            entries.setdefault(str(number), Entry(str(number), photo, Path(str(number))))
+        elif not os.path.isdir(photo):
+            photo = os.fspath(photo)
+            entries.setdefault(photo, Entry(photo, photo, Path(Path(photo).name or "photo")))
+        else:
+            here = Counter()
+            images = photos_below(photo, here)
+            if not images:
+                others = f" ({left_out_text(here)})" if here else ""
+                raise BadInputError(f"{os.fspath(photo)}: no images in this folder{others}.")
+            left_out += here
+            for image in images:
+                entries.setdefault(image, Entry(image, image, Path(os.path.relpath(image, photo))))
+    return _with_own_pictures(entries.values()), left_out
 
 
-def entries_of_table(table: datasets.Dataset, name: str) -> Iterator[Entry]:
-    """The images of a table, in its order, each named `name/row`."""
-    for example in table:
-        yield Entry(f"{name}/{example['row']}", example["image"], Path(name, f"{example['row']}.png"))
+def _with_own_pictures(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries with a PNG each, which no other has, on file systems that take `A` for `a`, too."""
+    taken, named = set(), []
+    for entry in entries:
+        picture, number = entry.picture.with_suffix(".png"), 1
+        while (key := unicodedata.normalize("NFC", str(picture)).casefold()) in taken:
+            number += 1
+            picture = picture.with_name(f"{entry.picture.stem}-{number}.png")
+        taken.add(key)
+        named.append(entry._replace(picture=picture))
+    return named
 
 
-def predict(
-    classifier: FacialExpressionPipeline, entries: Iterable[Entry], batch_size: int = 16
+def left_out_text(left_out: Counter[str]) -> str:
+    """What lies in the folders and was not read, and how phones' photos can be."""
+    text = "not read: " + ", ".join(f"{one_line(kind)} {count:,}" for kind, count in left_out.most_common())
+    return text + ("; pip install 'fer_hf[heif]' for .heic" if HEIF_SUFFIXES & left_out.keys() else "")
+
+
+def entries_of_table(table: datasets.Dataset, name: str) -> list[Entry]:
+    """The images of a table, in its order, each named `name/row`; they are decoded when they are asked for."""
+    images = table.select_columns(["image"])
+    return [
+        Entry(f"{name}/{row}", partial(_image, images, index), Path(name, f"{row}.png"))
+        for index, row in enumerate(table["row"])
+    ]
+
+
+def _image(table: datasets.Dataset, index: int) -> Image.Image:
+    return table[index]["image"]
+
+
+def _answers(
+    classifier: FacialExpressionPipeline, entries: Iterable[Entry], batch_size: int
 ) -> Iterator[tuple[Entry, Image.Image | None, list[dict] | BadInputError]]:
     """
     Classify photos batch by batch, in order.
@@ -117,78 +246,74 @@ def predict(
 
 def predict_to(
     classifier: FacialExpressionPipeline,
-    entries: Iterable[Entry],
-    total: int,
-    output: Path | None = None,
-    annotate: Path | None = None,
+    entries: Sequence[Entry],
+    places: Places = Places(),
+    settings: dict | None = None,
     batch_size: int = 16,
     disable_tqdm: bool = False,
-    plot: Path | None = None,
 ) -> None:
     """
     Print a line for every photo, and write faces and pictures where asked.
 
     Args:
         classifier (`FacialExpressionPipeline`): From [`load_pipeline`].
-        entries (iterable of [`Entry`]): The photos.
-        total (`int`): Number of photos.
-        output (`Path`, *optional*): A `.jsonl` file with a line for each photo, or a `.csv` file with a line for each
-            face, and one for each photo without faces. It is written whole, at the end.
-        annotate (`Path`, *optional*): Folder for a PNG of each photo with its faces marked.
+        entries (`Sequence[Entry]`): The photos.
+        places (`Places`): Where to write; [`Places.check`] has passed them.
+        settings (`dict`, *optional*): What shapes the answers, which must not change when `places.output` is resumed.
         batch_size (`int`, defaults to 16): Photos at a time.
         disable_tqdm (`bool`, defaults to `False`): Show no progress bar.
-        plot (`Path`, *optional*): A PNG: of one photo, the probabilities of its faces as bars; of several, a sheet of
-            the first faces with the expression of each.
 
     Raises:
-        BadInputError: If `output` or `plot` has another suffix; and at the end, if photos could not be read.
+        BadInputError: At the end, if photos could not be read.
     """
-    if batch_size < 1:
-        raise BadInputError(f"`--batch_size` must be at least 1, got {batch_size}.")
-    if plot is not None and plot.suffix != ".png":
-        raise BadInputError(f"`--plot` must end in .png, got {plot}.")
     shown: list[tuple[Image.Image, dict]] = []
-    counts, unreadable = Counter(), 0
     labels = list(classifier.model.config.id2label.values())
-    bar = tqdm(total=total, unit="photo", disable=disable_tqdm, file=sys.stderr)
-    with bar, _written(output, labels) as write:
-        for entry, image, faces in predict(classifier, entries, batch_size):
-            bar.update()
-            if image is None:
-                unreadable += 1
-                tqdm.write(f"unreadable: {faces}", file=sys.stderr)
-                continue
-            counts.update(face["expression"] for face in faces)
-            tqdm.write(_line(entry.name, faces), file=sys.stdout)
-            write(entry.name, faces)
-            if annotate is not None:
-                _save_picture(draw_faces(image, faces), annotate / entry.picture, entry)
-            if plot is not None:
-                shown += [(_cut(image, face), face) for face in faces[: MAX_SHEET - len(shown)]]
-    if plot is not None:
-        _plot_faces(shown, labels, plot, total, counts.total())
-    print(f"{total - unreadable:,} photos, {counts.total():,} faces" + "".join(_counted(counts)))
-    for place in filter(None, (output, annotate, plot if shown else None)):
+    with Results(places.output, labels, settings or {}, places.resume) as results:
+        waiting = [entry for entry in entries if entry.name not in results.done]
+        bar = tqdm(total=len(entries), initial=len(entries) - len(waiting), unit="photo", disable=disable_tqdm)
+        with bar:
+            for entry, image, faces in _answers(classifier, waiting, batch_size):
+                bar.update()
+                if image is None:
+                    tqdm.write(one_line(f"unreadable: {faces}"), file=sys.stderr)
+                    continue
+                tqdm.write(_line(entry.name, faces), file=sys.stdout)
+                if places.annotate is not None:
+                    _save_picture(draw_faces(image, faces), places.annotate / entry.picture)
+                if places.plot is not None:
+                    shown += [(_cut(image, face), face) for face in faces[: MAX_SHEET - len(shown)]]
+                results.add(entry.name, faces)
+    if shown:
+        _plot_faces(shown, labels, places.plot, len(entries), results.expressions.total())
+    print(_summary(results))
+    for place in filter(None, (places.output, places.annotate, places.plot if shown else None)):
         print(f"written: {place}")
-    if unreadable:
-        raise BadInputError(f"{unreadable:,} of {total:,} photos could not be read; they are named above.")
+    if unreadable := len(entries) - len(results.done):
+        raise BadInputError(
+            f"{unreadable:,} of {_counted(len(entries), 'photo')} could not be read; they are named above."
+        )
 
 
-def _read(photo: Photo) -> Image.Image | BadInputError:
+def _read(photo: Photo | Callable[[], Photo]) -> Image.Image | BadInputError:
     try:
-        return load_photo(photo)
+        return load_photo(photo() if callable(photo) else photo)
     except BadInputError as error:
         return error
 
 
 def _line(name: str, faces: list[dict]) -> str:
     shown = ", ".join(f"{face['expression']} {face['score']:.2f}" for face in faces)
-    return f"{name:<40}  {len(faces):>2} {'face ' if len(faces) == 1 else 'faces'}  {shown}".rstrip()
+    return one_line(f"{name:<40}  {len(faces):>2} {'face ' if len(faces) == 1 else 'faces'}  {shown}".rstrip())
 
 
-def _counted(counts: Counter) -> Iterator[str]:
-    for number, (expression, count) in enumerate(counts.most_common()):
-        yield f"{', ' if number else ': '}{expression} {count:,}"
+def _summary(results: Results) -> str:
+    head = f"{_counted(len(results.done), 'photo')}, {_counted(results.expressions.total(), 'face')}"
+    each = ", ".join(f"{one_line(name)} {count:,}" for name, count in results.expressions.most_common())
+    return f"{head}: {each}" if each else head
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _cut(image: Image.Image, face: dict) -> Image.Image:
@@ -200,9 +325,7 @@ def _cut(image: Image.Image, face: dict) -> Image.Image:
 def _plot_faces(
     shown: list[tuple[Image.Image, dict]], labels: list[str], path: Path, num_photos: int, num_faces: int
 ) -> None:
-    """The picture that `plot` asks for; none if there is no face."""
-    if not shown:
-        return
+    """The picture that `plot` asks for."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shown = shown[:MAX_BARS] if num_photos == 1 else shown
     images, faces = zip(*shown, strict=True)
@@ -214,45 +337,6 @@ def _plot_faces(
         plot_predictions(images, scores, None, labels, path, f"{len(shown)}{of_all}: the model's answers")
 
 
-def _save_picture(picture: Image.Image, path: Path, entry: Entry) -> None:
-    if isinstance(entry.photo, str) and path.exists() and path.samefile(entry.photo):
-        raise BadInputError(f"`--annotate` would overwrite the photo {entry.photo}. Name another folder.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
-
-
-@contextmanager
-def _written(path: Path | None, labels: list[str]) -> Iterator[Callable[[str, list[dict]], None]]:
-    """What writes the faces of a photo; the file has its name only once it is whole."""
-    if path is None:
-        yield lambda name, faces: None
-        return
-    if path.suffix not in (".jsonl", ".csv"):
-        raise BadInputError(f"`--output` must end in .jsonl or .csv, got {path}.")
-    with whole(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        yield _json_lines(file) if path.suffix == ".jsonl" else _csv_lines(file, labels)
-
-
-def _json_lines(file) -> Callable[[str, list[dict]], None]:
-    def write(name: str, faces: list[dict]) -> None:
-        file.write(json.dumps({"image": name, "faces": faces}, ensure_ascii=False) + "\n")
-
-    return write
-
-
-def _csv_lines(file, labels: list[str]) -> Callable[[str, list[dict]], None]:
-    edges = ["xmin", "ymin", "xmax", "ymax"]
-    points = [f"{axis}{number}" for number in range(1, 6) for axis in "xy"]
-    writer = csv.writer(file)
-    writer.writerow(["image", "face", *edges, *points, "expression", "score", *labels])
-
-    def write(name: str, faces: list[dict]) -> None:
-        for number, face in enumerate(faces):
-            box = [face["box"][edge] for edge in edges]
-            landmarks = list(chain(*face["landmarks"])) if face["landmarks"] else [""] * 10
-            scores = [face["scores"][label] for label in labels]
-            writer.writerow([name, number, *box, *landmarks, face["expression"], face["score"], *scores])
-        if not faces:
-            writer.writerow([name, *[""] * (17 + len(labels))])
-
-    return write
+def _save_picture(picture: Image.Image, path: Path) -> None:
+    with whole(path) as partial:
+        picture.save(partial, "PNG")

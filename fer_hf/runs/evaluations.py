@@ -5,21 +5,40 @@ from pathlib import Path
 
 from fer_hf.errors import BadInputError
 from fer_hf.evaluation.calibration import store_temperature
-from fer_hf.files import write_json
+from fer_hf.files import check_output, in_package, write_json
 from fer_hf.runs.record import RECORD, RunRecord, read_json, scoring
 
 
-def check_place(model: str, output: str | Path | None = None, calibrate: bool = False) -> None:
+def check_place(
+    model: str, output: str | Path | None = None, calibrate: bool = False, overwrite: bool = False
+) -> None:
     """
     Refuse, before any work, what [`save_evaluation`] could not write.
 
     Raises:
-        BadInputError: If `output` is a folder, or a temperature is to be kept by a model that is no folder.
+        BadInputError: As [`~fer_hf.files.check_output`], or if a temperature is to be kept by a model that is no
+            folder of the user's.
     """
-    if output is not None and Path(output).is_dir():
-        raise BadInputError(f"`output` must be a file, and {output} is a folder.")
-    if calibrate and not Path(model, "config.json").expanduser().is_file():
-        raise BadInputError(f"`calibrate` keeps the temperature in the model's folder, and {model!r} is none.")
+    if output is not None:
+        check_output("output", output, overwrite, [model])
+    folder = Path(model).expanduser()
+    if calibrate and (in_package(folder) or not (folder / "config.json").is_file()):
+        raise BadInputError(
+            f"`calibrate` keeps the temperature in the model's folder, and {model!r} is none of yours."
+        )
+
+
+def limits_of_run(model: str, dataset: str) -> dict[str, int]:
+    """
+    What a run took of its own data: the arguments of [`~fer_hf.data.select.sample_splits`] that give the same faces.
+    Empty for other data, and for a model that is no run.
+    """
+    folder = Path(model).expanduser()
+    record = RunRecord.read(folder / RECORD) if (folder / RECORD).is_file() else None
+    if record is None or record.dataset["name"] != dataset:
+        return {}
+    limits = {kind: record.training.get(f"max_{kind}_samples") for kind in ("train", "eval")}
+    return {f"max_{kind}": limit for kind, limit in limits.items() if limit is not None}
 
 
 def save_evaluation(result: dict, model: str, output: str | Path | None = None) -> tuple[Path | None, list[dict]]:
@@ -40,7 +59,7 @@ def save_evaluation(result: dict, model: str, output: str | Path | None = None) 
     folder = Path(model).expanduser()
     if "fitted_on" in result.get("calibration", {}):
         store_temperature(folder, result["calibration"]["temperature"])
-    is_run = (folder / RECORD).is_file()
+    is_run = (folder / RECORD).is_file() and not in_package(folder)  # what ships stays as it is
     earlier = _note_scoring(folder / RECORD, result) if is_run else []
     path = None
     if output is not None:

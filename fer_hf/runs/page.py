@@ -13,11 +13,12 @@ from tqdm.auto import tqdm
 import fer_hf.plots as plots
 from fer_hf.data import content_fingerprint
 from fer_hf.data.collator import FaceCollator
+from fer_hf.data.select import sample_faces
 from fer_hf.errors import BadInputError
 from fer_hf.evaluation.attention import attention, class_means, similarity
 from fer_hf.evaluation.predictions import Predictions, first_right, sure_and_wrong
 from fer_hf.evaluation.report import with_averages
-from fer_hf.files import write_text
+from fer_hf.files import check_output, write_text
 from fer_hf.metrics import calibrated_probabilities, calibration_bins
 from fer_hf.models.loading import load_trained_classifier
 from fer_hf.runs.record import RECORD
@@ -35,6 +36,7 @@ def write_report(
     output: str | Path | None = None,
     show_faces: bool = False,
     disable_tqdm: bool = False,
+    overwrite: bool = False,
 ) -> Path:
     """
     Write the report of a run. Every number in it comes from the run's files.
@@ -52,17 +54,18 @@ def write_report(
             and in a `<meta name="fer_hf:faces">`.
         disable_tqdm (`bool`, defaults to `False`):
             Show no progress bar.
+        overwrite (`bool`, defaults to `False`):
+            Replace a file at `output`; never one in the run's directory.
 
     Returns:
         `Path`: The page. It needs no other file and no network.
 
     Raises:
-        BadInputError: If a file is missing or cannot be read, or the data is not the run's.
+        BadInputError: If a file is missing or cannot be read, the data is not the run's, or as
+            [`~fer_hf.files.check_output`].
     """
     run = as_run(run)
-    output = run.folder / "report.html" if output is None else Path(output)
-    if output.is_dir():
-        raise BadInputError(f"`output` must be a file, and {output} is a folder.")
+    output = _place(run, output, overwrite)
     record = run.record
     if show_faces and data is None:
         raise BadInputError("`faces` needs the run's data: give `dataset`, `data_dir` and `dataset_options`.")
@@ -80,6 +83,15 @@ def write_report(
     page = _page(run, split, pictures, attention_texts, sheets, record.dataset["name"] if people else None)
     write_text(output, page)
     return output
+
+
+def _place(run: Run, output: str | Path | None, overwrite: bool) -> Path:
+    """Where the page goes: over an earlier report in the run's directory, or to `output`."""
+    if output is None:
+        check_output("output", page := run.folder / "report.html", overwrite=True)
+        return page
+    check_output("output", output, overwrite, [run.folder])
+    return Path(output)
 
 
 def _page(
@@ -171,18 +183,20 @@ def _pictures(run: Run, split: str, predictions: Predictions | None) -> dict[str
 
 
 def _same_faces(data: DatasetDict, run: Run, split: str) -> Dataset:
-    """The faces that the run was scored on: with `max_eval_samples`, the first ones of the split."""
+    """The faces that the run was scored on: with `max_eval_samples`, a sample of the split."""
     expected, num_faces = run.record.dataset["fingerprints"][split], run.record.results[split]["num_faces"]
-    table = data.get(split)
-    if table is not None and len(table) > num_faces:
-        table = table.select(range(num_faces))
-    found = "no such split" if table is None else content_fingerprint(table)
-    if found != expected:
-        raise BadInputError(
-            f"The {split} faces given are not those that {run} was scored on (fingerprint {found[:16]}, not "
-            f"{expected[:16]}): give the run's own `dataset`, `data_dir` and `dataset_options`."
-        )
-    return table
+    found = "no such split"
+    if split in data:
+        table = sample_faces(data[split], num_faces)
+        if (found := content_fingerprint(table)) == expected:
+            return table
+        first = data[split].select(range(len(table)))  # what older runs took for a sample
+        if content_fingerprint(first) == expected:
+            return first
+    raise BadInputError(
+        f"The {split} faces given are not those that {run} was scored on (fingerprint {found[:16]}, not "
+        f"{expected[:16]}): give the run's own `dataset`, `data_dir` and `dataset_options`."
+    )
 
 
 def _sheets(table: Dataset, predictions: Predictions, split: str) -> tuple[dict[str, str], dict[str, str]]:

@@ -3,8 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from fer_hf.cli.commands.data_flags import add_data_flags, add_quiet_flag, load_tables
-from fer_hf.errors import BadInputError
+from fer_hf.cli.commands.data_flags import add_data_flags, add_overwrite_flag, add_quiet_flag, load_tables
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -14,14 +13,18 @@ def add_flags(parser: ArgumentParser) -> None:
         "--output_dir", type=Path, metavar="DIR",
         help="folder for audit.json and pictures (of real faces: keep them to yourself)",
     )  # fmt: skip
+    add_overwrite_flag(parser)
 
 
 def run(args: Namespace) -> None:
     from fer_hf.data.audit import audit
-    from fer_hf.data.audit_report import audit_text, write_audit
+    from fer_hf.data.audit_report import AUDIT_FILES, audit_text, write_audit
+    from fer_hf.files import check_output
 
-    if args.output_dir and args.output_dir.exists() and not args.output_dir.is_dir():
-        raise BadInputError(f"`output_dir` must be a folder, and {args.output_dir} is a file.")
+    if args.output_dir:
+        check_output("output_dir", args.output_dir, folder=True)
+        for name in AUDIT_FILES:
+            check_output("output_dir", args.output_dir / name, args.overwrite, filter(None, [args.data_dir]))
     tables = load_tables(args)
     result = audit(tables, args.dataset_name)
     print(audit_text(result))

@@ -3,13 +3,14 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from fer_hf.cli.commands.data_flags import add_data_flags, load_tables, one_split
+from fer_hf.cli.commands.data_flags import add_data_flags, add_overwrite_flag, load_tables, one_split
 
 
 def add_flags(parser: ArgumentParser) -> None:
     add_data_flags(parser, "synthetic")
     parser.add_argument("--split", default="train", help="split to draw from (default: train)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="PNG file for the sheet")
+    add_overwrite_flag(parser)
 
 
 def counts_line(split: str, counts: dict[str, int]) -> str:
@@ -22,9 +23,12 @@ def counts_line(split: str, counts: dict[str, int]) -> str:
 
 def run(args: Namespace) -> None:
     from fer_hf.data.audit_report import samples
+    from fer_hf.files import check_output
     from fer_hf.plots import plot_faces
     from fer_hf.runs.record import describe_dataset
 
+    if args.output:
+        check_output("output", args.output, args.overwrite, filter(None, [args.data_dir]))
     tables = load_tables(args)
     for split, counts in describe_dataset(args.dataset_name, tables)["counts"].items():
         print(counts_line(split, counts))

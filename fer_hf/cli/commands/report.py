@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from fer_hf.cli.commands.data_flags import add_data_flags, add_quiet_flag, load_tables
+from fer_hf.cli.commands.data_flags import add_data_flags, add_overwrite_flag, add_quiet_flag, load_tables
 from fer_hf.errors import BadInputError
 
 
@@ -14,6 +14,7 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="the page (default: report.html in the run's folder)"
     )
+    add_overwrite_flag(parser)
     parser.add_argument(
         "--faces", action="store_true", help="show images of the data (of real people: keep the page to yourself)"
     )
@@ -25,5 +26,5 @@ def run(args: Namespace) -> None:
     if args.data_dir and not args.dataset_name:
         raise BadInputError(f"`data_dir` {args.data_dir} needs `dataset_name`: which data set is it?")
     tables = load_tables(args) if args.dataset_name else None
-    page = write_report(args.run, tables, args.output, args.faces, args.disable_tqdm)
+    page = write_report(args.run, tables, args.output, args.faces, args.disable_tqdm, args.overwrite)
     print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)")
