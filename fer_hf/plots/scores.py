@@ -168,7 +168,7 @@ def plot_leaderboard(
         text = " not run" if value is None else f" {value:.3f}"
         axes.text((value or 0.0) + spread, place, text, va="center", fontsize=9)
     axes.set_yticks(places, names)
-    axes.set_xlim(0, max(*widths, *(other or 0.0 for other in others)) * 1.15)
+    axes.set_xlim(0, max(*widths, *(other or 0.0 for other in others)) * 1.15 or 1.0)
     axes.set_xlabel(scored_on)
     axes.set_title(title, fontsize=11, wrap=True)
     axes.grid(axis="x", color=GRAY, alpha=0.3)
