@@ -5,6 +5,7 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict
 
 from fer_hf.data.copies import leaked_rows
+from fer_hf.escape import printable
 from fer_hf.evaluation.predictions import Predictions, save_predictions
 from fer_hf.evaluation.report import expression_report, report_text
 from fer_hf.files import write_json
@@ -130,7 +131,7 @@ def _print_reports(record: RunRecord) -> None:
     """Every split's report on the terminal."""
     about = {"validation": "validation (selects)" if record.best else "validation", "test": "test (scored once)"}
     for split, report in record.results.items():
-        print(f"\n{report_text(report, about[split])}")
+        print(printable(f"\n{report_text(report, about[split])}"))
     if not record.tested:
         print(f"\n{record.dataset['name']} has no test split: the run tested nothing.")
 

@@ -35,6 +35,7 @@ def run(args: Namespace) -> None:
     from transformers.utils import logging as transformers_logging
 
     from fer_hf.data.select import first_faces
+    from fer_hf.escape import printable
     from fer_hf.evaluation.evaluate import EvaluationOptions, evaluate, evaluation_text
     from fer_hf.provenance import public_words
     from fer_hf.runs.evaluations import check_place, save_evaluation
@@ -48,4 +49,4 @@ def run(args: Namespace) -> None:
     command = shlex.join(["fer-hf", *public_words(args.words)])
     tables = first_faces(load_tables(args), max_eval=args.max_eval_samples)
     result = evaluate(model, args.dataset_name, tables, options, command, trust_remote_code=args.trust_remote_code)
-    print(evaluation_text(result, *save_evaluation(result, model, args.output)))
+    print(printable(evaluation_text(result, *save_evaluation(result, model, args.output))))
