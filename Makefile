@@ -46,7 +46,11 @@ format: $(INSTALLED) ## Mend style and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+wheel: $(INSTALLED) ## Build a wheel into dist, with what `fer-hf page` runs on (from npm, which this needs)
+	$(BIN)/python -m fer_hf.inference.browser_runtime
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist $(PIP_ARGS) .
+
 clean: ## Remove the environment and caches; runs stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
 
-.PHONY: help install demo test numeric slow lint format clean
+.PHONY: help install demo test numeric slow lint format wheel clean

@@ -1,90 +1,16 @@
 """
-Publish a run on the Hugging Face Hub: write its model card, show the files, upload them.
+Publish a run on the Hugging Face Hub: write its model card, show the files, upload them. The same as `fer-hf push`.
 
-    python push_to_hub.py RUN_DIR --repo_id owner/name [--private] [--create_pr] [--revision REV] [--dry_run]
+    python push_to_hub.py RUN --repo_id owner/name [--private] [--create_pr] [--revision REV] [--dry_run]
 
 Needs a token with write access (`hf auth login` or HF_TOKEN), except with --dry_run and --card_dir. After an
 interruption, run the same command again.
 """
 
-import argparse
 import sys
 
-from huggingface_hub.utils import disable_progress_bars
-
-from fer_hf.errors import BadInputError
-from fer_hf.runs.card import write_model_card
-from fer_hf.runs.gallery import add_to_gallery
-from fer_hf.runs.publish import check_repo_id, push
-from fer_hf.runs.run import Run
-from fer_hf.runs.upload_files import check_publishable, face_pictures, files_left_out, files_to_upload
-
-
-def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Publish a run on the Hugging Face Hub.", allow_abbrev=False)
-    parser.add_argument("run_dir", metavar="RUN_DIR", help="output directory of a run")
-    parser.add_argument("--repo_id", help="owner/name on the Hub; created if it does not exist")
-    parser.add_argument("--private", action="store_true", help="make a new repository private")
-    parser.add_argument("--create_pr", action="store_true", help="open (or update) a pull request, do not commit")
-    parser.add_argument("--revision", help="branch to commit to; created if it does not exist")
-    parser.add_argument("--commit_message", help="title of the commit or pull request")
-    parser.add_argument("--license", help="the Hub's id of a licence; by default what the data's terms allow")
-    parser.add_argument("--include_faces", action="store_true", help="also upload pictures that show the data's faces")
-    parser.add_argument("--dry_run", action="store_true", help="write the card, list the files, upload nothing")
-    parser.add_argument("--card_dir", help="only add the card, with pictures, to this folder of cards and its index")
-    parser.add_argument("--disable_tqdm", action="store_true", help="show no progress bars")
-    args = parser.parse_args(argv)
-    if args.repo_id is None and args.card_dir is None:
-        parser.error("--repo_id owner/name is needed (but with --card_dir)")
-    return args
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Return the exit code: 0, 2 with one line on stderr when something the user gave is wrong, 130 on Ctrl-C."""
-    args = _parse(argv)
-    if args.disable_tqdm:
-        disable_progress_bars()
-    try:
-        if args.repo_id is not None:
-            check_repo_id(args.repo_id)
-        run = Run(args.run_dir)
-        if args.card_dir:
-            print(add_to_gallery(run, args.card_dir, args.repo_id, args.license))
-            return 0
-        _show_files(run, args)
-        if not args.dry_run:
-            options = ("private", "create_pr", "revision", "commit_message", "license", "include_faces")
-            print(push(run, args.repo_id, **{name: getattr(args, name) for name in options}))
-    except BadInputError as error:
-        print(f"push_to_hub.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("push_to_hub.py: interrupted; the same command goes on where it stopped.", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _show_files(run: Run, args: argparse.Namespace) -> None:
-    """Print what goes up, with sizes, and what stays."""
-    write_model_card(run, args.repo_id, args.license, args.include_faces)
-    files = files_to_upload(run, args.include_faces)
-    check_publishable(files)
-    sizes = {path.relative_to(run).as_posix(): path.stat().st_size for path in files}
-    for name, size in sizes.items():
-        print(f"{_size(size):>12}  {name}")
-    print(f"{_size(sum(sizes.values())):>12}  {len(sizes)} files for {args.repo_id}")
-    if stays := files_left_out(run, files):
-        print(f"not uploaded: {', '.join(stays)}")
-    if faces := [path.relative_to(run).as_posix() for path in face_pictures(run)]:
-        terms = "the terms of most data sets forbid to pass them on"
-        state = "uploaded, as you asked" if args.include_faces else "not uploaded; --include_faces would"
-        print(f"faces of people in {', '.join(faces)}: {terms} ({state})")
-    sys.stdout.flush()
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
+from fer_hf.cli.main import main
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["push", *sys.argv[1:]]))

@@ -105,15 +105,16 @@ def local_processes() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
-def command_line(processes: int) -> str:
+def command_line(processes: int, words: list[str] | None = None) -> str:
     """
-    The command that started this run, fit for publication: `DIR` stands for folders outside the working directory.
+    The command that started this run.
 
     Args:
         processes (`int`): Training processes, on all machines.
+        words (`list[str]`, *optional*): Those of the recipe. Default: [`public_words`] of its own.
     """
     module = getattr(sys.modules["__main__"], "__spec__", None)  # set under `python -m`
-    words = public_words(sys.argv)
+    words = public_words(sys.argv) if words is None else words
     if module is not None and module.name.startswith("fer_hf."):
         words = ["-m", module.name, *words[1:]]
     if "ACCELERATE_MIXED_PRECISION" in os.environ:

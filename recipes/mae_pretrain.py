@@ -18,8 +18,9 @@ from datasets import Dataset
 from transformers import PreTrainedConfig, ViTConfig, set_seed
 
 from fer_hf.cli.arguments import DataArguments, ModelArguments
-from fer_hf.cli.fine_tuning import demo_note
+from fer_hf.cli.fine_tuning import DEMO_NOTE
 from fer_hf.cli.launch import run, start
+from fer_hf.cli.next_steps import next_steps
 from fer_hf.cli.parsing import parse_arguments
 from fer_hf.data.training_set import training_faces
 from fer_hf.errors import BadInputError
@@ -38,6 +39,8 @@ DEMO = Path(__file__).parent / "configs" / "demo_mae_pretrain.yaml"
 @dataclass
 class MaskingArguments:
     """The encoder, as a ViT of the zoo; the decoder, which is thrown away; and the mask."""
+
+    _argument_group_name = "model"
 
     architecture: str = field(default="compact-vit", metadata={"help": "The encoder: a plain ViT of the zoo."})
     config_overrides: dict | str | None = field(
@@ -70,7 +73,7 @@ def main() -> None:
     if data_args.sampler != "none" or data_args.oversample is not None:
         raise BadInputError("`sampler` and `oversample` go by labels, and mae_pretrain reads none; leave them out.")
     args.label_names = ["pixel_values"]  # or the Trainer would look for labels, and evaluate without a loss
-    start(args, what(masking, data_args, config))
+    start(args, what(masking, data_args, config), metrics=())  # the loss alone
     set_seed(args.seed)
 
     tables = data_args.load()
@@ -103,13 +106,13 @@ def main() -> None:
     finish_pretraining(trainer, tables, data_args.dataset_name, model, {"augmentation": data_args.augmentation})
     if trainer.is_world_process_zero():
         write_model_card(folder)
-        print(f"\nThe backbone is in {folder}. Fine-tune it: --model_name_or_path {folder}")
+        print(next_steps(args.output_dir))
 
 
 def what(masking: MaskingArguments, data_args: DataArguments, config: Path | None) -> str:
     """The first line on the terminal."""
     line = f"{RECIPE}: {masking.architecture} on {data_args.dataset_name}, {masking.mask_ratio:.0%} of a face masked"
-    return line + (demo_note(Path(__file__), DEMO.with_name("mae_fer2013_compact.yaml")) if config == DEMO else "")
+    return line + (DEMO_NOTE if config == DEMO else "")
 
 
 def draw(trainer: FerTrainer, path: Path, count: int = 8) -> None:

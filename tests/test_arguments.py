@@ -77,7 +77,7 @@ def test_the_command_line_wins_over_the_file(demo):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("learning_rat: 1", "unknown key 'learning_rat'; the nearest known one is 'learning_rate'"),
+        ("learning_rat: 1", "unknown flag 'learning_rat': did you mean learning_rate"),
         ("- a\n- b", "expected a flat map of flag names to values, got list"),
         ("a: [1", "no YAML"),
         ("head: mlp4", "`head` must be one of linear, mlp3, mlp5, mlp5_bn, got 'mlp4'"),
@@ -155,9 +155,9 @@ def test_an_architecture_comes_with_its_processor_and_weights_from_elsewhere(tmp
     with pytest.raises(BadInputError, match="`pixel_range` must be one of unit, signed, got 'half'"):
         ModelArguments(architecture="prelu-cnn", pixel_range="half")
     assert processor(face, return_tensors="pt")["pixel_values"].shape == (1, 3, 40, 40)
-    with pytest.raises(BadInputError, match="`architecture` 'resnet51' is unknown; near: resnet50"):
+    with pytest.raises(BadInputError, match="`architecture` 'resnet51' is unknown: did you mean resnet50"):
         ModelArguments(architecture="resnet51").load(names)
-    with pytest.raises(BadInputError, match="no configuration field 'image_siz'; the nearest one is 'image_size'"):
+    with pytest.raises(BadInputError, match="no configuration field 'image_siz': did you mean image_size"):
         ModelArguments(architecture="resnet50", config_overrides={"image_siz": 3}).load(names)
     with pytest.raises(BadInputError, match=r"of the backbone that the file lacks.*another shape"):
         ModelArguments(architecture="resnet50", backbone_weights=weights).load(names)
@@ -168,7 +168,7 @@ def test_an_architecture_comes_with_its_processor_and_weights_from_elsewhere(tmp
 
 
 def test_a_missing_file_is_named(demo, tmp_path):
-    with pytest.raises(BadInputError, match=r"nowhere.yaml: no such file"):
+    with pytest.raises(BadInputError, match=r"`config`: .*nowhere.yaml does not exist"):
         parse(demo, "--config", str(tmp_path / "nowhere.yaml"))
 
 

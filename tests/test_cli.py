@@ -38,8 +38,8 @@ def test_faces_marks_the_classes_below_the_mean_of_a_class():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--dataset", "nothing"], "error: `name` must be one of"),
-        (["--dataset_name", "nothing"], "error: `name` must be one of"),
+        (["--dataset", "nothing"], "error: There is no data set 'nothing': it can be"),
+        (["--dataset_name", "fer2031"], "error: There is no data set 'fer2031': did you mean fer2013?"),
         (["--dataset_options", "{"], "error: `dataset_options` must be a map of options, got '{', which is no JSON"),
         (["--dataset", "fer2013", "--data_dir", "/nowhere"], "error: /nowhere does not exist"),
     ],
@@ -52,23 +52,24 @@ def test_bad_input_is_one_line_and_exit_code_2(words, message, capsys):
 
 
 def test_help_versions_and_mistyped_commands_load_nothing_heavy():
-    # In one fresh process: this one has loaded everything.
+    # In one fresh process: this one has loaded everything. The flags of `train` are those of Transformers.
     code = """
 import sys
 from fer_hf.cli.main import COMMANDS, main
 
-for words in (["--help"], ["--version"], ["evaluat"], *([command, "--help"] for command in COMMANDS)):
+pages = [[command, "--help"] for command in COMMANDS if command != "train"]
+for words in (["--help"], ["--version"], ["evaluat"], *pages):
     try:
         main(words)
     except SystemExit as stop:
-        assert stop.code == (2 if words == ["evaluat"] else 0), words
+        assert stop.code == 0, words
 heavy = {"torch", "transformers", "datasets", "numpy", "matplotlib", "PIL"} & set(sys.modules)
 assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert f"fer_hf {version('fer_hf')}\n" in done.stdout
-    assert "invalid choice: 'evaluat'" in done.stderr
+    assert done.stderr == "error: `COMMAND`: there is no 'evaluat': did you mean evaluate? (fer-hf --help)\n"
 
 
 def test_the_package_runs_as_a_module():
@@ -76,7 +77,7 @@ def test_the_package_runs_as_a_module():
     assert subprocess.run(words, capture_output=True, text=True).stdout == f"fer_hf {version('fer_hf')}\n"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"train"}))
 def test_flags_have_the_recipes_names_and_output_is_a_file_everywhere(name, capsys):
     with pytest.raises(SystemExit):
         main([name, "--help"])

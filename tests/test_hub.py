@@ -21,6 +21,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import ViTForImageClassification, ViTImageProcessor
 
 from fer_hf import MLPHeadConfig, MLPHeadForImageClassification
+from fer_hf.cli.main import main
 from fer_hf.data.published import PUBLISHED
 from fer_hf.errors import BadInputError
 from fer_hf.labels import EXPRESSIONS
@@ -32,7 +33,6 @@ from fer_hf.runs.upload_files import RunDirectoryError, check_publishable, files
 
 
 ROOT = Path(__file__).parent.parent
-push_to_hub = runpy.run_path(str(ROOT / "push_to_hub.py"))["main"]
 
 
 def _report(right: list[int], wrong: int) -> dict:
@@ -355,7 +355,8 @@ def test_only_what_is_on_the_list_leaves(run_dir):
     config = json.loads((run_dir / "config.json").read_text())
     (run_dir / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoConfig": "helper.Config"}}))
     assert {path.name for path in files_to_upload(run_dir)} == expected | {"helper.py"}
-    assert 'model="path/to/tiny-vit", top_k=7, trust_remote_code=True\n)' in render_model_card(run_dir).text
+    assert 'model=".", trust_remote_code=True, top_k=7)' in render_model_card(run_dir).text
+    assert '`"."` is the folder of this card' in render_model_card(run_dir).text
 
     shards = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     (run_dir / "model.safetensors").rename(run_dir / shards[0])
@@ -386,7 +387,7 @@ def test_faces_of_people_stay_unless_asked_for(run_dir, capsys):
     command = [str(run_dir), "--repo_id", "owner/name", "--dry_run"]
 
     def listed(*more: str) -> tuple[set[str], str]:
-        assert push_to_hub([*command, *more]) == 0
+        assert main(["push", *command, *more]) == 0
         out = capsys.readouterr().out
         return {line.split()[-1] for line in out.splitlines() if re.match(r" +[\d.,]+ [kM]B  \S+$", line)}, out
 
@@ -448,13 +449,13 @@ def test_faces_of_people_stay_unless_asked_for(run_dir, capsys):
 )
 def test_paths_of_a_machine_are_refused(run_dir, capsys, command, found):
     change_record(run_dir, lambda record: record.update(command=command))
-    code = push_to_hub([str(run_dir), "--repo_id", "owner/name", "--dry_run"])
+    code = main(["push", str(run_dir), "--repo_id", "owner/name", "--dry_run"])
     error = capsys.readouterr().err
     if found is None:
         assert (code, error) == (0, "")
     else:
         assert code == 2
-        assert re.fullmatch(r"push_to_hub\.py: [^\n]*(run_record\.json|README\.md)[^\n]*\n", error)
+        assert re.fullmatch(r"error: [^\n]*(run_record\.json|README\.md)[^\n]*\n", error)
         assert found.replace("\\", "") in error.replace("\\", "")
 
 
@@ -488,12 +489,12 @@ def test_what_weights_say_beside_their_tensors_is_looked_at_too(run_dir):
 
 def test_bad_input_is_one_line_and_exit_code_2(run_dir, hub, this_process_uses, monkeypatch, capsys):
     def fails(*arguments: str) -> str:
-        assert push_to_hub([*map(str, arguments)]) == 2
+        assert main(["push", *map(str, arguments)]) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         return error
 
-    assert "is not a directory" in fails(run_dir / "nowhere", "--repo_id", "owner/a")
+    assert "nowhere does not exist" in fails(run_dir / "nowhere", "--repo_id", "owner/a")
     assert "holds no run_record.json" in fails(run_dir.parent, "--repo_id", "owner/a")
     assert "must be owner/name" in fails(run_dir, "--repo_id", "a")
     assert "not a valid name" in fails(run_dir, "--repo_id", "owner/a b")
@@ -566,21 +567,21 @@ def test_an_interrupted_upload_goes_on_where_it_stopped(run_dir, this_process_us
     weights = path.read_bytes()
 
     hub.failures = {"PUT lfs/": 400}
-    assert push_to_hub(command) == 2
+    assert main(["push", *command]) == 2
     assert "the Hub refused owner/broken" in capsys.readouterr().err
     hub.failures = {"POST api/models/owner/broken/commit": 503}
-    assert push_to_hub(command) == 2
+    assert main(["push", *command]) == 2
     assert "run again later; what has arrived is not sent twice" in capsys.readouterr().err
     repo, uploads = hub.repos["owner/broken"], _uploads(hub)
     assert repo.messages == ["initial commit"]
-    assert push_to_hub(command) == 0
+    assert main(["push", *command]) == 0
     assert repo.messages == ["initial commit", "Upload model with fer_hf"]
     assert repo.tree()[1]["model.safetensors"] == weights
     assert _uploads(hub) == uploads
     capsys.readouterr()
 
     monkeypatch.setattr(HfApi, "create_commit", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
-    assert push_to_hub(command) == 130
+    assert main(["push", *command]) == 130
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -643,16 +644,17 @@ def test_cards_are_gathered_with_pictures_and_an_index(run_dir, tmp_path, capsys
     shutil.copy(ROOT / "model_cards" / "fer-compact-vit-mae.md", folder)  # has no scores, and so no row
     (run_dir / "wrong_faces.png").write_bytes(b"faces")
     arguments = [str(run_dir), "--repo_id", "owner/tiny-vit", "--card_dir", str(folder)]
-    assert push_to_hub(arguments) == 0
+    assert main(["push", *arguments]) == 0
     assert capsys.readouterr().out == f"{folder / 'tiny-vit.md'}\n"
     card = ModelCard.load(folder / "tiny-vit.md")
     assert "![Confusion matrix](tiny-vit/confusion_matrix.png)" in card.text
     assert 'model="owner/tiny-vit"' in card.text
     assert [path.name for path in (folder / "tiny-vit").iterdir()] == ["confusion_matrix.png"]
 
-    assert push_to_hub([str(shutil.copytree(run_dir, tmp_path / "a-second")), "--card_dir", str(folder)]) == 0
-    with pytest.raises(SystemExit):
-        push_to_hub([str(run_dir)])
+    for words in (["--card_dir", str(folder)], []):
+        assert main(["push", str(run_dir), *words]) == 2
+        assert capsys.readouterr().err.startswith("error: `repo_id` is missing: ")
+    add_to_gallery(run_dir, folder, "owner/a-second")
     old = (folder / "a-second.md").read_text().replace("Balanced accuracy", "Mean per-class accuracy")
     (folder / "of-old.md").write_text(old)
     (run_dir / "confusion_matrix.png").unlink()
@@ -720,7 +722,7 @@ def test_the_round_trip(run_dir, this_process_uses, tmp_path, monkeypatch, capsy
     assert [tag.name for tag in api.list_repo_refs("owner/name").tags] == ["v1"]
 
     (run_dir / "all_results.json").write_text('{"epoch": 3.0}')
-    assert push_to_hub([*command, "--create_pr"]) == 0
+    assert main(["push", *command, "--create_pr"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"{hub.endpoint}/owner/name/discussions/1"
     assert hub.repos["owner/name"].tree("refs/pr/1")[1]["all_results.json"] == b'{"epoch": 3.0}'
     assert hub.repos["owner/name"].tree()[1]["all_results.json"] == b"{}"

@@ -1,7 +1,10 @@
 import logging
+import os
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -95,6 +98,11 @@ def test_columns_and_splits_may_have_other_names(tmp_path, caplog):
     assert "splits that are not used: extra" in caplog.text
 
 
+def test_splits_are_known_by_the_names_that_folders_may_have(tmp_path):
+    tables = load(write(tmp_path / "data", ("training", "Dev", "testing")), tmp_path)
+    assert list(tables) == ["train", "validation", "test"]
+
+
 def test_a_missing_validation_is_carved_from_train(tmp_path):
     faces = load(write(tmp_path / "data", ("train", "test")), tmp_path, validation_fraction=0.25)
     assert faces.num_rows == {"train": 21, "validation": 7, "test": 28}
@@ -163,7 +171,7 @@ def test_without_network_one_line_says_so(tmp_path):
 
 
 def test_names_of_no_data_set_are_refused(tmp_path):
-    assert_refused("hub://x/y", tmp_path, "neither a folder nor the name of a data set")
+    assert_refused("hub://x/y", tmp_path, "`hub:` takes a folder or a name on the Hub")
     (tmp_path / "empty").mkdir()
     assert_refused(str(tmp_path / "empty"), tmp_path, "cannot be loaded")
 
@@ -197,12 +205,12 @@ def test_rows_without_an_image_are_refused(tmp_path):
         ({"label_column_name": "emotion"}, "no column 'emotion'; there are image, label, extra"),
         ({"image_column_name": "extra"}, "the column 'extra' holds no images"),
         ({"label_column_name": "image"}, "the column 'image' is no label"),
-        ({"test_split": "private"}, "no split 'private' for `test_split`; there are train"),
+        ({"test_split": "private"}, "no split 'private' for `test_split`: it can be train"),
         ({"test_split": "validation"}, "the split 'validation' is asked for twice"),
         ({"label_map": {"fera": "fear"}}, "`label_map` has 'fera', but there is no such class"),
         ({"label_map": dict.fromkeys(NAMES)}, "no row is left"),
         ({"config_name": "other"}, "cannot be loaded"),
-        ({"colour": 1}, "has no option 'colour'. Its options are config_name"),
+        ({"colour": 1}, "has no option 'colour': it can be"),
     ],
 )
 def test_wrong_options_are_refused(tmp_path, options, message):
@@ -213,3 +221,29 @@ def test_a_data_set_without_known_splits_is_refused(tmp_path):
     name = write(tmp_path / "data", ("train",))
     (tmp_path / "data/data/train-00000-of-00001.parquet").rename(tmp_path / "data/data/extra-00000-of-00001.parquet")
     assert_refused(name, tmp_path, "no split is called train, validation or test", "there are extra")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    folder = write(tmp_path / "data")
+    os.mkfifo(tmp_path / "data" / "data" / "test-00001-of-00002.parquet")
+    assert_refused(folder, tmp_path, "test-00001-of-00002.parquet: not a file")
+
+
+def test_a_pipe_that_a_table_points_to_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    rows = [{"image": {"bytes": None, "path": str(tmp_path / "pipe.png")}, "label": "joy"}]
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows, schema=features.arrow_schema), tmp_path / "data" / "test.parquet")
+    assert_refused(str(tmp_path / "data"), tmp_path, "pipe.png: not a file")
+
+
+def test_damaged_caches_are_written_anew(tmp_path):
+    folder = write(tmp_path / "data")
+    before = content_fingerprint(load(folder, tmp_path)["train"])
+    for pattern in ("cache-*.arrow", "*.arrow"):
+        damaged = list(tmp_path.glob(f"cache/**/{pattern}"))
+        assert damaged
+        for path in damaged:
+            path.write_bytes(path.read_bytes()[:100])
+        assert content_fingerprint(load(folder, tmp_path)["train"]) == before

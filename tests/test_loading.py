@@ -458,7 +458,7 @@ def test_a_folder_that_is_not_there_is_never_looked_up_on_the_hub(load, name, tm
     (tmp_path / "runs").mkdir()
     monkeypatch.setattr("fer_hf.models.loading.AutoConfig", None)
     with pytest.raises(
-        ModelError, match=f"There is no folder {name}. A model is a folder, an `owner/name` on the Hub"
+        ModelError, match=f"`model_name_or_path` {name}: .*A model is a folder, an `owner/name` on the Hub"
     ) as error:
         load(name)
     assert "\n" not in str(error.value)

@@ -338,9 +338,9 @@ def test_optimizer_schedule_and_layer_rates_resume_exactly(tmp_path, flags):
 # Flags
 
 WRONG = [
-    ({"optim": "adamm"}, "`optim` 'adamm' is unknown; near: adam"),
-    ({"lr_scheduler_type": "steps"}, "`lr_scheduler_type` 'steps' is unknown; near: step"),
-    ({"optim": "sgd", "optim_args": "momentun=0.9"}, "sgd has no option 'momentun'; the nearest one is 'momentum'"),
+    ({"optim": "adamm"}, "`optim` 'adamm' is unknown: did you mean adam"),
+    ({"lr_scheduler_type": "steps"}, "`lr_scheduler_type` 'steps' is unknown: did you mean step"),
+    ({"optim": "sgd", "optim_args": "momentun=0.9"}, "sgd has no option 'momentun': did you mean momentum"),
     ({"optim": "sgd", "optim_args": "weight_decay=0.9"}, "`optim_args` sets weight_decay: use --weight_decay"),
     ({"optim": "sgd", "optim_args": "0.9"}, "`optim_args` must be like 'momentum=0.9,nesterov=True', got '0.9'"),
     ({"optim": "sgd", "optim_args": "momentum=big"}, "`optim_args` must be like"),
@@ -351,7 +351,7 @@ WRONG = [
     ({"lr_scheduler_type": "step", "lr_scheduler_kwargs": {"step_size": 0}}, "of step must be like"),
     ({"lr_scheduler_type": "step", "lr_scheduler_kwargs": {"step_size": 2, "gamma": "0.1"}}, "of step must be like"),
     ({"lr_scheduler_type": "multistep", "lr_scheduler_kwargs": {"milestones": [3, 1]}}, "of multistep must be like"),
-    ({"lr_scheduler_type": "step", "lr_scheduler_kwargs": {"stepsize": 2}}, "the nearest one is 'step_size'"),
+    ({"lr_scheduler_type": "step", "lr_scheduler_kwargs": {"stepsize": 2}}, "did you mean step_size?"),
     ({"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"step_size": 2}}, "cosine has no option 'step_size'"),
     ({"lr_scheduler_type": "linear", "lr_scheduler_kwargs": "{"}, "`lr_scheduler_kwargs` must be a map of options"),
     ({"lr_scheduler_type": "one_cycle", "lr_scheduler_kwargs": {"pct_start": 2}}, "of `lr_scheduler_type` one_cycle"),
@@ -404,6 +404,6 @@ def test_names_are_offered_parsed_and_recorded_as_they_are(tmp_path, capsys):
     default = arguments()
     assert (default.to_dict()["optim"], default.to_dict()["lr_scheduler_type"]) == ("adamw_torch_fused", "linear")
     with pytest.raises(SystemExit):
-        parse_arguments((FerTrainingArguments,), "r", config, ["--help"])
+        parse_arguments((FerTrainingArguments,), "r", config, ["--help_all"])
     shown = capsys.readouterr().out
     assert all(name in shown for name in ("galore_adamw", "rprop", "one_cycle", "multistep", *TORCH_OPTIMIZERS))

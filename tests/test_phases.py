@@ -4,11 +4,12 @@ import mmap
 
 import pytest
 import torch
-from helpers import make_trainer, unfreeze_two
+from helpers import arguments, make_trainer, unfreeze_two
 from transformers import TrainerCallback
 
 from fer_hf.models import build
 from fer_hf.plots import plot_phases
+from fer_hf.training.phases import PhaseCallback
 from fer_hf.training.unfreezing import frozen_to_eval
 
 
@@ -77,6 +78,29 @@ def test_waiting_for_data_is_counted_as_such(drawn_faces, processor, tmp_path):
     (phase,) = trainer.phases.table()
     assert phase["data_wait_share"] == pytest.approx(0.75)
     assert phase["images_per_second"] == pytest.approx(56 / (7 * 0.04))
+
+
+def test_a_resumed_run_keeps_the_phases_from_before_and_goes_on_with_the_last(drawn_faces, processor, tmp_path):
+    clock = Clock(step=0.5)
+    flags = {"callbacks": [unfreeze_two, lambda _: clock], "save_total_limit": None}
+    whole = make_trainer(drawn_faces, processor, tmp_path / "a", **flags)
+    whole.phases.clock = clock
+    whole.train()
+    assert not list((tmp_path / "a").glob("*.json"))  # in checkpoints alone
+    resumed = make_trainer(drawn_faces, processor, tmp_path / "b", **flags)
+    resumed.phases.clock = clock
+    resumed.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-21"))  # in the middle of the third phase
+    measured = ("first_step", "steps", "trainable_parameters", "seconds_per_step", "images_per_second")
+    tables = [[{key: phase[key] for key in measured} for phase in t.phases.table()] for t in (whole, resumed)]
+    assert tables[0] == tables[1]
+    assert [phase["steps"] for phase in tables[1]] == [7, 7, 14]
+
+
+def test_a_checkpoint_of_before_has_no_phases(tmp_path):
+    phases = PhaseCallback()
+    phases.load(tmp_path, None)
+    phases.on_train_begin(arguments(tmp_path), None, None)
+    assert phases.table() == []
 
 
 def hold_500_mb():

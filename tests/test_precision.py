@@ -4,10 +4,18 @@ import copy
 
 import pytest
 import torch
+from conftest import tiny_vit_config
+from helpers import tensor_trainer
 from torch import nn
 from torch.optim.swa_utils import update_bn
+from transformers import ViTForImageClassification
 
+from fer_hf.cli.parsing import parse_arguments
+from fer_hf.errors import BadInputError
 from fer_hf.models import ARCHITECTURES, build
+from fer_hf.training import FerTrainingArguments
+from fer_hf.training.arguments import training_summary
+from fer_hf.training.checkpoints import resume_point, write_manifest
 
 
 # One row of the zoo for each family, made small where it is large.
@@ -122,3 +130,69 @@ def test_a_compiled_model_gives_the_same_logits(family, tmp_path, monkeypatch):
     with torch.no_grad():
         expected, logits = model(faces).logits, compiled(faces).logits
     torch.testing.assert_close(logits, expected, atol=1e-9 * expected.abs().max().item(), rtol=0)
+
+
+WITH, WITHOUT = {"avx512_bf16": True, "amx_bf16": False}, {"avx512_bf16": False, "avx512_f": True}
+
+
+@pytest.mark.parametrize(
+    ("given", "capabilities", "resolved"),
+    [
+        ("auto", WITH, True), ("auto", {"amx_bf16": True}, True), ("auto", WITHOUT, False), ("auto", {}, False),
+        ("true", WITHOUT, True), (True, WITHOUT, True), ("false", WITH, False), (False, WITH, False),
+    ],
+)  # fmt: skip
+def test_bf16_is_what_was_said_and_auto_is_what_the_processor_has(
+    tmp_path, monkeypatch, given, capabilities, resolved
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    args = FerTrainingArguments(output_dir=str(tmp_path), use_cpu=True, bf16=given)
+    assert args.bf16 is training_summary(args)["bf16"] is resolved
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "resolved"),
+    [
+        ("", [], False), ("", ["--bf16"], True), ("", ["--bf16", "true"], True), ("", ["--bf16", "auto"], True),
+        ("bf16: auto", [], True), ("bf16: true", [], True), ("bf16: auto", ["--bf16", "False"], False),
+    ],
+)  # fmt: skip
+def test_bf16_on_the_command_line_and_in_a_config(tmp_path, monkeypatch, text, words, resolved):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: WITH)
+    config = tmp_path / "config.yaml"
+    config.write_text(f"num_train_epochs: 1\n{text}\n")
+    args, _ = parse_arguments((FerTrainingArguments,), "recipe", config, ["--use_cpu", *words])
+    assert args.bf16 is resolved
+
+
+def test_bf16_needs_no_use_cpu_and_other_words_are_refused(tmp_path):
+    args = FerTrainingArguments(output_dir=str(tmp_path), bf16="true")
+    assert (args.bf16, args.use_cpu) == (True, False)
+    with pytest.raises(BadInputError, match="`bf16` must be true, false or auto, got 'yes'"):
+        FerTrainingArguments(output_dir=str(tmp_path), bf16="yes")
+
+
+def test_steps_and_evaluations_are_in_bfloat16_and_weights_are_not(tmp_path):
+    seen = []
+    model = ViTForImageClassification(tiny_vit_config())
+    model.vit.register_forward_hook(lambda module, args, output: seen.append(output.last_hidden_state.dtype))
+    model.vit.layers[0].register_forward_pre_hook(lambda module, args: seen.append(torch.is_autocast_enabled("cpu")))
+    trainer = tensor_trainer(model, tmp_path, bf16="true", max_steps=1, eval_strategy="steps", save_strategy="no",
+                             load_best_model_at_end=False)  # fmt: skip
+    trainer.train()
+    assert set(seen) == {True, torch.float32}  # the last layer norm is kept in float32
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_a_run_goes_on_in_the_precision_it_began_in_or_not_at_all(tmp_path, monkeypatch):
+    def args(**flags):
+        return FerTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **flags)
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: WITH)
+    (tmp_path / "checkpoint-1").mkdir()
+    (tmp_path / "checkpoint-1" / "trainer_state.json").write_text("{}")
+    write_manifest(tmp_path / "checkpoint-1", args(bf16="auto"))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: WITHOUT)
+    with pytest.raises(BadInputError, match="other flags: `bf16` True, now False"):
+        resume_point(args(bf16="auto"), True)
+    assert resume_point(args(bf16="true"), True) == tmp_path / "checkpoint-1"

@@ -379,15 +379,18 @@ def test_no_face_makes_no_plot(classifier, photos, tmp_path, capsys):
     [
         ([], "Give either photos (files, folders, URLs) or `dataset_name`."),
         (["a.png", "--dataset", "synthetic"], "Give either photos (files, folders, URLs) or `dataset_name`."),
-        (["a.png", "--model", "/nowhere", "--detector", "none"], "There is no folder /nowhere"),
-        (["a.png", "--model", "MODEL", "--detector", "haar"], "`detector` must be callable or one of auto"),
+        (["a.png", "--model", "/nowhere", "--detector", "none"], "/nowhere does not exist. A model is"),
+        (["a.png", "--model", "MODEL", "--detector", "haar"], "`detector` 'haar' is unknown"),
         (["FOLDER", "--model", "MODEL"], "FOLDER: no images in this folder."),
         (
             ["a.png", "--model", "MODEL", "--detector", "none", "--output", "x.xls"],
             "`--output` must end in .csv, .jsonl, .pa",
         ),
         (["a.png", "--model", "MODEL", "--detector", "none", "--plot", "x.txt"], "`--plot` must end in .png"),
-        (["a.png", "--model", "MODEL", "--detector", "none", "--batch_size", "0"], "`--batch_size` must be at least"),
+        (
+            ["a.png", "--model", "MODEL", "--detector", "none", "--batch_size", "0"],
+            "`--batch_size`: must be at least 1, got 0",
+        ),
         (
             [*TABLE, "--split", "dev", "--model", "MODEL"],
             "`split` must be one of train, valid",

@@ -1,5 +1,6 @@
 """
-Two processes train what one does, at the same global batch, and count each face once.
+Two processes train what one does, at the same global batch, and count each face once. What may differ is dropout,
+which each process draws for its own faces, and on a CPU BatchNorm, whose statistics are of a process's own faces.
 
 Run as a script, this file does the part of one of two processes: one launch for all checks. What is compared between
 one process and two is trained in float64: in float32, sums in another order let a ReLU here and there open that was
@@ -32,12 +33,20 @@ from fer_hf.metrics import classification_metrics
 from fer_hf.training import FerTrainer, FerTrainingArguments, GradualUnfreezing
 
 
-# A partial last batch in training (18 of 8) and in evaluation (11 of 2 x 4, then 3 for the first process alone).
-FACES = {"train": 18, "validation": 11, "test": 7}
+# A partial last batch in training (22 of 8) and in evaluation (11 of 2 x 4, then 3 for the first process alone).
+FACES = {"train": 22, "validation": 11, "test": 7}
+# Three steps an epoch, of two batches, two and one.
+EVERY_STEP = {
+    "gradient_accumulation_steps": 2, "dataloader_num_workers": 1, "save_strategy": "steps", "save_steps": 1
+}  # fmt: skip
 
 
-def vit():
-    return ViTForImageClassification(tiny_vit_config(hidden_size=16, intermediate_size=32))
+def vit(**config):
+    return ViTForImageClassification(tiny_vit_config(hidden_size=16, intermediate_size=32, **config))
+
+
+def vit_with_dropout():
+    return vit(hidden_dropout_prob=0.2)
 
 
 def dacl():
@@ -58,13 +67,15 @@ def batch_norm():
 
 # model, sampler, loss function, and flags
 CASES = {
-    "unfreezing": (vit, "inverse_frequency", None, {"num_train_epochs": 3}),
+    "unfreezing": (vit, "inverse_frequency", None, {"num_train_epochs": 3, **EVERY_STEP}),
     "soft_labels": (vit, "none", ExpressionLoss(), {"gradient_accumulation_steps": 2}),
     "dacl": (dacl, "none", None, {"optim": "sgd"}),
-    "batch_norm": (batch_norm, "none", None, {"num_train_epochs": 1}),
-    "average": (batch_norm, "none", None, {"num_train_epochs": 1, "ema_decay": 0.75}),
+    "dropout": (vit_with_dropout, "none", None, {"num_train_epochs": 1}),
+    "batch_norm": (batch_norm, "class_balanced", None, EVERY_STEP),
+    "average": (batch_norm, "none", None, {"num_train_epochs": 1, "ema_decay": 0.75, "save_strategy": "epoch"}),
 }
 BITWISE = ("batch_norm", "average")  # whose two processes are compared with each other only
+RESUMED = [(name, step) for name in ("unfreezing", "batch_norm") for step in (3, 4, 5)]  # all of the second epoch
 
 
 def train(name, faces, folder, batch, resume=None):
@@ -78,8 +89,7 @@ def train(name, faces, folder, batch, resume=None):
         "num_train_epochs": 2, "learning_rate": 3e-3, "logging_steps": 1, "logging_strategy": "steps",
         "load_best_model_at_end": False, "save_total_limit": None, "dataloader_drop_last": True,
         "per_device_train_batch_size": batch // flags.get("gradient_accumulation_steps", 1),
-        "per_device_eval_batch_size": batch, "disable_tqdm": True, "use_cpu": True,
-        "save_strategy": "epoch" if name in ("unfreezing", "average") else "no", **flags,
+        "per_device_eval_batch_size": batch, "disable_tqdm": True, "use_cpu": True, "save_strategy": "no", **flags,
     }  # fmt: skip
     trainer = FerTrainer(
         model=model,
@@ -111,9 +121,9 @@ def train_all(folder: Path, batch: int) -> dict:
     torch.set_num_threads(1)
     faces = load_dataset("synthetic", **FACES, cache_dir=folder / "cache")
     results = {name: train(name, faces, folder / f"{name}-{batch}", batch) for name in CASES}
-    # Once more from the middle: both processes go on from their own states.
-    run = folder / f"unfreezing-{batch}"
-    results["resumed"] = train("unfreezing", faces, folder / f"resumed-{batch}", batch, str(run / "checkpoint-4"))
+    for name, step in RESUMED:  # each process goes on from its own state
+        point = folder / f"{name}-{batch}" / f"checkpoint-{step}"
+        results[name, step] = train(name, faces, folder / f"{name}-{batch}-{step}", batch, str(point))
     return results
 
 
@@ -131,13 +141,20 @@ def results(tmp_path_factory):
 @pytest.mark.parametrize("name", ["unfreezing", "soft_labels", "dacl"])
 def test_two_processes_train_what_one_does(results, name):
     one, two, _ = results[0][name]
-    assert len(one["losses"]) == {"unfreezing": 6, "soft_labels": 4, "dacl": 4}[name]  # 2 of 18 faces are dropped
+    assert len(one["losses"]) == {"unfreezing": 9, "soft_labels": 6, "dacl": 4}[name]  # what fills no batch is dropped
     assert two["losses"] == pytest.approx(one["losses"], abs=1e-6)  # logged in float32
-    assert one["losses"][0] != pytest.approx(one["losses"][-1], abs=1e-3)
+    assert max(one["losses"]) - min(one["losses"]) > 1e-3
     torch.testing.assert_close(two["weights"], one["weights"], rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", [*CASES, "resumed"])
+@pytest.mark.parametrize("name", ["dropout", "batch_norm"])
+def test_dropout_and_batch_norm_are_what_two_processes_do_otherwise(results, name):
+    one, two, _ = results[0][name]
+    assert two["losses"][0] == pytest.approx(one["losses"][0], rel=0.2)
+    assert two["losses"][0] != pytest.approx(one["losses"][0], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", [*CASES, *RESUMED])
 def test_both_processes_end_with_equal_weights(results, name):
     _, two, other = results[0][name]
     torch.testing.assert_close(two["weights"], other["weights"], rtol=0, atol=0)
@@ -184,10 +201,13 @@ def test_the_evaluation_loss_is_the_mean_over_all_faces(results, name):
         assert each["metrics"]["eval_loss"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_resumed_run_on_two_processes_ends_as_the_whole_one(results):
-    for whole, resumed in zip(results[0]["unfreezing"], results[0]["resumed"], strict=True):
+@pytest.mark.parametrize(("name", "step"), RESUMED)
+def test_a_run_resumed_at_any_step_of_an_epoch_ends_as_the_whole_one(results, name, step):
+    """One process, and each of two."""
+    for whole, resumed in zip(results[0][name], results[0][name, step], strict=True):
         torch.testing.assert_close(resumed["weights"], whole["weights"], rtol=0, atol=0)
         assert resumed["losses"] == whole["losses"]
+        assert resumed["eval_losses"] == whole["eval_losses"]
 
 
 def test_another_number_of_processes_cannot_go_on_with_a_run(results, tmp_path):

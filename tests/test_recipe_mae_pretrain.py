@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -13,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_vit_config
-from helpers import call_recipe, in_float64, make_trainer, moved
+from helpers import as_written_before, call_recipe, in_float64, make_trainer, moved
 from hub_server import running_hub
 from huggingface_hub import ModelCard, constants
 from safetensors.torch import load_file
 from transformers import ViTMAEForPreTraining, ViTModel
 
+from fer_hf.cli.main import main
 from fer_hf.data.training_set import training_faces
 from fer_hf.models import load_image_classifier
 from fer_hf.models.loading import asset
@@ -30,7 +30,6 @@ from fer_hf.training.masked_autoencoder import MaskingCollator, backbone, build_
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "recipes" / "mae_pretrain.py"
-push_to_hub = runpy.run_path(str(ROOT / "push_to_hub.py"))["main"]
 DECODER = {
     "decoder_hidden_size": 16,
     "decoder_num_hidden_layers": 1,
@@ -216,9 +215,7 @@ def test_an_interrupted_recipe_goes_on_with_the_same_command(monkeypatch, tmp_pa
     older = shutil.copytree(run / "checkpoint-21", tmp_path / "older" / "checkpoint-21")
     progress = {k: v for k, v in json.loads((older / "progress_0.json").read_text()).items() if k != "commits"}
     (older / "progress_0.json").write_text(json.dumps(progress))
-    manifest = json.loads((older / "manifest.json").read_text())
-    manifest["files"]["progress_0.json"] = (older / "progress_0.json").stat().st_size
-    (older / "manifest.json").write_text(json.dumps(manifest))
+    as_written_before(older)
     call_recipe(monkeypatch, RECIPE, *flags, older.parent)
     assert "its commits: `unknown` from step 0, `later` from step 21" in (older.parent / "README.md").read_text()
     whole, again = (load_file(folder / "model.safetensors") for folder in (run, stopped))
@@ -251,7 +248,7 @@ def test_the_card_of_the_backbone_that_ships_is_its_records():
 
 def test_a_backbone_is_published_and_fine_tuned_from_the_hub(pretrained, names, tmp_path, monkeypatch, capsys):
     run = shutil.copytree(pretrained, tmp_path / "run")
-    assert push_to_hub([str(run), "--repo_id", "owner/drawn-mae", "--dry_run"]) == 0
+    assert main(["push", str(run), "--repo_id", "owner/drawn-mae", "--dry_run"]) == 0
     shown, stays = capsys.readouterr().out.split("not uploaded: ")
     assert "reconstructed_faces.png" in shown  # of drawings
     assert "checkpoint-" in stays
@@ -260,7 +257,7 @@ def test_a_backbone_is_published_and_fine_tuned_from_the_hub(pretrained, names, 
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setenv("HF_TOKEN", "x")
-        assert push_to_hub([str(run), "--repo_id", "owner/drawn-mae", "--disable_tqdm"]) == 0
+        assert main(["push", str(run), "--repo_id", "owner/drawn-mae", "--disable_tqdm"]) == 0
         # A process of its own: the client reads the address of the Hub when it is imported.
         load = f"load_image_classifier('owner/drawn-mae', {tuple(names)})"
         code = f"import logging; logging.basicConfig(level='INFO'); from fer_hf.models import *; {load}"
@@ -276,14 +273,16 @@ def test_a_backbone_is_published_and_fine_tuned_from_the_hub(pretrained, names, 
 
 def test_reconstructions_of_peoples_faces_stay(pretrained, tmp_path):
     run = shutil.copytree(pretrained, tmp_path / "run")
-    assert "reconstructed_faces.png" not in add_to_gallery(run, tmp_path / "drawn").read_text()  # not copied there
+    assert (
+        "reconstructed_faces.png" not in add_to_gallery(run, tmp_path / "drawn", "owner/mae").read_text()
+    )  # not copied there
     record = json.loads((run / "run_record.json").read_text())
     record["dataset"]["name"] = "fer2013"
     (run / "run_record.json").write_text(json.dumps(record))
     picture = run / "reconstructed_faces.png"
     assert picture not in files_to_upload(run)
     assert picture.name not in render_model_card(run).text
-    gallery = add_to_gallery(run, tmp_path / "cards")
+    gallery = add_to_gallery(run, tmp_path / "cards", "owner/mae")
     assert picture.name not in gallery.read_text()
     assert not list(gallery.parent.glob("*/"))
     assert picture in files_to_upload(run, include_faces=True)

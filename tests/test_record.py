@@ -140,5 +140,5 @@ def test_old_names_of_scores_are_read_in_evaluations_and_logs_too(path):
 
 
 def test_a_folder_that_is_not_there_is_no_run(tmp_path):
-    with pytest.raises(BadInputError, match="is not a directory"):
+    with pytest.raises(BadInputError, match=r"No run: .*nowhere does not exist"):
         Run(tmp_path / "nowhere")

@@ -6,6 +6,7 @@ Run as a script, this file does the work: each run is a process of its own, fork
 
 import json
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import tiny_vit_config
+from helpers import as_written_before
 from transformers import (
     EarlyStoppingCallback,
     TrainerCallback,
@@ -25,7 +27,6 @@ from transformers import (
     ViTImageProcessor,
     set_seed,
 )
-from transformers import trainer as stock
 
 from fer_hf.cli.launch import run
 from fer_hf.data import load_dataset
@@ -70,12 +71,12 @@ class Snapshots(TrainerCallback):
         around = {  # after what, and which file is cut in half
             "weights": (FerTrainer, "save_model", "model.safetensors"),
             "optimizer": (FerTrainer, "_save_optimizer_and_scheduler", ""),
-            "manifest": (resuming, "write_manifest", ""),
+            "manifest": (resuming, "write_manifest", "manifest.json"),
             "state": (TrainerState, "save_to_json", "trainer_state.json"),
         }
         for where, (owner, name, half) in around.items():
             setattr(owner, name, partial_method(self, where, getattr(owner, name), half))
-        self.rotate, stock.rotate_checkpoints = stock.rotate_checkpoints, self.rotate_checkpoints
+        self.rotate, resuming.rotate_checkpoints = resuming.rotate_checkpoints, self.rotate_checkpoints
         self.rotate.__globals__["shutil"] = self
 
     def take(self, where: str, at: int | None = None, half: str = "") -> Path | None:
@@ -92,10 +93,10 @@ class Snapshots(TrainerCallback):
                 return copy
         return None
 
-    def rotate_checkpoints(self, **kwargs):
+    def rotate_checkpoints(self, *args, **kwargs):
         """In the place of the library's."""
         self.take("rotation")
-        self.rotate(**kwargs)
+        self.rotate(*args, **kwargs)
 
     def rmtree(self, folder, ignore_errors):
         """In the place of `shutil`'s, with one file deleted in the copy."""
@@ -164,6 +165,9 @@ def train(faces, folder, flags, resume=None, kills=(), out=None):
         "log": log,
         "metrics": {k: v for k, v in result.metrics.items() if not timed(k)},
         "best": [trainer.state.best_metric, trainer.state.best_global_step],
+        "phases": [
+            [p[key] for key in ("first_step", "steps", "trainable_parameters")] for p in trainer.phases.table()
+        ],
     }
     torch.save(end, out)
 
@@ -266,7 +270,7 @@ def test_a_killed_and_resumed_run_ends_as_if_it_had_not_been_killed(runs, name, 
     whole, resumed = torch.load(runs / f"{name}.pt"), torch.load(runs / f"{case}.pt")
     for part in ("weights", "optimizer"):
         torch.testing.assert_close(resumed[part], whole[part], rtol=0, atol=0)
-    for part in ("scheduler", "log", "metrics", "best"):
+    for part in ("scheduler", "log", "metrics", "best", "phases"):
         assert resumed[part] == whole[part]
 
 
@@ -276,6 +280,7 @@ def test_the_uninterrupted_runs_are_what_the_kills_are_meant_for(runs):
     assert [e["step"] for e in steps["log"] if "eval_loss" in e] == [3, 6, 9, 12, 15]  # stopped by count
     assert len({e["learning_rate"] for e in steps["log"] if "loss" in e}) > 1  # the plateau scheduler acted
     assert [e["step"] for e in epochs["log"] if "loss" in e] == [6, 12, 18]
+    assert [phase[:2] for phase in epochs["phases"]] == [[0, 6], [6, 6], [12, 6]]
     # The mean over all 18 steps is the mean of the three epochs' means over 6 each.
     means = [e["loss"] for e in epochs["log"] if "loss" in e]
     assert epochs["metrics"]["train_loss"] == pytest.approx(sum(means) / 3, rel=1e-6)
@@ -307,7 +312,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_from_the_beginning_and_
     assert "holds no whole checkpoint: training starts from the beginning" in (runs / "steps-step-2.log").read_text()
 
 
-def test_every_file_of_a_checkpoint_counts(runs, tmp_path):
+def test_every_byte_of_a_checkpoint_counts(runs, tmp_path, caplog):
     shutil.copytree(runs / "epochs", tmp_path / "run")
     args = arguments(tmp_path / "run", **EPOCHS)
     last = checkpoints(tmp_path / "run")[-1]
@@ -315,15 +320,26 @@ def test_every_file_of_a_checkpoint_counts(runs, tmp_path):
     assert {"model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"} <= set(files)
     assert flaw(last) is None
     for name, content in files.items():
-        for damage in ("missing", "cut short"):
+        flipped = bytes([content[0], content[1] ^ 1]) + content[2:]
+        for damage in (None, content[: len(content) // 2], flipped):
             (last / name).unlink()
-            if damage == "cut short":
-                (last / name).write_bytes(content[: len(content) // 2])
-            assert flaw(last).startswith(name)
-            assert resume_point(args, True).name == "checkpoint-16"
-            assert resume_point(args, str(last)).name == "checkpoint-16"
+            if damage is not None:
+                (last / name).write_bytes(damage)
+            caplog.clear()
+            assert resume_point(args, True).name == resume_point(args, str(last)).name == "checkpoint-16"
+            assert re.search(f"checkpoint-18 is skipped, it is not whole: .*{name}", caplog.text)
             (last / name).write_bytes(content)
     assert resume_point(args, str(last)) == last
+
+
+def test_a_manifest_of_before_checksums_is_read(runs, tmp_path):
+    shutil.copytree(runs / "epochs" / "checkpoint-18", tmp_path / "checkpoint-18")
+    as_written_before(tmp_path / "checkpoint-18")
+    assert flaw(tmp_path / "checkpoint-18") is None
+    (tmp_path / "checkpoint-18" / "trainer_state.json").write_text("{")
+    assert flaw(tmp_path / "checkpoint-18") == "trainer_state.json is cut short"
+    (tmp_path / "checkpoint-18" / "manifest.json").write_text("[]")
+    assert flaw(tmp_path / "checkpoint-18") == "manifest.json names no files and flags"
 
 
 def fake_run(folder, *steps):
@@ -332,8 +348,8 @@ def fake_run(folder, *steps):
         checkpoint = folder / f"checkpoint-{step}"
         checkpoint.mkdir(parents=True)
         (checkpoint / "model.safetensors").write_bytes(b"weights")
-        write_manifest(checkpoint, arguments(folder))
         (checkpoint / "trainer_state.json").write_text("{}")
+        write_manifest(checkpoint, arguments(folder))
     return folder
 
 
@@ -352,12 +368,16 @@ def test_a_run_a_checkpoint_or_true_may_be_named(tmp_path):
         ("run/checkpoint-7", "run", "there is none; .*run holds checkpoint-5, checkpoint-10"),
         ("run/checkpoint-5", "run", "which holds checkpoint-10, would mix two runs"),
         ("run", "taken", "which holds checkpoint-1, would mix two runs"),
-        ("nowhere", "run", "nowhere holds no whole checkpoint to go on from"),
+        ("nowhere", "run", "nowhere: there is no folder .*nowhere"),
+        ("nowhere", "nowhere", "nowhere: there is no folder .*nowhere"),
+        ("nowhere/checkpoint-5", "nowhere", "there is no folder .*nowhere"),
+        ("empty", "run", "empty holds no whole checkpoint to go on from"),
     ],
 )
 def test_what_cannot_be_resumed_is_refused(tmp_path, resume, output_dir, message):
     fake_run(tmp_path / "run", 5, 10)
     fake_run(tmp_path / "taken", 1)
+    (tmp_path / "empty").mkdir()
     with pytest.raises(BadInputError, match=message):
         resume_point(arguments(tmp_path / output_dir), str(tmp_path / resume))
 

@@ -8,7 +8,7 @@ from datasets import DatasetDict, IterableDatasetDict
 from PIL import Image
 
 from fer_hf.data import DataError, content_fingerprint, load_dataset
-from fer_hf.data.select import deduplicate_train, select_classes
+from fer_hf.data.select import deduplicate_train, sample_faces, sample_splits, select_classes
 from fer_hf.data.source import face_features
 from fer_hf.labels import EXPRESSIONS
 
@@ -140,3 +140,31 @@ def test_selected_tables_share_no_face_and_repeat_themselves(load):
     pixels = {split: {face["image"].tobytes() for face in table} for split, table in first.items()}
     for one, other in itertools.combinations(pixels, 2):
         assert not pixels[one] & pixels[other]
+
+
+@pytest.mark.parametrize(
+    ("limit", "drawn"),
+    [
+        (3, [1, 1, 1]),  # every class that is there has a face
+        (10, [7, 2, 1]),  # and its share of the others: 70, 20 and 7 of 97 stood in folders one after the other
+        (48, [34, 10, 4]),
+        (97, [70, 20, 7]),
+        (1000, [70, 20, 7]),
+    ],
+)
+def test_a_sample_has_every_class_in_its_share_though_they_lie_one_after_the_other(limit, drawn):
+    labels = [0] * 70 + [3] * 20 + [6] * 7
+    table = datasets.Dataset.from_dict({"label": labels, "row": list(range(97))})
+    sample = sample_faces(table, limit)
+    assert [sample["label"][:].count(label) for label in (0, 3, 6)] == drawn
+    assert sample["row"][:] == sorted(sample["row"][:]) == sample_faces(table, limit)["row"][:]
+    assert set(sample_faces(table, 2)["row"][:]) < set(sample["row"][:])
+
+
+def test_limits_are_those_of_train_and_of_what_is_evaluated_on(load):
+    tables = sample_splits(load(), max_train=7, max_eval=3)
+    assert tables.num_rows == {"train": 7, "validation": 3, "test": 3}
+    assert tables["train"]["label"][:] == [load()["train"][row]["label"] for row in tables["train"]["row"][:]]
+    assert sample_splits(load()).num_rows == SIZES
+    with pytest.raises(DataError, match="`max_eval_samples` must be at least 1, got 0"):
+        sample_splits(load(), max_eval=0)

@@ -1,16 +1,15 @@
 """The flags of fine-tuning, and its words on the terminal. Its steps are `recipes/vit_gradual_unfreeze.py`."""
 
-import dataclasses
-import os
-from pathlib import Path
+import json
 from typing import NamedTuple
 
-from datasets import DatasetDict
+import numpy as np
+from datasets import Dataset, DatasetDict
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from fer_hf.cli.arguments import DataArguments, LossArguments, ModelArguments
+from fer_hf.cli.distillation import with_teachers
 from fer_hf.errors import BadInputError
-from fer_hf.runs.upload_files import uses_remote_code
 from fer_hf.training import FerTrainingArguments
 
 
@@ -25,10 +24,12 @@ class Flags(NamedTuple):
     def tables(self) -> DatasetDict:
         """
         The faces, with the splits that the run needs. Without `test` it ends on validation; without `validation` it
-        must be told to keep its last weights, and ends on test.
+        must be told to keep its last weights, and ends on test. Where teachers are asked for, the training faces have
+        what they say of them.
 
         Raises:
-            BadInputError: As [`DataArguments.load`], and if a split is missing.
+            BadInputError: As [`DataArguments.load`] and [`~fer_hf.cli.distillation.with_teachers`], if a split is
+                missing, and if an expression has no face to learn from.
         """
         tables = self.data.load()
         missing = [split for split in ("train", "validation", "test") if split not in tables]
@@ -39,6 +40,10 @@ class Flags(NamedTuple):
                 f"{self.data.dataset_name} has no {' and no '.join(missing)} split, which a run needs{hint}. Most "
                 f"loaders take one out of train: see `validation_fraction` in `dataset_options`."
             )
+        if self.data.max_train_samples is None:
+            _check_expressions(tables["train"])
+        if self.loss.distills:
+            tables["train"] = with_teachers(tables["train"], self.loss, self.data, self.model, self.training)
         return tables
 
     def record(self) -> dict:
@@ -46,13 +51,27 @@ class Flags(NamedTuple):
         kept = {name: getattr(self.data, name) for name in ("sampler", "oversample", "augmentation")}
         limits = {name: getattr(self.data, name) for name in ("max_train_samples", "max_eval_samples")}
         limits = {name: limit for name, limit in limits.items() if limit is not None}
-        return {**dataclasses.asdict(self.loss), **kept, **limits}
+        return {**self.loss.record(), **kept, **limits}
 
     def callbacks(self, *others: TrainerCallback | None) -> list[TrainerCallback]:
         """These callbacks, without `None`, and early stopping if it is asked for."""
         patience = self.training.early_stopping_patience
         stopping = EarlyStoppingCallback(patience) if patience else None
         return [callback for callback in (*others, stopping) if callback is not None]
+
+
+def _check_expressions(train: Dataset) -> None:
+    names = train.features["label"].names
+    counts = np.bincount(np.array(train["label"][:]), minlength=len(names))
+    there = [name for name, count in zip(names, counts, strict=True) if count]
+    missing = ", ".join(name for name in names if name not in there)
+    if len(there) < 2:
+        raise BadInputError(f"All {len(train):,} training faces are {there[0]}: there is nothing to tell apart.")
+    if missing:
+        raise BadInputError(
+            f"No training face is {missing}: add some, or train on the others by `dataset_options` "
+            f"'{json.dumps({'classes': there})}'."
+        )
 
 
 # For `parse_arguments`, in their order.
@@ -64,21 +83,5 @@ def headline(recipe: str, flags: Flags) -> str:
     return f"{recipe}: {flags.model.start_point} on {flags.data.dataset_name}"
 
 
-def demo_note(recipe: Path, config: Path) -> str:
-    """The lines that follow it in the demo: how to run the real thing, by this recipe's file and that config."""
-    return (
-        "\nThis is the demo, on faces that the package draws: its accuracy says nothing about people."
-        f"\nOn faces of people: accelerate launch {os.path.relpath(recipe)} --config {os.path.relpath(config)} "
-        "--data_dir DIR"
-    )
-
-
-def usage(folder: str) -> str:
-    """The last lines on the terminal: code that loads what was trained, as it can be pasted."""
-    code = ", trust_remote_code=True" if uses_remote_code(folder) else ""  # the network's, in the folder
-    return (
-        f"\nModel, report and card are in {folder}. Use it:"
-        "\n    from transformers import pipeline"
-        f'\n    classifier = pipeline("image-classification", model="{folder}", top_k=7{code})'
-        '\n    classifier("face.png")'
-    )
+# The line that follows it in a demo.
+DEMO_NOTE = "\nThis is the demo, on faces that the package draws: its accuracy says nothing about people."

@@ -1,13 +1,26 @@
 """`fer-hf`: reads the command line and runs a sub-command."""
 
-import argparse
-import io
+import shlex
 import sys
 from importlib.metadata import version
 
-from fer_hf.cli.commands import audit, compare, convert, env, evaluate, export, faces, models, predict, report
-from fer_hf.errors import BadInputError
-from fer_hf.escape import one_line
+from fer_hf.cli.commands import (
+    audit,
+    compare,
+    convert,
+    env,
+    evaluate,
+    export,
+    faces,
+    models,
+    page,
+    predict,
+    push,
+    report,
+    train,
+)
+from fer_hf.cli.ending import run_to_end
+from fer_hf.cli.parser import OneLineParser
 from fer_hf.files import expand_home
 
 
@@ -17,11 +30,14 @@ COMMANDS = {
     "models": models,
     "audit": audit,
     "convert": convert,
+    "train": train,
     "evaluate": evaluate,
     "compare": compare,
     "report": report,
     "predict": predict,
     "export": export,
+    "page": page,
+    "push": push,
 }
 
 
@@ -33,31 +49,33 @@ def main(argv: list[str] | None = None) -> int:
         argv (`list[str]`, *optional*): Without the program's name; `sys.argv[1:]` by default.
 
     Returns:
-        `int`: 0, or 2 on bad input, after one line on stderr.
+        `int`: As [`~fer_hf.cli.ending.run_to_end`].
 
     Raises:
-        SystemExit: With code 2, by argparse, on a command line that it cannot read; with 0 after `--help`.
+        SystemExit: With code 0, by argparse, after `--help` and `--version`.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a console without some letters shows them as escapes
-            stream.reconfigure(errors="backslashreplace")
     words = expand_home(sys.argv[1:] if argv is None else argv)
-    args = _parser().parse_args(words)
+    return run_to_end(lambda: _run(words), lambda: _resume_command(words))
+
+
+def _run(words: list[str]) -> None:
+    # The recipe that trains reads its flags itself.
+    args = _parser().parse_args(words[:1] if words[:1] == ["train"] else words)
     args.words = words
-    try:
-        if getattr(args, "disable_tqdm", False):
-            _disable_progress_bars()
-        COMMANDS[args.command].run(args)
-    except BadInputError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        return 2
-    return 0
+    if getattr(args, "disable_tqdm", False):
+        _disable_progress_bars()
+    COMMANDS[args.command].run(args)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fer-hf", description="Facial expression recognition on the Hugging Face stack."
-    )
+def _resume_command(words: list[str]) -> str:
+    """The command that goes on after Ctrl-C."""
+    flags = [word.partition("=")[0] for word in words]
+    resumes = words[:1] == ["predict"] and "--output" in flags and "--resume" not in flags
+    return shlex.join(["fer-hf", *words, *(["--resume"] if resumes else [])])
+
+
+def _parser() -> OneLineParser:
+    parser = OneLineParser(prog="fer-hf", description="Facial expression recognition on the Hugging Face stack.")
     parser.add_argument("--version", action="version", version=f"fer_hf {version('fer_hf')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():

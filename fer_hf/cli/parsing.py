@@ -1,8 +1,10 @@
 """Reading a recipe's flags: a flat YAML file first, then the command line."""
 
-import difflib
+import dataclasses
 import itertools
+import shutil
 import sys
+import textwrap
 import time
 from argparse import Action
 from pathlib import Path
@@ -10,9 +12,10 @@ from typing import Any
 
 import yaml
 from accelerate.utils import broadcast_object_list
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, TrainingArguments
 
-from fer_hf.errors import BadInputError
+from fer_hf.cli.parser import OneLineParser, unknown_flag
+from fer_hf.errors import BadInputError, nearest, no_such_path
 from fer_hf.files import expand_home
 from fer_hf.training.arguments import FerTrainingArguments
 from fer_hf.training.checkpoints import resume_run
@@ -23,7 +26,57 @@ _REPLACES = {
     "architecture": ("model_name_or_path", "head", "head_dropout", "model_revision"),
     "model_name_or_path": ("architecture", "config_overrides", "pixel_range"),
 }
-_USAGE = "%(prog)s [--config FILE.yaml] [--flag value ...]   (--help lists the flags)"
+_USAGE = "%(prog)s [--config FILE.yaml] [--flag value ...]"
+# Of the flags of `TrainingArguments`, those that `--help` shows.
+_COMMON = {
+    "output_dir", "resume_from_checkpoint", "num_train_epochs", "max_steps", "per_device_train_batch_size",
+    "per_device_eval_batch_size", "gradient_accumulation_steps", "learning_rate", "weight_decay", "optim",
+    "optim_args", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "label_smoothing_factor",
+    "eval_strategy", "metric_for_best_model", "seed", "bf16", "use_cpu",
+}  # fmt: skip
+_HIDDEN = {field.name for field in dataclasses.fields(TrainingArguments)} - _COMMON
+
+
+class RecipeParser(OneLineParser, HfArgumentParser):
+    """
+    The flags of dataclasses, in groups. `--help` is a page with a line for each of our flags and the common ones of
+    `TrainingArguments`; `--help_all` is argparse's own, with all.
+    """
+
+    def __init__(self, dataclass_types: tuple[type, ...], prog: str):
+        super().__init__(dataclass_types, prog=prog, usage=_USAGE, add_help=False)
+        self.add_argument(
+            "--config", type=Path, help="flat YAML file of flags; the command line wins. Without: the demo"
+        )
+        self.add_argument("--help", action="help", help="this page")
+        self.add_argument("--help_all", action=_HelpAll, nargs=0, help="every flag, with its default")
+
+    def format_help(self) -> str:
+        """The page of `--help`."""
+        _, options, *groups = self._action_groups
+        lines = [self.format_usage().strip(), *map(_help_line, options._group_actions)]
+        for group in groups:
+            shown = [action for action in group._group_actions if not _is_hidden(action)]
+            lines += [f"{group.title}:", *map(_help_line, shown)]
+        return "\n".join(lines) + "\n"
+
+
+class _HelpAll(Action):
+    def __call__(self, parser: RecipeParser, *args) -> None:
+        print(HfArgumentParser.format_help(parser), end="")
+        parser.exit()
+
+
+def _is_hidden(action: Action) -> bool:
+    return action.dest in _HIDDEN or action.const is False  # --no_<flag>
+
+
+def _help_line(action: Action) -> str:
+    """A flag with its short form, and the first words of its help."""
+    flags = ", ".join(flag for flag in action.option_strings if "-" not in flag[2:])
+    choices = f" ({', '.join(map(str, action.choices))})" if action.choices else ""
+    width = max(100, shutil.get_terminal_size().columns) - 34
+    return f"  {flags:<31} {textwrap.shorten(f'{action.help}{choices}', width, placeholder=' ...')}"
 
 
 def parse_arguments(
@@ -48,13 +101,12 @@ def parse_arguments(
         `None`).
 
     Raises:
-        BadInputError: On a YAML file that is missing or no flat map, on unknown keys (naming the nearest known one),
-            on values that are none of a flag's choices, and on flags that do not go together.
-        SystemExit: With code 2, by argparse, on a bad command line.
+        BadInputError: On a command line that cannot be read, on a YAML file that is missing or no flat map, on unknown
+            keys, on values that are none of a flag's choices, and on flags that do not go together.
+        SystemExit: With code 0, by argparse, after `--help` and `--help_all`.
     """
     args = expand_home(sys.argv[1:] if args is None else args)
-    parser = HfArgumentParser(dataclass_types, prog=f"{recipe}.py", usage=_USAGE)
-    parser.add_argument("--config", type=Path, help="Flat YAML file of the flags below; the command line wins.")
+    parser = RecipeParser(dataclass_types, prog=f"{recipe}.py")
     given = _given(parser, args)
     config = _find_config(given, default_config)
     if config is not None:
@@ -81,13 +133,21 @@ def _given(parser: HfArgumentParser, args: list[str]) -> dict[str, str]:
 
 
 def _find_config(given: dict[str, str], default: Path) -> Path | None:
-    """The YAML file to read, if any."""
+    """The YAML file to read, if any: a file, or the bare name of one that lies beside the demo's."""
     if "config" not in given:
-        return None if {"dataset_name", "help"} & given.keys() else default
+        return None if {"dataset_name", "help", "help_all"} & given.keys() else default
     config = Path(given["config"])
-    beside = default.parent / config.name
-    # In an installed package the configs lie deep: a bare name will do.
-    return beside if not config.is_file() and str(config) == config.name and beside.is_file() else config
+    if config.is_file():
+        return config
+    if config.name != str(config):
+        raise BadInputError(f"`config`: {no_such_path(config)}")
+    beside = (default.parent / config).with_suffix(".yaml")
+    if not beside.is_file():
+        known = sorted(path.stem for path in default.parent.glob("*.yaml"))
+        raise BadInputError(
+            f"`config`: neither a file nor a packaged one is called {config}: {nearest(config, known)}"
+        )
+    return beside
 
 
 def _set_defaults(parser: HfArgumentParser, config: Path, given: dict[str, str]) -> None:
@@ -95,13 +155,14 @@ def _set_defaults(parser: HfArgumentParser, config: Path, given: dict[str, str])
     options = {
         flag[2:]: action
         for flag, action in parser._option_string_actions.items()
-        if flag[:2] == "--" and flag not in ("--help", "--config") and action.const is not False  # --no_<flag>
+        if flag[:2] == "--"
+        and flag not in ("--help", "--help_all", "--config")
+        and action.const is not False  # --no_<flag>
     }
     values = {}
     for key, value in _read_map(config).items():
         if key not in options:
-            near = difflib.get_close_matches(str(key), options, n=1, cutoff=0)
-            raise BadInputError(f"{config}: unknown key {key!r}; the nearest known one is {near[0]!r}.")
+            raise BadInputError(f"{config}: {unknown_flag(str(key), parser.flags)}")
         _check_value(config, options[key], value)
         values[options[key].dest] = value
     for flag, replaced in _REPLACES.items():
@@ -114,8 +175,6 @@ def _set_defaults(parser: HfArgumentParser, config: Path, given: dict[str, str])
 
 
 def _read_map(config: Path) -> dict[str, Any]:
-    if not config.is_file():
-        raise BadInputError(f"`--config` {config}: no such file.")
     try:
         values = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

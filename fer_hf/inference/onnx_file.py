@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -87,6 +88,27 @@ def export_onnx(
     return difference
 
 
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """
+    What [`export_onnx`] noted in a file: `id2label`, `image_size`, and `image_processor` if it was given.
+
+    Raises:
+        ExportError: If packages are missing, or the file was not written so.
+    """
+    _check_packages()
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        properties = onnx.load(path, load_external_data=False).metadata_props
+        metadata = {entry.key: json.loads(entry.value) for entry in properties}
+    except (OSError, DecodeError, ValueError) as error:
+        raise ExportError(f"{path} cannot be read as an ONNX file: {str(error).partition(chr(10))[0]}") from error
+    if not metadata.keys() >= {"id2label", "image_size"}:
+        raise ExportError(f"{path} does not say what its labels are: it was not written by `fer-hf export`.")
+    return metadata
+
+
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
     """
@@ -105,7 +127,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 def _check_packages() -> None:
     missing = [package for package in ("onnx", "onnxscript", "onnxruntime") if find_spec(package) is None]
     if missing:
-        raise ExportError(f"Export needs {', '.join(missing)}: pip install 'fer_hf[onnx]'.")
+        raise ExportError(f"Export needs {', '.join(missing)}: pip install {' '.join(missing)}.")
 
 
 def _size(model: PreTrainedModel, image_size: int | Sequence[int] | None) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from fer_hf.errors import ModelError
+from fer_hf.errors import ModelError, is_hub_id, no_such_path
 from fer_hf.models.heads import head_modules, is_under
 from fer_hf.models.loading import check_safetensors
 
@@ -97,8 +97,8 @@ def _find(source: str, revision: str | None, cache_dir: str | None) -> Path:
         )
     if path.is_file():
         return path
-    if path.is_absolute() or source.endswith(".safetensors") or source.count("/") != 1 or Path(source).is_dir():
-        raise ModelError(f"`backbone_weights` {source}: {path} does not exist.")
+    if source.endswith(".safetensors") or not is_hub_id(source):
+        raise ModelError(f"`backbone_weights` {source}: {no_such_path(path)}")
     try:
         return Path(hf_hub_download(source, "model.safetensors", revision=revision, cache_dir=cache_dir))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:

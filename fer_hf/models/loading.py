@@ -3,6 +3,7 @@
 import copy
 import logging
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from transformers import (
 from transformers.image_utils import PILImageResampling
 from transformers.utils import logging as transformers_logging
 
-from fer_hf.errors import ModelError
+from fer_hf.errors import ModelError, is_hub_id, nearest, no_such_path
 from fer_hf.labels import id2label, label2id
 from fer_hf.models.heads import HAVE_HEAD_DROPOUT, HEADS, head_modules, is_under, set_head_dropout
 from fer_hf.models.networks.configuration_mlp_head import BACKBONE_POOLING, MLPHeadConfig
@@ -177,12 +178,12 @@ def _locate(name_or_path: str) -> str:
         for file in sorted(folder.glob("*.safetensors")):
             check_safetensors(file)
         return str(folder)
-    owner, _, name = name_or_path.partition("/")
-    is_hub_id = owner.strip(".~") and name and "/" not in name
-    if not is_hub_id or Path(owner).is_dir():
+    if not is_hub_id(name_or_path):
+        shipped = asset_names()
+        where = no_such_path(folder) if os.sep in name_or_path else f"No such model: {nearest(name_or_path, shipped)}"
         raise ModelError(
-            f"There is no folder {name_or_path}. A model is a folder, an `owner/name` on the Hub, or one of "
-            f"{', '.join(asset_names())}, which ship with fer_hf."
+            f"`model_name_or_path` {name_or_path}: {where} A model is a folder, an `owner/name` on the Hub, or one of "
+            f"{', '.join(shipped)}, which ship with fer_hf."
         )
     return name_or_path
 

@@ -1,6 +1,5 @@
 """Every architecture of the references by name, from scratch: what `--architecture` and `fer-hf models` know."""
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +16,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from fer_hf.errors import ModelError
+from fer_hf.errors import ModelError, nearest
 from fer_hf.labels import EXPRESSIONS, id2label, label2id
 from fer_hf.models.heads import HEADS
 from fer_hf.models.loading import reason
@@ -224,17 +223,16 @@ def architecture_config(name: str, names: Iterable[str] = EXPRESSIONS, **overrid
     """
     row = ARCHITECTURES.get(name)
     if row is None:
-        near = difflib.get_close_matches(name, ARCHITECTURES, n=3, cutoff=0.4)
-        hint = f"; near: {', '.join(near)}" if near else ""
-        raise ModelError(f"`architecture` {name!r} is unknown{hint}. `fer-hf models` lists them.")
+        raise ModelError(
+            f"`architecture` {name!r} is unknown: {nearest(name, ARCHITECTURES)} `fer-hf models` lists them."
+        )
     names = tuple(names)
     labels = {"id2label": id2label(names), "label2id": label2id(names)}
     known = row.config_class().to_dict()
     for key in overrides:
         # A configuration would silently keep a misspelt field.
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0)
-            raise ModelError(f"{name} has no configuration field {key!r}; the nearest one is {near[0]!r}.")
+            raise ModelError(f"{name} has no configuration field {key!r}: {nearest(key, known)}")
     try:
         return row.config_class(**{"problem_type": "single_label_classification", **labels, **row.fields, **overrides})
     except StrictDataclassError as error:

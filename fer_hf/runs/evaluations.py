@@ -28,6 +28,19 @@ def check_place(
         )
 
 
+def limits_of_run(model: str, dataset: str) -> dict[str, int]:
+    """
+    What a run took of its own data: the arguments of [`~fer_hf.data.select.sample_splits`] that give the same faces.
+    Empty for other data, and for a model that is no run.
+    """
+    folder = Path(model).expanduser()
+    record = RunRecord.read(folder / RECORD) if (folder / RECORD).is_file() else None
+    if record is None or record.dataset["name"] != dataset:
+        return {}
+    limits = {kind: record.training.get(f"max_{kind}_samples") for kind in ("train", "eval")}
+    return {f"max_{kind}": limit for kind, limit in limits.items() if limit is not None}
+
+
 def save_evaluation(result: dict, model: str, output: str | Path | None = None) -> tuple[Path | None, list[dict]]:
     """
     Write an evaluation, and note in the run's record that a test split was scored.

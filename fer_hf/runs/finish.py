@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 from datasets import Dataset, DatasetDict
+from safetensors.torch import load_model
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from fer_hf.data.copies import leaked_rows
 from fer_hf.escape import printable
@@ -34,7 +37,7 @@ def finish_run(
 ) -> RunRecord | None:
     """
     Save the selected model, score it on validation and, once, on test, as far as there are these splits, and write
-    what the run leaves.
+    what the run leaves. With `score_last_epoch`, the weights after the last epoch are scored there, too.
 
     In `trainer.args.output_dir`: the model and its image processor, `all_results.json`, `trainer_state.json`,
     `classification_report.json`, `predictions.safetensors`, `confusion_matrix.png` (of test, and of validation as
@@ -57,6 +60,7 @@ def finish_run(
     trainer.save_state()
     prefixes = {"validation": "eval", "test": "test"}
     scored = {split: _score(trainer, tables[split], prefixes[split]) for split in prefixes if split in tables}
+    last = _score_last_epoch(trainer, tables, scored) if trainer.args.score_last_epoch else None
     if not trainer.is_world_process_zero():
         return None
     folder, names = Path(trainer.args.output_dir), tables["train"].features["label"].names
@@ -68,6 +72,9 @@ def finish_run(
     flags = {**flags, **rates, "data_path": getattr(trainer.train_dataset, "path", "plain")}
     record = _record(trainer, tables, dataset, {"architecture": type(trainer.model).__name__, **model}, flags, reports)
     record.unfreezing = unfreezing.table(trainer.model, trainer.args, trainer.state) if unfreezing else []
+    if last is not None:
+        report = expression_report(*last, names)
+        record.last_epoch = {"epoch": trainer.state.epoch, "splits": list(scored), "report": report}
     if record.tested:
         record.test_scored = [scoring(dataset, "test", record.dataset["fingerprints"]["test"], "none")]
     _draw(trainer, record, scored[record.last_split], folder)
@@ -132,6 +139,9 @@ def _print_reports(record: RunRecord) -> None:
     about = {"validation": "validation (selects)" if record.best else "validation", "test": "test (scored once)"}
     for split, report in record.results.items():
         print(printable(f"\n{report_text(report, about[split])}"))
+    if last := record.last_epoch:
+        title = f"{' and '.join(last['splits'])} together, after the last epoch"
+        print(printable(f"\n{report_text(last['report'], title)}"))
     if not record.tested:
         print(f"\n{record.dataset['name']} has no test split: the run tested nothing.")
 
@@ -152,12 +162,23 @@ def _draw(trainer: FerTrainer, record: RunRecord, last: Predictions, folder: Pat
         plot_phases(record.phases, trainer.phases.memory, folder / "phases.png")
 
 
-def _score(trainer: FerTrainer, split: Dataset, prefix: str) -> Predictions:
+def _score(trainer: FerTrainer, split: Dataset, prefix: str, save: bool = True) -> Predictions:
     output = trainer.predict(split, metric_key_prefix=prefix)
-    trainer.save_metrics(prefix, output.metrics)
+    if save:
+        trainer.save_metrics(prefix, output.metrics)
     # Some models give more than logits, which come first.
     logits = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
     return Predictions(logits, output.label_ids)
+
+
+def _score_last_epoch(trainer: FerTrainer, tables: DatasetDict, scored: dict[str, Predictions]) -> Predictions:
+    """All faces of the splits in `scored` together, by the weights after the last epoch; the model stays as it was."""
+    args, state, model = trainer.args, trainer.state, trainer.accelerator.unwrap_model(trainer.model)
+    if args.load_best_model_at_end and state.best_global_step not in (None, state.global_step):
+        load_model(model, Path(args.output_dir, f"checkpoint-{state.global_step}", SAFE_WEIGHTS_NAME))
+        scored = {split: _score(trainer, tables[split], "last", save=False) for split in scored}
+        load_model(model, Path(args.output_dir, SAFE_WEIGHTS_NAME))
+    return Predictions(*map(np.concatenate, zip(*scored.values(), strict=True)))
 
 
 def _runtime(trainer: FerTrainer) -> dict:

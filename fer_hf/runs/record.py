@@ -59,6 +59,8 @@ class RunRecord:
         phases (`list[dict]`): Time, waiting and memory by phase of unfreezing.
         validations (`list[dict]`): Each validation during training, with `elapsed_seconds`.
         best (`dict`, *optional*): `metric`, `value`, `epoch` and `step` of the selected weights.
+        last_epoch (`dict`, *optional*): If asked for, the weights after the last epoch, nothing selected: `epoch`,
+            and the `report` of all faces of the `splits` together.
         test_scored (`list[dict]`, *optional*): An entry for each time that a test split was scored. `None` in records
             of older runs, which did not count; empty if nothing was tested.
     """
@@ -79,6 +81,7 @@ class RunRecord:
     phases: list = field(default_factory=list)
     validations: list = field(default_factory=list)
     best: dict | None = None
+    last_epoch: dict | None = None
     test_scored: list | None = None
 
     @classmethod

@@ -4,6 +4,7 @@ import os
 from functools import cached_property
 from pathlib import Path
 
+from fer_hf.errors import no_such_path
 from fer_hf.evaluation.predictions import FILE, Predictions, load_predictions
 from fer_hf.runs.record import RECORD, RunDirectoryError, RunRecord, read_json, with_new_names
 
@@ -33,7 +34,8 @@ class Run:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder).expanduser()
         if not self.folder.is_dir():
-            raise RunDirectoryError(f"{self.folder} is not a directory.")
+            state = f"{self.folder} is not a directory." if self.folder.exists() else no_such_path(self.folder)
+            raise RunDirectoryError(f"No run: {state}")
 
     def __fspath__(self) -> str:
         return os.fspath(self.folder)

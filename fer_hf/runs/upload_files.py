@@ -6,6 +6,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
+from transformers import CONFIG_MAPPING
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from fer_hf.runs.record import RECORD, RunDirectoryError, read_json
@@ -70,6 +71,11 @@ def files_to_upload(run: str | Path | Run, include_faces: bool = False) -> list[
         RunDirectoryError: If a file that loading the model needs is missing, or one of them is a symbolic link.
     """
     run = as_run(run)
+    if _is_ours(run) and not uses_remote_code(run):
+        raise RunDirectoryError(
+            f"{run} lacks the code of its network, without which nobody could load it: load it with fer_hf, and "
+            "`save_pretrained` adds the code."
+        )
     names = [*_REQUIRED, *_weights(run.folder), *_code(run)]
     if strange := [name for name in names if name != Path(name).name]:
         raise RunDirectoryError(f"{run} asks for {strange[0]}, which lies elsewhere: put the file into the folder.")
@@ -167,6 +173,12 @@ def _auto_classes(run: Run) -> list[str]:
         for value in config.get("auto_map", {}).values():
             found += value if isinstance(value, list) else [value]
     return [entry for entry in found if entry]
+
+
+def _is_ours(run: Run) -> bool:
+    """Whether the network is one that Transformers knows through us alone."""
+    kind = run.config.get("model_type")
+    return kind in CONFIG_MAPPING and CONFIG_MAPPING[kind].__module__.startswith("fer_hf.")
 
 
 def _code(run: Run) -> list[str]:

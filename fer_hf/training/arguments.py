@@ -6,14 +6,16 @@ from typing import Any
 
 import torch
 from transformers import SchedulerType, TrainingArguments
+from transformers.utils import is_torch_bf16_gpu_available
 
 from fer_hf.errors import BadInputError, parse_map
+from fer_hf.training.checks import check_numbers, check_reporting
 from fer_hf.training.optim import OptimizerName, ScheduleName, by_name, check_optimization
 
 
 _ALWAYS_RECORDED = (
     "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "optim", "lr_scheduler_type",
-    "weight_decay", "warmup_steps", "max_grad_norm", "seed", "metric_for_best_model", "load_best_model_at_end",
+    "weight_decay", "warmup_steps", "max_grad_norm", "seed", "metric_for_best_model", "load_best_model_at_end", "bf16",
 )  # fmt: skip
 _NOT_RECORDED = (
     "output_dir", "logging", "log_", "report_to", "run_name", "project", "trackio", "hub_", "push_to_hub",
@@ -26,6 +28,8 @@ _NOT_RECORDED = (
 @dataclass
 class FerTrainingArguments(TrainingArguments):
     """[`~transformers.TrainingArguments`] with this project's defaults, and gradual unfreezing."""
+
+    _argument_group_name = "training"
 
     output_dir: str | None = field(
         default=None, metadata={"help": "Where the run goes. Default: runs/<recipe>-<timestamp>."}
@@ -70,6 +74,13 @@ class FerTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "The k-th block from the top learns at learning_rate * layer_decay**k. Default: all alike."},
     )
+    score_last_epoch: bool = field(
+        default=False,
+        metadata={
+            "help": "Score the weights after the last epoch, too, on validation and test together: what a source "
+            "without a validation split reports."
+        },
+    )
     ema_decay: float | None = field(
         default=None,
         metadata={"help": "Validate, select and save a moving average of the weights with this decay, such as 0.999."},
@@ -84,6 +95,16 @@ class FerTrainingArguments(TrainingArguments):
     patch_dropout: float | None = field(
         default=None,
         metadata={"help": "Share of each face's patches that a ViT does not see in training, in [0, 1)."},
+    )
+    # Text, for the parser; a bool once it is resolved.
+    bf16: str = field(
+        default=False,
+        metadata={
+            "help": "bfloat16 mixed precision, also on a CPU: true, false, or auto, which is true where the hardware "
+            "has it.",
+            "nargs": "?",
+            "const": True,
+        },
     )
     cpu_threads: int | None = field(
         default=None, metadata={"help": "Threads per process on a CPU. Default: cores / local processes."}
@@ -136,6 +157,7 @@ class FerTrainingArguments(TrainingArguments):
             if not self.resume_from_checkpoint:
                 raise BadInputError(f"`metric_for_best_model` {self.metric_for_best_model} is now balanced_accuracy.")
             self.metric_for_best_model = "balanced_accuracy"  # a run that began under the old name goes on
+        check_numbers(self)
         # The parent insists on a folder; `parse_arguments` gives the run its own once all processes can agree on it.
         self.output_dir_given = self.output_dir is not None
         optim = by_name("optim", OptimizerName, self.optim)
@@ -145,6 +167,7 @@ class FerTrainingArguments(TrainingArguments):
         if self.eval_strategy == "no":
             self._keep_last_weights(schedule)
         # The parent takes stock names only.
+        self.bf16 = _resolved_bf16(self.bf16, on_cpu=self.use_cpu or not torch.accelerator.is_available())
         self.optim = "sgd"
         self.lr_scheduler_type = schedule.value if schedule.value in list(SchedulerType) else "constant"
         super().__post_init__()
@@ -154,12 +177,21 @@ class FerTrainingArguments(TrainingArguments):
             mode = "max" if self.greater_is_better else "min"
             self.lr_scheduler_kwargs = {"mode": mode, **(self.lr_scheduler_kwargs or {})}
         check_optimization(self)
+        check_reporting(self.report_to)
         if self.remove_unused_columns:
             raise BadInputError("`remove_unused_columns` must be False: the `image` column would be dropped.")
+        if self.score_last_epoch and self.load_best_model_at_end:
+            self._keep_last_checkpoint()
         if self.sync_batch_norm and self.device.type != "cuda":
             raise BadInputError(f"`sync_batch_norm` needs GPUs: PyTorch cannot do it on {self.device.type}.")
         if self.device.type == "cpu":
             self.dataloader_pin_memory = False  # without an accelerator it only warns
+
+    def _validate_args(self) -> None:
+        """The stock checks, one of which wants `use_cpu` for bfloat16 also where there is nothing but a CPU."""
+        given, self.use_cpu = self.use_cpu, self.use_cpu or not torch.accelerator.is_available()
+        super()._validate_args()
+        self.use_cpu = given
 
     def _keep_last_weights(self, schedule: ScheduleName) -> None:
         """Without validation the run ends with its last weights; what waits for a score is refused."""
@@ -173,6 +205,29 @@ class FerTrainingArguments(TrainingArguments):
         for name, value in waiting.items():
             if value:
                 raise BadInputError(f"`{name}` {value} needs `eval_strategy` steps or epoch, got no.")
+
+    def _keep_last_checkpoint(self) -> None:
+        """The last weights are read from it, after the best ones."""
+        if self.ema_decay is not None or self.save_strategy == "best":
+            raise BadInputError("`score_last_epoch` goes with neither `ema_decay` nor `save_strategy` best.")
+        if self.save_total_limit == 1:
+            self.save_total_limit = 2  # of one, the stock Trainer keeps the best alone
+
+
+def _resolved_bf16(value: str | bool, on_cpu: bool) -> bool:
+    """
+    What `bf16` means here. On a CPU, auto wants instructions for it (avx512_bf16, amx_bf16, or ARM's): without them
+    bfloat16 is slower than float32.
+    """
+    choices = {"true": True, "false": False, "auto": None}
+    if str(value).lower() not in choices:
+        raise BadInputError(f"`bf16` must be true, false or auto, got {value!r}.")
+    given = choices[str(value).lower()]
+    if given is not None:
+        return given
+    if on_cpu:
+        return any(has for name, has in torch.cpu.get_capabilities().items() if name.endswith("bf16"))
+    return is_torch_bf16_gpu_available()
 
 
 def global_batch_size(args: TrainingArguments) -> int:

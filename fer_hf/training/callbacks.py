@@ -1,4 +1,4 @@
-"""What a user sees while a run trains, and the epoch that a data set is told."""
+"""What a user sees while a run trains, and the epoch that training faces and their sampler are told."""
 
 import sys
 
@@ -18,18 +18,22 @@ from transformers import (
 
 class EpochCallback(TrainerCallback):
     """
-    Tells a data set its epoch. accelerate does so only where no sampler has an epoch of its own.
+    Tells the training faces and their sampler the epoch. accelerate tells faces only where no sampler has an epoch of
+    its own, and finds no sampler where several processes resume in the middle of an epoch: it lies under one wrapper
+    more (`SkipBatchSampler`) than is looked into.
 
     Args:
-        dataset: With `set_epoch`.
+        trainer (`Trainer`): With `train_dataset` and `train_sampler`.
     """
 
-    def __init__(self, dataset):
-        self.dataset = dataset
+    def __init__(self, trainer: Trainer):
+        self.trainer = trainer
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         """Also right after a resume in the middle of an epoch, where `state.epoch` is a fraction."""
-        self.dataset.set_epoch(int(state.epoch or 0))
+        for part in (self.trainer.train_dataset, self.trainer.train_sampler):
+            if hasattr(part, "set_epoch"):
+                part.set_epoch(int(state.epoch or 0))
 
 
 class RunningLoss:

@@ -1,5 +1,6 @@
 """Which checkpoint a run goes on from: the last whole one, and only with the flags that it was written with."""
 
+import hashlib
 import json
 import logging
 import os
@@ -17,7 +18,6 @@ from fer_hf.errors import BadInputError
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
-# The Trainer writes it after everything else, and before it deletes older checkpoints.
 _STATE = "trainer_state.json"
 # Flags (by the beginning of their names) that a resumed run may change: they leave weights and log as they are.
 _FREE = (
@@ -29,16 +29,36 @@ _FREE = (
 
 
 def write_manifest(folder: Path, args: TrainingArguments) -> None:
-    """Note the size of every file that lies in a checkpoint so far, and the flags of the run, in `manifest.json`."""
-    files = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-    content = {"files": files, "flags": _flags(args)}
+    """
+    Note size and checksum of every file of a checkpoint, and the flags of the run, in `manifest.json`. When that is
+    there, the rest is on disk: a power cut leaves no manifest that speaks of files which were never written.
+    """
+    files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    for path in files.values():
+        _flush(path)
+    content = {
+        "files": {name: path.stat().st_size for name, path in files.items()},
+        "sha256": {name: _sha256(path) for name, path in files.items()},
+        "flags": _flags(args),
+    }
     (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    _flush(folder / MANIFEST)
+
+
+def _flush(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def flaw(folder: Path) -> str | None:
     """
-    What keeps a checkpoint from being whole: every file of its manifest in full, and `trainer_state.json`, the last
-    one to be written. `None` for a whole one.
+    What keeps a checkpoint from being whole: every file of its manifest as it was written. `None` for a whole one.
+    Manifests once had no checksums, and came before `trainer_state.json`.
     """
     for name in (MANIFEST, _STATE):
         try:
@@ -47,11 +67,17 @@ def flaw(folder: Path) -> str | None:
             return f"{name} is missing"
         except ValueError:
             return f"{name} is cut short"
-    for name, size in json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"].items():
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    if not isinstance(manifest, dict) or not all(isinstance(manifest.get(key), dict) for key in ("files", "flags")):
+        return f"{MANIFEST} names no files and flags"
+    for name, size in manifest["files"].items():
         if not (folder / name).is_file():
             return f"{name} is missing"
         if (folder / name).stat().st_size != size:
             return f"{name} has {(folder / name).stat().st_size:,} bytes of {size:,}"
+    for name, checksum in manifest.get("sha256", {}).items():
+        if _sha256(folder / name) != checksum:
+            return f"the bytes of {name} have changed"
     return None
 
 
@@ -88,12 +114,15 @@ def resume_point(args: TrainingArguments, resume: str | bool | None) -> Path | N
         whole checkpoint yet.
 
     Raises:
-        BadInputError: If there is none elsewhere, if `args.output_dir` holds later ones, which the run would mix with
-            its own, or if a flag that changes the result is not the one that the checkpoint was written with.
+        BadInputError: If a folder is named that does not exist or holds none, if `args.output_dir` holds later ones,
+            which the run would mix with its own, or if a flag that changes the result is not the one that the
+            checkpoint was written with.
     """
     run = resume_run(resume, args.output_dir)
     if run is None:
         return None
+    if str(resume).lower() != "true" and not run.is_dir():
+        raise BadInputError(f"`resume_from_checkpoint` {resume}: there is no folder {run}.")
     there, asked = checkpoints(run), Path(str(resume))
     if re.fullmatch(r"checkpoint-\d+", asked.name):
         if asked.name not in [path.name for path in there]:
@@ -106,12 +135,12 @@ def resume_point(args: TrainingArguments, resume: str | bool | None) -> Path | N
         return None
     if point is None:
         raise BadInputError(f"`resume_from_checkpoint` {resume}: {run} holds no whole checkpoint to go on from.")
-    in_the_way = [path for path in checkpoints(args.output_dir) if flaw(path) is None]
+    others = checkpoints(args.output_dir)
     if run == Path(args.output_dir):
-        in_the_way = [path for path in in_the_way if step_of(path) > step_of(point)]
-    if in_the_way:
+        others = [path for path in others if step_of(path) > step_of(point)]
+    if in_the_way := [path.name for path in others if flaw(path) is None]:
         raise BadInputError(
-            f"Resuming {point} into {args.output_dir}, which holds {in_the_way[-1].name}, would mix two runs: "
+            f"Resuming {point} into {args.output_dir}, which holds {in_the_way[-1]}, would mix two runs: "
             "delete what is there, or choose another `output_dir`."
         )
     _check_flags(point, args)

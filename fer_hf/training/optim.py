@@ -1,7 +1,6 @@
 """Optimizers and schedules by name, what decays, and the learning rate of each layer."""
 
 import ast
-import difflib
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,7 +13,7 @@ from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 from transformers.training_args import OptimizerNames
 from transformers.utils.generic import ExplicitEnum
 
-from fer_hf.errors import BadInputError
+from fer_hf.errors import BadInputError, nearest
 from fer_hf.models.heads import is_under
 
 
@@ -64,8 +63,7 @@ def by_name(flag: str, names: type[ExplicitEnum], value: str) -> ExplicitEnum:
     text = getattr(value, "value", value)
     known = [name.value for name in names]
     if text not in known:
-        near = difflib.get_close_matches(str(text), known, n=3, cutoff=0.4)
-        raise BadInputError(f"`{flag}` {text!r} is unknown; near: {', '.join(near) or 'none'}. See --help for all.")
+        raise BadInputError(f"`{flag}` {text!r} is unknown: {nearest(text, known)}")
     return names(text)
 
 
@@ -146,7 +144,7 @@ def torch_optimizer(args: TrainingArguments) -> tuple[type[torch.optim.Optimizer
         if key in _OWN_FLAGS:
             raise BadInputError(f"`optim_args` sets {key}: use {_OWN_FLAGS[key]}.")
         if key not in known:
-            raise BadInputError(f"`optim_args`: {name} has no {_unknown(key, known)}.")
+            raise BadInputError(f"`optim_args`: {name} has no option {key!r}: {nearest(key, known)}")
         options[key] = value
     return cls, options
 
@@ -170,12 +168,6 @@ def _parse_options(text: str | None) -> dict[str, Any]:
         ) from error
 
 
-def _unknown(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f"the nearest one is {near[0]!r}" if near else f"it has {', '.join(known) or 'none'}"
-    return f"option {key!r}; {hint}"
-
-
 def _check_schedule(name: str, options: dict[str, Any]) -> None:
     known = {"step": ["step_size", "gamma"], "multistep": ["milestones", "gamma"]}.get(name)
     if known is None:
@@ -186,7 +178,7 @@ def _check_schedule(name: str, options: dict[str, Any]) -> None:
         known = [key for key in parameters if key not in _GIVEN_TO_SCHEDULES]
     for key in options:
         if key not in known:
-            raise BadInputError(f"`lr_scheduler_kwargs`: {name} has no {_unknown(key, known)}.")
+            raise BadInputError(f"`lr_scheduler_kwargs`: {name} has no option {key!r}: {nearest(key, known)}")
     form = "{}"
     if name == "step":
         form = '{"step_size": 20, "gamma": 0.1}, in whole epochs'
@@ -240,7 +232,13 @@ def create_schedule(
         has_momentum = bool(optimizer.defaults.get("momentum") or optimizer.defaults.get("betas"))
         options = {"cycle_momentum": has_momentum, **options}
         rates = [group["lr"] for group in optimizer.param_groups]
-        return OneCycleLR(optimizer, max_lr=rates, total_steps=num_training_steps, **options)
+        try:
+            return OneCycleLR(optimizer, max_lr=rates, total_steps=num_training_steps, **options)
+        except ZeroDivisionError as error:
+            raise BadInputError(
+                f"`lr_scheduler_type` one_cycle has no step to warm up in, where `pct_start` of all steps, here of "
+                f"{num_training_steps}, is one: train longer, or give another `pct_start` in `lr_scheduler_kwargs`."
+            ) from error
     return get_scheduler(
         name,
         optimizer=optimizer,

@@ -1,16 +1,22 @@
 """What each phase of training costs: seconds per step, images per second, waiting for data, and peak memory."""
 
+import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_pt_utils import find_batch_size
+
+from fer_hf.training.tricks import Trick
+
+
+PHASES_FILE = "phases.json"
 
 
 @dataclass
@@ -23,7 +29,7 @@ class _Phase:
     peak_bytes: int | None = None
 
 
-class PhaseCallback(TrainerCallback):
+class PhaseCallback(Trick):
     """
     Measures training by phase; a phase lasts as long as the same parameters train, as gradual unfreezing has it.
 
@@ -31,7 +37,7 @@ class PhaseCallback(TrainerCallback):
     checkpoints are outside. Nothing waits for the device that did not wait before. Peak memory is, on a GPU, what
     PyTorch has allocated there at most (`torch.cuda.max_memory_allocated`); on a CPU under Linux, by how much the
     process's resident memory has peaked above what it was when training began (`VmHWM`); elsewhere it is not measured.
-    A resumed run measures the steps that it makes itself, and each of several processes measures its own.
+    Each of several processes measures its own steps. A resumed run goes on from the main one's up to its checkpoint.
 
     Attributes:
         memory (`str`, *optional*): How it is measured, `"cuda"` or `"rss"`.
@@ -42,6 +48,9 @@ class PhaseCallback(TrainerCallback):
         self.memory: str | None = None
         self.clock: Callable[[], float] = time.perf_counter
         self._phases: list[_Phase] = []
+        self._trainable: list[bool] | None = None  # of the last phase, by parameter
+        self._is_training = False
+        self._loaded: dict | None = None
 
     def table(self) -> list[dict]:
         """
@@ -73,8 +82,22 @@ class PhaseCallback(TrainerCallback):
             "peak_memory_mb": max(peaks) / 1e6 if peaks else None,
         }
 
+    def save(self, folder: Path) -> None:
+        """Into a checkpoint only: a finished run's are in its record."""
+        if self._is_training:
+            content = {"trainable": self._trainable, "phases": [asdict(phase) for phase in self._phases]}
+            (folder / PHASES_FILE).write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+    def load(self, checkpoint: Path, model: nn.Module) -> None:
+        """Go on from the phases of a checkpoint; from none, if it was written before checkpoints had them."""
+        path = checkpoint / PHASES_FILE
+        self._loaded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        self._phases, self._trainable, self._measuring = [], None, False
+        """Starts from nothing, unless a checkpoint's phases have been loaded."""
+        loaded, self._loaded = self._loaded or {"trainable": None, "phases": []}, None
+        self._trainable, self._phases = loaded["trainable"], [_Phase(**phase) for phase in loaded["phases"]]
+        self._is_training, self._measuring = True, False
         self._processes, self._device = args.world_size, args.device
         self.memory = _way_to_measure(args.device)
         self._base = _status("VmRSS") if self.memory == "rss" else 0
@@ -106,6 +129,9 @@ class PhaseCallback(TrainerCallback):
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         """Before the evaluation at the end of an epoch, whose memory is not training's."""
         self._note_peak()
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        self._is_training = False
 
     def _note_peak(self) -> None:
         if self._measuring and self.memory is not None:

@@ -3,7 +3,8 @@
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import TrainOutput
+from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 
 from fer_hf.provenance import commit
 from fer_hf.training.callbacks import RunningLoss
@@ -34,7 +35,7 @@ class ResumingTrainer(Trainer):
     """
     What the stock [`~transformers.Trainer`] forgets in a checkpoint.
 
-    - A checkpoint is resumed if it is whole; a half-written one is skipped for the last that is
+    - A checkpoint is resumed if it is whole; a half-written or damaged one is skipped for the last that is
       ([`~fer_hf.training.checkpoints.resume_point`]).
     - A checkpoint is written after everything else that happens at its step. The stock Trainer writes it before the
       logs and evaluations of an ending epoch, which a resumed run then never makes up for.
@@ -123,7 +124,24 @@ class ResumingTrainer(Trainer):
             # A half-written one, or of another run: none of its files may pass for one of ours.
             shutil.rmtree(folder, ignore_errors=True)
         self.accelerator.wait_for_everyone()
-        super()._save_checkpoint(model, trial)
+        with self._no_checkpoint_deleted():
+            super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            if not self.args.save_only_model:
+                write_manifest(folder, self.args)
+            rotate_checkpoints(
+                str(folder.parent), self.args.save_total_limit, self.state.best_model_checkpoint, use_mtime=True
+            )
+
+    @contextmanager
+    def _no_checkpoint_deleted(self) -> Iterator[None]:
+        """The stock method deletes older checkpoints before the new one has its manifest."""
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            yield
+        finally:
+            self.args.save_total_limit = limit
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
@@ -136,10 +154,6 @@ class ResumingTrainer(Trainer):
             "commits": self.commits,
         }
         Path(output_dir, self._progress_file()).write_text(json.dumps(progress) + "\n", encoding="utf-8")
-        # All is written but for `trainer_state.json`, which follows at once.
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            write_manifest(Path(output_dir), self.args)
 
     def _progress_file(self) -> str:
         return f"progress_{self.args.process_index}.json"

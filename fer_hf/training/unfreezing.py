@@ -1,6 +1,5 @@
 """Gradual unfreezing: start with the head, unfreeze the backbone piece by piece, on a schedule or on a plateau."""
 
-import difflib
 import logging
 import re
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.conversion_mapping import get_model_conversion_mapping
 
-from fer_hf.errors import BadInputError, parse_map
+from fer_hf.errors import BadInputError, nearest, parse_map
 from fer_hf.models.heads import head_modules, is_under
 from fer_hf.training.arguments import FerTrainingArguments
 
@@ -107,10 +106,9 @@ def resolve_module(model: PreTrainedModel, name: str) -> str:
     for candidate in (name, today):
         if candidate in known and candidate:
             return candidate
-    near = difflib.get_close_matches(name, sorted(known), n=4, cutoff=0.4)
     raise UnfreezingError(
-        f"`unfreeze_schedule` names {name!r}, and {type(model).__name__} has no such module. "
-        f"Near names: {', '.join(near) or 'none'}."
+        f"`unfreeze_schedule` names {name!r}, and {type(model).__name__} has no such module: "
+        f"{nearest(name, sorted(known))}"
     )
 
 

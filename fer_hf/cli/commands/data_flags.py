@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from fer_hf.errors import BadInputError, parse_map
+from fer_hf.errors import BadInputError
 
 
 if TYPE_CHECKING:
@@ -21,6 +21,15 @@ def add_data_flags(parser: ArgumentParser, default: str | None = None) -> None:
     parser.add_argument("--dataset_options", default="{}", metavar="JSON", help="options of the loader")
 
 
+def add_model_flag(parser: ArgumentParser, required: bool = True) -> None:
+    """Add the flag by which a command is told of a classifier."""
+    note = "" if required else " (default: one that ships)"
+    parser.add_argument(
+        "--model_name_or_path", "--model", required=required, metavar="MODEL",
+        help=f"a run's folder, any other, a Hub id, or the name of a checkpoint that ships{note}",
+    )  # fmt: skip
+
+
 def add_quiet_flag(parser: ArgumentParser) -> None:
     """Add the flag that switches progress bars off."""
     parser.add_argument("--disable_tqdm", action="store_true", help="show no progress bars")
@@ -35,9 +44,9 @@ def add_overwrite_flag(parser: ArgumentParser) -> None:
 
 def load_tables(args: Namespace) -> "DatasetDict":
     """The data set that the flags name."""
-    from fer_hf.data import load_dataset
+    from fer_hf.data.loading import load_named
 
-    return load_dataset(args.dataset_name, args.data_dir, **parse_map("dataset_options", args.dataset_options))
+    return load_named(args.dataset_name, args.data_dir, args.dataset_options)
 
 
 def one_split(tables: "DatasetDict", split: str) -> "Dataset":

@@ -4,22 +4,29 @@ import shlex
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from fer_hf.cli.commands.data_flags import add_data_flags, add_overwrite_flag, add_quiet_flag, load_tables
+from fer_hf.cli.commands.data_flags import (
+    add_data_flags,
+    add_model_flag,
+    add_overwrite_flag,
+    add_quiet_flag,
+    load_tables,
+)
+from fer_hf.cli.parser import count
 
 
 def add_flags(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--model_name_or_path", "--model", required=True, metavar="MODEL",
-        help="a run's folder, any other, a Hub id, or the name of a checkpoint that ships",
-    )  # fmt: skip
+    add_model_flag(parser)
     add_data_flags(parser, "synthetic")
     add_quiet_flag(parser)
     parser.add_argument(
         "--split", default="test", help="a split, or several apart and together: validation+test (default: test)"
     )
-    parser.add_argument("--max_eval_samples", type=int, metavar="N", help="the first N images of each split only")
+    parser.add_argument(
+        "--max_eval_samples", type=count, metavar="N",
+        help="a sample of N images of each split only (of a run's own data: what the run took)",
+    )  # fmt: skip
     parser.add_argument("--tta", default="none", help="average logits over views: none, flip or ten_crop")
-    parser.add_argument("--batch_size", type=int, default=64, help="images at a time (default: 64)")
+    parser.add_argument("--batch_size", type=count, default=64, help="images at a time (default: 64)")
     parser.add_argument("--subgroups", nargs="+", default=[], metavar="COLUMN", help="score apart by these columns")
     parser.add_argument("--robustness", action="store_true", help="score damaged images too: 25 times the work")
     parser.add_argument("--calibrate", action="store_true", help="fit a temperature on validation, into config.json")
@@ -34,11 +41,11 @@ def add_flags(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     from transformers.utils import logging as transformers_logging
 
-    from fer_hf.data.select import first_faces
+    from fer_hf.data.select import sample_splits
     from fer_hf.escape import printable
     from fer_hf.evaluation.evaluate import EvaluationOptions, evaluate, evaluation_text
     from fer_hf.provenance import public_words
-    from fer_hf.runs.evaluations import check_place, save_evaluation
+    from fer_hf.runs.evaluations import check_place, limits_of_run, save_evaluation
 
     transformers_logging.disable_progress_bar()  # for work of milliseconds: loading weights
     model = args.model_name_or_path
@@ -47,6 +54,9 @@ def run(args: Namespace) -> None:
         args.split, args.tta, args.batch_size, args.subgroups, args.robustness, args.calibrate, args.device
     )
     command = shlex.join(["fer-hf", *public_words(args.words)])
-    tables = first_faces(load_tables(args), max_eval=args.max_eval_samples)
+    limits = limits_of_run(model, args.dataset_name)
+    if args.max_eval_samples is not None:
+        limits["max_eval"] = args.max_eval_samples
+    tables = sample_splits(load_tables(args), **limits)
     result = evaluate(model, args.dataset_name, tables, options, command, trust_remote_code=args.trust_remote_code)
     print(printable(evaluation_text(result, *save_evaluation(result, model, args.output))))

@@ -3,14 +3,17 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from fer_hf.cli.commands.data_flags import add_data_flags, add_overwrite_flag, add_quiet_flag, load_tables
+from fer_hf.cli.commands.data_flags import (
+    add_data_flags,
+    add_model_flag,
+    add_overwrite_flag,
+    add_quiet_flag,
+    load_tables,
+)
 
 
 def add_flags(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--model_name_or_path", "--model", required=True, metavar="MODEL",
-        help="a run's folder, any other, a Hub id, or the name of a checkpoint that ships",
-    )  # fmt: skip
+    add_model_flag(parser)
     add_data_flags(parser, "synthetic")
     add_quiet_flag(parser)
     parser.add_argument("--format", default="onnx", help="onnx (float32, the default) or int8")

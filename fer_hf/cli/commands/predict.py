@@ -5,20 +5,19 @@ from pathlib import Path
 
 from fer_hf.cli.commands.data_flags import (
     add_data_flags,
+    add_model_flag,
     add_overwrite_flag,
     add_quiet_flag,
     load_tables,
     one_split,
 )
+from fer_hf.cli.parser import count
 from fer_hf.errors import BadInputError
 
 
 def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument("paths", nargs="*", metavar="PATH", help="images, folders of them, URLs")
-    parser.add_argument(
-        "--model_name_or_path", "--model", metavar="MODEL",
-        help="a run's folder, any other, a Hub id, or the name of a checkpoint that ships (default: one that ships)",
-    )  # fmt: skip
+    add_model_flag(parser, required=False)
     add_data_flags(parser)
     add_quiet_flag(parser)
     parser.add_argument("--split", default="test", help="split of the data set, which goes instead of PATH")
@@ -35,7 +34,7 @@ def add_flags(parser: ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on with an --output that was interrupted")
     add_overwrite_flag(parser)
-    parser.add_argument("--batch_size", type=int, default=16, help="photos at a time (default: 16)")
+    parser.add_argument("--batch_size", type=count, default=16, help="photos at a time (default: 16)")
 
 
 def run(args: Namespace) -> None:
@@ -53,8 +52,6 @@ def run(args: Namespace) -> None:
 
     if bool(args.paths) == bool(args.dataset_name):
         raise BadInputError("Give either photos (files, folders, URLs) or `dataset_name`.")
-    if args.batch_size < 1:
-        raise BadInputError(f"`--batch_size` must be at least 1, got {args.batch_size}.")
     if args.dataset_name:
         table, left_out = one_split(load_tables(args), args.split), {}
         entries = entries_of_table(table, f"{args.dataset_name}/{args.split}")
