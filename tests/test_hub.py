@@ -17,8 +17,8 @@ from hub_server import Repo, running_hub
 from huggingface_hub import EvalResult, HfApi, ModelCard, constants
 from huggingface_hub.errors import RepositoryNotFoundError
 from PIL import Image
-from run_records import change_record, run_record
-from safetensors.numpy import save_file
+from run_records import HOSTILE, change_record, run_record
+from safetensors.numpy import load_file, save_file
 from transformers import ViTForImageClassification, ViTImageProcessor
 
 from fer_hf import MLPHeadConfig, MLPHeadForImageClassification
@@ -199,6 +199,30 @@ def test_every_number_of_a_card_is_the_records(run_dir):
     assert "| learning_rate | 3e-05 |\n" in text
     assert "| 2 | vit.layers.1, vit.layernorm | 98,765 |\n" in text
     assert 'model="owner/tiny-vit", top_k=7)' in text
+
+
+def test_names_have_no_effect_on_a_card_and_its_gallery(run_dir, tmp_path):
+    _write_evaluation(run_dir)
+    evaluation = json.loads((run_dir / "evaluation" / "rafdb-test-flip.json").read_text())
+    changed = {**evaluation, "subgroups": {HOSTILE: {HOSTILE: evaluation["report"]}}, "dataset": HOSTILE}
+    (run_dir / "evaluation" / "hostile.json").write_text(json.dumps(changed))
+    for file in ("run_record.json", "config.json"):
+        path = run_dir / file
+        path.write_text(path.read_text().replace('"angry"', json.dumps(HOSTILE)))
+    change_record(run_dir, lambda record: record["dataset"].update(name=HOSTILE))
+    change_record(run_dir, lambda record: record["model"].update(name_or_path=HOSTILE, source="local"))
+    card = ModelCard.load(write_model_card(run_dir))
+    assert card.data.eval_results[0].dataset_name == HOSTILE
+    shown = r"&lt;script&gt;alert(1)&lt;/script&gt;\|\[x\](http://a.b)\`&#123;&#123;7*7&#125;&#125;\\n# h\\x1b\[31m$"
+    shown = shown.replace("7*7", r"7\*7")
+    assert f"| 0 | {shown} |\n" in card.text
+    assert f"on the\n{sum(map(sum, RECORD['results']['test']['confusion_matrix']))} faces" in card.text
+    assert f"split of {shown}." in card.text
+    add_to_gallery(run_dir, tmp_path / "cards")
+    for text in (card.text, (tmp_path / "cards" / "README.md").read_text()):
+        assert shown in text
+        plain = re.sub(r"(?<!\\)`[^`]*`", "", text)  # in a code span nothing has an effect, but a backtick
+        assert not re.search(r"<script|(?<!\\)\[x|\{\{|\n# h|\x1b", plain)
 
 
 def test_a_card_is_whole(run_dir):
@@ -541,8 +565,9 @@ def test_files_that_an_earlier_upload_left_go(run_dir, this_process_uses):
 
 def test_an_interrupted_upload_goes_on_where_it_stopped(run_dir, this_process_uses, monkeypatch, capsys):
     hub, command = this_process_uses, [str(run_dir), "--repo_id", "owner/broken"]
-    weights = (run_dir / "model.safetensors").read_bytes() + b"\0"  # not yet on the server
-    (run_dir / "model.safetensors").write_bytes(weights)
+    path = run_dir / "model.safetensors"
+    save_file(load_file(path), path, {"format": "pt", "not": "yet on the server"})
+    weights = path.read_bytes()
 
     hub.failures = {"PUT lfs/": 400}
     assert main(["push", *command]) == 2

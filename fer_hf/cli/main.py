@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         SystemExit: With code 0, by argparse, after `--help` and `--version`.
     """
     words = expand_home(sys.argv[1:] if argv is None else argv)
-    return run_to_end(lambda: _run(words), lambda: shlex.join(["fer-hf", *words]))
+    return run_to_end(lambda: _run(words), lambda: _resume_command(words))
 
 
 def _run(words: list[str]) -> None:
@@ -65,6 +65,13 @@ def _run(words: list[str]) -> None:
     if getattr(args, "disable_tqdm", False):
         _disable_progress_bars()
     COMMANDS[args.command].run(args)
+
+
+def _resume_command(words: list[str]) -> str:
+    """The command that goes on after Ctrl-C."""
+    flags = [word.partition("=")[0] for word in words]
+    resumes = words[:1] == ["predict"] and "--output" in flags and "--resume" not in flags
+    return shlex.join(["fer-hf", *words, *(["--resume"] if resumes else [])])
 
 
 def _parser() -> OneLineParser:

@@ -7,9 +7,10 @@ from typing import BinaryIO
 import numpy as np
 from matplotlib.figure import Figure
 
-from fer_hf.plots.style import BLUE, GRAY, GREEN, LINES, ORANGE
+from fer_hf.plots.style import BLUE, GRAY, GREEN, LINES, ORANGE, no_formulas
 
 
+@no_formulas
 def plot_reliability(
     counts: np.ndarray,
     confidence: np.ndarray,
@@ -51,6 +52,7 @@ def plot_reliability(
     figure.savefig(path, dpi=150)
 
 
+@no_formulas
 def plot_robustness(robustness: dict[str, list[float]], path: str | Path | BinaryIO, title: str) -> None:
     """
     Write accuracy over the severity of each corruption.
@@ -76,6 +78,7 @@ def plot_robustness(robustness: dict[str, list[float]], path: str | Path | Binar
     figure.savefig(path, dpi=150)
 
 
+@no_formulas
 def plot_class_balance(counts: dict[str, dict[str, int]], path: str | Path | BinaryIO, title: str) -> None:
     """
     Write the share of every class in every split, with the counts.
@@ -109,6 +112,7 @@ def plot_class_balance(counts: dict[str, dict[str, int]], path: str | Path | Bin
     figure.savefig(path, dpi=150)
 
 
+@no_formulas
 def plot_confusion_matrix(
     counts: Sequence[Sequence[int]], names: Sequence[str], path: str | Path | BinaryIO, title: str
 ) -> None:
@@ -139,6 +143,7 @@ def plot_confusion_matrix(
     figure.savefig(path, dpi=150)
 
 
+@no_formulas
 def plot_leaderboard(
     rows: Sequence[tuple[str, float | None, float, float | None]],
     path: str | Path | BinaryIO,

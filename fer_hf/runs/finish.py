@@ -8,6 +8,7 @@ from safetensors.torch import load_model
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from fer_hf.data.copies import leaked_rows
+from fer_hf.escape import printable
 from fer_hf.evaluation.predictions import Predictions, save_predictions
 from fer_hf.evaluation.report import expression_report, report_text
 from fer_hf.files import write_json
@@ -137,10 +138,10 @@ def _print_reports(record: RunRecord) -> None:
     """Every split's report on the terminal."""
     about = {"validation": "validation (selects)" if record.best else "validation", "test": "test (scored once)"}
     for split, report in record.results.items():
-        print(f"\n{report_text(report, about[split])}")
+        print(printable(f"\n{report_text(report, about[split])}"))
     if last := record.last_epoch:
         title = f"{' and '.join(last['splits'])} together, after the last epoch"
-        print(f"\n{report_text(last['report'], title)}")
+        print(printable(f"\n{report_text(last['report'], title)}"))
     if not record.tested:
         print(f"\n{record.dataset['name']} has no test split: the run tested nothing.")
 
