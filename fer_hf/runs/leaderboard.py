@@ -9,6 +9,7 @@ from fer_hf.files import write_json, write_text
 from fer_hf.plots import plot_leaderboard
 from fer_hf.runs.record import RunRecord
 from fer_hf.runs.run import Run, as_run
+from fer_hf.words import plural
 
 
 SCORES = ("accuracy", "macro_f1", "balanced_accuracy")
@@ -176,5 +177,5 @@ def draw_leaderboard(rows: list[dict], path: str | Path, title: str) -> None:
         (row["name"], row["accuracy"]["mean"], row["accuracy"]["sd"] or 0.0, row["balanced_accuracy"]["mean"])
         for row in _ranked(rows)
     ]
-    seen = dict.fromkeys(f"{row.get('split', 'test')}, {row['num_faces']:,} faces" for row in rows)
+    seen = dict.fromkeys(f"{row.get('split', 'test')}, {plural(row['num_faces'], 'face')}" for row in rows)
     plot_leaderboard(scores, path, title, " or ".join(seen))
