@@ -73,7 +73,7 @@ def main() -> None:
     if data_args.sampler != "none" or data_args.oversample is not None:
         raise BadInputError("`sampler` and `oversample` go by labels, and mae_pretrain reads none; leave them out.")
     args.label_names = ["pixel_values"]  # or the Trainer would look for labels, and evaluate without a loss
-    start(args, what(masking, data_args, config))
+    start(args, what(masking, data_args, config), metrics=())  # the loss alone
     set_seed(args.seed)
 
     tables = data_args.load()

@@ -168,7 +168,7 @@ def test_an_architecture_comes_with_its_processor_and_weights_from_elsewhere(tmp
 
 
 def test_a_missing_file_is_named(demo, tmp_path):
-    with pytest.raises(BadInputError, match=r"`--config`: .*nowhere.yaml does not exist"):
+    with pytest.raises(BadInputError, match=r"`config`: .*nowhere.yaml does not exist"):
         parse(demo, "--config", str(tmp_path / "nowhere.yaml"))
 
 

@@ -57,8 +57,8 @@ def test_help_versions_and_mistyped_commands_load_nothing_heavy():
 import sys
 from fer_hf.cli.main import COMMANDS, main
 
-helps = [[command, "--help"] for command in COMMANDS if command != "train"]
-for words in (["--help"], ["--version"], ["evaluat"], *helps):
+pages = [[command, "--help"] for command in COMMANDS if command != "train"]
+for words in (["--help"], ["--version"], ["evaluat"], *pages):
     try:
         main(words)
     except SystemExit as stop:

@@ -173,7 +173,7 @@ def test_what_is_left_out_is_counted_by_kind(classifier_folder, photos, monkeypa
     first, *lines, _ = printed.out.splitlines()
     assert first == (
         "not read: .heic 2, links back to a folder above 1, .mp4 1, links that lead nowhere 1, "
-        "files without a suffix 1; pip install 'fer_hf[heif]' for .heic"
+        "files without a suffix 1; pip install pillow-heif for .heic"
     )
     assert [line.split()[0].rpartition("/")[2] for line in lines] == [
         "two.png", "empty.jpg", "more.jfif", "more.jpe", "two.png",
@@ -379,7 +379,7 @@ def test_no_face_makes_no_plot(classifier, photos, tmp_path, capsys):
     [
         ([], "Give either photos (files, folders, URLs) or `dataset_name`."),
         (["a.png", "--dataset", "synthetic"], "Give either photos (files, folders, URLs) or `dataset_name`."),
-        (["a.png", "--model", "/nowhere"], "/nowhere does not exist. A model is"),
+        (["a.png", "--model", "/nowhere", "--detector", "none"], "/nowhere does not exist. A model is"),
         (["a.png", "--model", "MODEL", "--detector", "haar"], "`detector` 'haar' is unknown"),
         (["FOLDER", "--model", "MODEL"], "FOLDER: no images in this folder."),
         (

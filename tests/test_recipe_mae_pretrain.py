@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_vit_config
-from helpers import call_recipe, in_float64, make_trainer, moved
+from helpers import as_written_before, call_recipe, in_float64, make_trainer, moved
 from hub_server import running_hub
 from huggingface_hub import ModelCard, constants
 from safetensors.torch import load_file
@@ -215,9 +215,7 @@ def test_an_interrupted_recipe_goes_on_with_the_same_command(monkeypatch, tmp_pa
     older = shutil.copytree(run / "checkpoint-21", tmp_path / "older" / "checkpoint-21")
     progress = {k: v for k, v in json.loads((older / "progress_0.json").read_text()).items() if k != "commits"}
     (older / "progress_0.json").write_text(json.dumps(progress))
-    manifest = json.loads((older / "manifest.json").read_text())
-    manifest["files"]["progress_0.json"] = (older / "progress_0.json").stat().st_size
-    (older / "manifest.json").write_text(json.dumps(manifest))
+    as_written_before(older)
     call_recipe(monkeypatch, RECIPE, *flags, older.parent)
     assert "its commits: `unknown` from step 0, `later` from step 21" in (older.parent / "README.md").read_text()
     whole, again = (load_file(folder / "model.safetensors") for folder in (run, stopped))

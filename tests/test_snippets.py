@@ -210,6 +210,10 @@ def check_command(words, monkeypatch):
 
 def test_every_command_reads_its_flags(runs, monkeypatch, capsys):
     texts = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}
+    # The command of a run is that of its commit, whatever has been renamed since.
+    texts = {
+        where: re.sub(r"^## Training\n\n```bash.*?```", "", text, flags=re.M | re.S) for where, text in texts.items()
+    }
     blocks = [(where, block) for where, text in texts.items() for block in blocks_of(text, "bash")]
     ends = re.compile(r"^(?:Look|Fine-tune|Publish|Next).*?: +(.*)$", flags=re.MULTILINE)
     blocks += [(f"terminal, {name}", line) for name, printed in runs.items() for line in ends.findall(printed)]

@@ -45,7 +45,7 @@ def run_to_end(work: Callable[[], None], resume_command: Callable[[], str | None
             sys.stdout.flush()
     except KeyboardInterrupt:
         command = resume_command()
-        _say("interrupted" + (f"; go on with: {command}" if command else ""), on_one_process=True)
+        _say("interrupted" + (f"; to go on: {command}" if command else ""), on_one_process=True)
         return 130
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():

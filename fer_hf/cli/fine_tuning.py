@@ -1,12 +1,14 @@
 """The flags of fine-tuning, and its words on the terminal. Its steps are `recipes/vit_gradual_unfreeze.py`."""
 
-import dataclasses
+import json
 from typing import NamedTuple
 
-from datasets import DatasetDict
+import numpy as np
+from datasets import Dataset, DatasetDict
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from fer_hf.cli.arguments import DataArguments, LossArguments, ModelArguments
+from fer_hf.cli.distillation import with_teachers
 from fer_hf.errors import BadInputError
 from fer_hf.training import FerTrainingArguments
 
@@ -22,10 +24,12 @@ class Flags(NamedTuple):
     def tables(self) -> DatasetDict:
         """
         The faces, with the splits that the run needs. Without `test` it ends on validation; without `validation` it
-        must be told to keep its last weights, and ends on test.
+        must be told to keep its last weights, and ends on test. Where teachers are asked for, the training faces have
+        what they say of them.
 
         Raises:
-            BadInputError: As [`DataArguments.load`], and if a split is missing.
+            BadInputError: As [`DataArguments.load`] and [`~fer_hf.cli.distillation.with_teachers`], if a split is
+                missing, and if an expression has no face to learn from.
         """
         tables = self.data.load()
         missing = [split for split in ("train", "validation", "test") if split not in tables]
@@ -36,6 +40,10 @@ class Flags(NamedTuple):
                 f"{self.data.dataset_name} has no {' and no '.join(missing)} split, which a run needs{hint}. Most "
                 f"loaders take one out of train: see `validation_fraction` in `dataset_options`."
             )
+        if self.data.max_train_samples is None:
+            _check_expressions(tables["train"])
+        if self.loss.distills:
+            tables["train"] = with_teachers(tables["train"], self.loss, self.data, self.model, self.training)
         return tables
 
     def record(self) -> dict:
@@ -43,13 +51,27 @@ class Flags(NamedTuple):
         kept = {name: getattr(self.data, name) for name in ("sampler", "oversample", "augmentation")}
         limits = {name: getattr(self.data, name) for name in ("max_train_samples", "max_eval_samples")}
         limits = {name: limit for name, limit in limits.items() if limit is not None}
-        return {**dataclasses.asdict(self.loss), **kept, **limits}
+        return {**self.loss.record(), **kept, **limits}
 
     def callbacks(self, *others: TrainerCallback | None) -> list[TrainerCallback]:
         """These callbacks, without `None`, and early stopping if it is asked for."""
         patience = self.training.early_stopping_patience
         stopping = EarlyStoppingCallback(patience) if patience else None
         return [callback for callback in (*others, stopping) if callback is not None]
+
+
+def _check_expressions(train: Dataset) -> None:
+    names = train.features["label"].names
+    counts = np.bincount(np.array(train["label"][:]), minlength=len(names))
+    there = [name for name, count in zip(names, counts, strict=True) if count]
+    missing = ", ".join(name for name in names if name not in there)
+    if len(there) < 2:
+        raise BadInputError(f"All {len(train):,} training faces are {there[0]}: there is nothing to tell apart.")
+    if missing:
+        raise BadInputError(
+            f"No training face is {missing}: add some, or train on the others by `dataset_options` "
+            f"'{json.dumps({'classes': there})}'."
+        )
 
 
 # For `parse_arguments`, in their order.

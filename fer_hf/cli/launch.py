@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -12,7 +12,9 @@ from huggingface_hub.utils import enable_progress_bars as enable_download_bars
 from transformers.utils import logging as transformers_logging
 
 from fer_hf.cli.ending import run_to_end
-from fer_hf.errors import BadInputError
+from fer_hf.errors import BadInputError, nearest
+from fer_hf.files import check_output
+from fer_hf.metrics import METRICS
 from fer_hf.provenance import command_line, commit, local_processes
 from fer_hf.runs.record import RECORD
 from fer_hf.training.arguments import FerTrainingArguments, global_batch_size
@@ -48,7 +50,7 @@ def _resume_command() -> str | None:
     return command_line(args.world_size, [*sys.argv, *flags])
 
 
-def start(args: FerTrainingArguments, what: str) -> None:
+def start(args: FerTrainingArguments, what: str, metrics: Iterable[str] = METRICS) -> None:
     """
     Set threads and logging, say what runs on what, and refuse another number of processes than was asked for, or a
     folder that holds another run.
@@ -61,10 +63,13 @@ def start(args: FerTrainingArguments, what: str) -> None:
     Args:
         args (`FerTrainingArguments`): The run's flags.
         what (`str`): What runs, in a line or a few.
+        metrics (iterable of `str`, defaults to those of [`~fer_hf.metrics.classification_metrics`]):
+            What validation gives beside losses.
 
     Raises:
         BadInputError: If the launcher has not started the processes that were asked for, or each would train alone;
-            if `output_dir` holds a run that is not to be resumed; as
+            if `output_dir` cannot be written, or holds a run that is not to be resumed; if validation has no
+            `metric_for_best_model`; as
             [`~fer_hf.training.checkpoints.resume_point`].
         SystemExit: With code 0, if the run that is to be resumed is finished.
     """
@@ -72,6 +77,7 @@ def start(args: FerTrainingArguments, what: str) -> None:
     if args.device.type == "cpu":
         torch.set_num_threads(args.cpu_threads or max(1, available_cores() // local_processes()))
     _check_processes(args)
+    _check_metric(args.metric_for_best_model, [*metrics, "loss"])
     _find_run(args)
     _started.append(args)
     commit()  # noted now: the working tree may move on while the run lasts
@@ -118,6 +124,12 @@ def _check_processes(args: FerTrainingArguments) -> None:
         )
 
 
+def _check_metric(name: str, known: list[str]) -> None:
+    name = name.removeprefix("eval_")
+    if name not in known and not name.endswith("_loss"):  # a part of the loss
+        raise BadInputError(f"`metric_for_best_model` {name!r} is unknown: {nearest(name, known)}")
+
+
 def _command(processes: int | str) -> str:
     """How to start so many processes on what this machine has."""
     script = os.path.relpath(sys.argv[0])
@@ -145,6 +157,7 @@ def _find_run(args: FerTrainingArguments) -> None:
         raise BadInputError(
             f"`output_dir` {folder} holds {taken[0]}, which a run would replace; choose another folder."
         )
+    check_output("output_dir", folder, folder=True)
     point = resume_point(args, args.resume_from_checkpoint)
     args.resume_from_checkpoint = None if point is None else str(point)
     if point is not None:

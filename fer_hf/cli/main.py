@@ -1,5 +1,6 @@
 """`fer-hf`: reads the command line and runs a sub-command."""
 
+import shlex
 import sys
 from importlib.metadata import version
 
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         SystemExit: With code 0, by argparse, after `--help` and `--version`.
     """
     words = expand_home(sys.argv[1:] if argv is None else argv)
-    return run_to_end(lambda: _run(words))
+    return run_to_end(lambda: _run(words), lambda: shlex.join(["fer-hf", *words]))
 
 
 def _run(words: list[str]) -> None:

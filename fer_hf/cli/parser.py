@@ -62,10 +62,14 @@ class OneLineParser(ArgumentParser):
     """
     An `ArgumentParser` that says what is wrong in one line, as a [`~fer_hf.errors.BadInputError`], and takes no
     abbreviated flags: what they mean would change with every new one.
+
+    Args:
+        others (`bool`, defaults to `False`): Whether unknown flags are left to another parser.
     """
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+    def __init__(self, *args, others: bool = False, **kwargs):
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+        self.others = others
 
     @property
     def flags(self) -> list[str]:
@@ -77,7 +81,7 @@ class OneLineParser(ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: Namespace | None = None
     ) -> tuple[Namespace, list[str]]:
         """The stock method, after a look at the flags: one that is mistyped is not also missing."""
-        if self._subparsers is None:
+        if self._subparsers is None and not self.others:
             self._refuse_unknown(args or [])
         return super().parse_known_args(args, namespace)
 

@@ -15,7 +15,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import HfArgumentParser, TrainingArguments
 
 from fer_hf.cli.parser import OneLineParser, unknown_flag
-from fer_hf.errors import BadInputError, no_such_path
+from fer_hf.errors import BadInputError, nearest, no_such_path
 from fer_hf.files import expand_home
 from fer_hf.training.arguments import FerTrainingArguments
 from fer_hf.training.checkpoints import resume_run
@@ -133,13 +133,21 @@ def _given(parser: HfArgumentParser, args: list[str]) -> dict[str, str]:
 
 
 def _find_config(given: dict[str, str], default: Path) -> Path | None:
-    """The YAML file to read, if any."""
+    """The YAML file to read, if any: a file, or the bare name of one that lies beside the demo's."""
     if "config" not in given:
         return None if {"dataset_name", "help", "help_all"} & given.keys() else default
     config = Path(given["config"])
-    beside = default.parent / config.name
-    # In an installed package the configs lie deep: a bare name will do.
-    return beside if not config.is_file() and str(config) == config.name and beside.is_file() else config
+    if config.is_file():
+        return config
+    if config.name != str(config):
+        raise BadInputError(f"`config`: {no_such_path(config)}")
+    beside = (default.parent / config).with_suffix(".yaml")
+    if not beside.is_file():
+        known = sorted(path.stem for path in default.parent.glob("*.yaml"))
+        raise BadInputError(
+            f"`config`: neither a file nor a packaged one is called {config}: {nearest(config, known)}"
+        )
+    return beside
 
 
 def _set_defaults(parser: HfArgumentParser, config: Path, given: dict[str, str]) -> None:
@@ -167,8 +175,6 @@ def _set_defaults(parser: HfArgumentParser, config: Path, given: dict[str, str])
 
 
 def _read_map(config: Path) -> dict[str, Any]:
-    if not config.is_file():
-        raise BadInputError(f"`--config`: {no_such_path(config)}")
     try:
         values = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

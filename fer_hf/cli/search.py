@@ -16,6 +16,7 @@ from transformers import EarlyStoppingCallback, PreTrainedModel
 from fer_hf.errors import BadInputError
 from fer_hf.files import write_json
 from fer_hf.training.arguments import FerTrainingArguments
+from fer_hf.training.checks import DivergedError
 from fer_hf.training.trainer import FerTrainer
 
 
@@ -83,7 +84,8 @@ def sweep(
     """
     Train anew for each learning rate, from the same initial weights, and note the best validation.
 
-    Rates that `folder` has a result of are not run again. No checkpoint is kept.
+    Rates that `folder` has a result of are not run again; those at which the loss is no number are left out. No
+    checkpoint is kept.
 
     Args:
         make_model, make_trainer: As [`MakeModel`] and [`MakeTrainer`].
@@ -104,13 +106,19 @@ def sweep(
             continue
         logger.info(f"learning rate {rate:g}")
         trainer = make_trainer(make_model(), without_checkpoints(args, learning_rate=rate))
-        output = trainer.train()
+        try:
+            output = trainer.train()
+        except DivergedError as error:
+            logger.warning(f"learning rate {rate:g} is left out: {error}")
+            continue
         seconds = output.metrics["train_runtime"]
         row = {"learning_rate": rate, **best_validation(trainer), "seconds": seconds, "curve": loss_curve(trainer)}
         if trainer.is_world_process_zero():
             write_json(path, row)
         results.append(row)
         trainer.accelerator.free_memory()
+    if not results:
+        raise BadInputError("Every learning rate was too high: give lower ones.")
     return results
 
 
@@ -154,6 +162,7 @@ def optuna_search(
             # Started again with the same seed, the sampler would suggest the first trials a second time.
             sampler=optuna.samplers.TPESampler(seed=args.seed + done),
             pruner=optuna.pruners.NopPruner(),
+            catch=(DivergedError,),
             **stored,
         )
     return [_trial_row(trial) for trial in _finished_trials(study)]

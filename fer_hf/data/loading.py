@@ -3,7 +3,7 @@
 import inspect
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from fer_hf.data.builder import build, stream
 from fer_hf.data.select import deduplicate_train, kept_classes, left_out_ids, select_classes
 from fer_hf.data.source import Source
 from fer_hf.data.splits import LeftOut
-from fer_hf.errors import DataError, nearest
+from fer_hf.errors import DataError, nearest, parse_map
 
 
 # What `load_dataset` knows: name -> function that describes the data set as a `Source`.
@@ -116,6 +116,27 @@ def load_dataset(
         tables = stream(source) if streaming else build(source, cache_dir=cache_dir, num_proc=num_proc)
     tables = tables if kept is None else select_classes(tables, kept)
     return deduplicate_train(tables) if deduplicate else tables
+
+
+def load_named(
+    name: str, data_dir: str | os.PathLike | None, options: Mapping | str | None, **more: Any
+) -> DatasetDict | IterableDatasetDict:
+    """
+    [`load_dataset`] by the flags `dataset_name`, `data_dir` and `dataset_options`, in every recipe and command.
+
+    Args:
+        name, data_dir: As in [`load_dataset`].
+        options (`Mapping` or `str`, *optional*): Its other arguments; as JSON if it is text.
+        more (keyword arguments): Of the same kind, from flags of their own.
+
+    Raises:
+        `BadInputError`: As [`load_dataset`], and if `options` is no map, or has what is a flag of its own.
+    """
+    options = parse_map("dataset_options", options)
+    for option in ("name", "data_dir", "streaming", *more):
+        if option in options:
+            raise DataError(f"`dataset_options` cannot set {option!r}, which is no option of the data set.")
+    return load_dataset(name, data_dir, **options, **more)
 
 
 def _describe(name: str, data_dir: str | os.PathLike | None, options: dict, left_out: LeftOut) -> Source:

@@ -209,7 +209,7 @@ def _with_own_pictures(entries: Iterable[Entry]) -> list[Entry]:
 def left_out_text(left_out: Counter[str]) -> str:
     """What lies in the folders and was not read, and how phones' photos can be."""
     text = "not read: " + ", ".join(f"{one_line(kind)} {count:,}" for kind, count in left_out.most_common())
-    return text + ("; pip install 'fer_hf[heif]' for .heic" if HEIF_SUFFIXES & left_out.keys() else "")
+    return text + ("; pip install pillow-heif for .heic" if HEIF_SUFFIXES & left_out.keys() else "")
 
 
 def entries_of_table(table: datasets.Dataset, name: str) -> list[Entry]:

@@ -18,6 +18,7 @@ from fer_hf.metrics.time_to_accuracy import time_to_accuracy
 
 
 __all__ = [
+    "METRICS",
     "ExpressionMetrics",
     "bootstrap_intervals",
     "calibrated_probabilities",
@@ -28,6 +29,10 @@ __all__ = [
     "negative_log_likelihood",
     "time_to_accuracy",
 ]
+
+
+# What [`ExpressionMetrics`] gives.
+METRICS = ("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy")
 
 
 class ExpressionMetrics(evaluate.Metric):

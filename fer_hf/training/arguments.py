@@ -9,6 +9,7 @@ from transformers import SchedulerType, TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available
 
 from fer_hf.errors import BadInputError, parse_map
+from fer_hf.training.checks import check_numbers, check_reporting
 from fer_hf.training.optim import OptimizerName, ScheduleName, by_name, check_optimization
 
 
@@ -156,6 +157,7 @@ class FerTrainingArguments(TrainingArguments):
             if not self.resume_from_checkpoint:
                 raise BadInputError(f"`metric_for_best_model` {self.metric_for_best_model} is now balanced_accuracy.")
             self.metric_for_best_model = "balanced_accuracy"  # a run that began under the old name goes on
+        check_numbers(self)
         # The parent insists on a folder; `parse_arguments` gives the run its own once all processes can agree on it.
         self.output_dir_given = self.output_dir is not None
         optim = by_name("optim", OptimizerName, self.optim)
@@ -175,9 +177,10 @@ class FerTrainingArguments(TrainingArguments):
             mode = "max" if self.greater_is_better else "min"
             self.lr_scheduler_kwargs = {"mode": mode, **(self.lr_scheduler_kwargs or {})}
         check_optimization(self)
+        check_reporting(self.report_to)
         if self.remove_unused_columns:
             raise BadInputError("`remove_unused_columns` must be False: the `image` column would be dropped.")
-        if self.score_last_epoch:
+        if self.score_last_epoch and self.load_best_model_at_end:
             self._keep_last_checkpoint()
         if self.sync_batch_norm and self.device.type != "cuda":
             raise BadInputError(f"`sync_batch_norm` needs GPUs: PyTorch cannot do it on {self.device.type}.")
@@ -204,7 +207,7 @@ class FerTrainingArguments(TrainingArguments):
                 raise BadInputError(f"`{name}` {value} needs `eval_strategy` steps or epoch, got no.")
 
     def _keep_last_checkpoint(self) -> None:
-        """The last weights are read from it once the best ones are in the model."""
+        """The last weights are read from it, after the best ones."""
         if self.ema_decay is not None or self.save_strategy == "best":
             raise BadInputError("`score_last_epoch` goes with neither `ema_decay` nor `save_strategy` best.")
         if self.save_total_limit == 1:

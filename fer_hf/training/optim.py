@@ -232,7 +232,13 @@ def create_schedule(
         has_momentum = bool(optimizer.defaults.get("momentum") or optimizer.defaults.get("betas"))
         options = {"cycle_momentum": has_momentum, **options}
         rates = [group["lr"] for group in optimizer.param_groups]
-        return OneCycleLR(optimizer, max_lr=rates, total_steps=num_training_steps, **options)
+        try:
+            return OneCycleLR(optimizer, max_lr=rates, total_steps=num_training_steps, **options)
+        except ZeroDivisionError as error:
+            raise BadInputError(
+                f"`lr_scheduler_type` one_cycle has no step to warm up in, where `pct_start` of all steps, here of "
+                f"{num_training_steps}, is one: train longer, or give another `pct_start` in `lr_scheduler_kwargs`."
+            ) from error
     return get_scheduler(
         name,
         optimizer=optimizer,

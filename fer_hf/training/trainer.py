@@ -13,6 +13,7 @@ from fer_hf.data.sampling import epoch_sampler
 from fer_hf.errors import BadInputError
 from fer_hf.losses import ExpressionLoss
 from fer_hf.training.callbacks import EpochCallback, show_short_logs
+from fer_hf.training.checks import LossWatch, check_batches
 from fer_hf.training.ema import WeightAverage
 from fer_hf.training.evaluating import EvaluatingTrainer
 from fer_hf.training.optim import (
@@ -59,6 +60,8 @@ class FerTrainer(EvaluatingTrainer):
       last log, `trainable_parameters`, and `elapsed_seconds` since training began, over all the times it was resumed;
       they show as one short line each.
     - `channels_last` lays convolutions out as PyTorch runs them fastest; results differ by rounding only.
+    - What cannot be trained on is refused before the first step, and a loss that is not a number stops the training
+      ([`LossWatch`]).
     - `phases` measures what each phase costs ([`PhaseCallback`]); `train()` gives its totals among its metrics.
 
     Args:
@@ -83,6 +86,8 @@ class FerTrainer(EvaluatingTrainer):
             trick.check(self.model)
         self.add_callback(EpochCallback(self))
         show_short_logs(self)
+        self.loss_watch = LossWatch()
+        self.add_callback(self.loss_watch)
         self.phases = PhaseCallback()  # after the callbacks that unfreeze
         self.add_callback(self.phases)
 
@@ -94,6 +99,7 @@ class FerTrainer(EvaluatingTrainer):
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """From the last whole checkpoint, with time and memory among the metrics."""
+        check_batches(self)
         output = super().train(*args, **kwargs)
         output.metrics.update(self.phases.metrics())
         return output
@@ -155,6 +161,7 @@ class FerTrainer(EvaluatingTrainer):
             frozen_to_eval(model)  # `training_step` has just set the whole model to train mode
             with around_forward(self.tricks, self._plain_model(), inputs, self.state.epoch) as changed:
                 loss, outputs = self._loss_and_outputs(model, changed, num_items_in_batch)
+            self.loss_watch.add(self.state.global_step, loss)
             if labels is not None and isinstance(outputs, dict) and "logits" in outputs:
                 self._note(outputs, labels, num_items_in_batch)
         else:  # without a count, losses are means over this process's faces

@@ -17,14 +17,14 @@ def add_flags(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    from fer_hf.data import load_dataset
     from fer_hf.data.convert import convert
+    from fer_hf.data.loading import load_named
     from fer_hf.runs.facts import dataset_facts
 
     options = parse_map("dataset_options", args.dataset_options)
     # Streamed where a data set can be: no tables are cached besides those that are asked for.
     streaming = not args.dataset_name.startswith("hub:") and not options.get("deduplicate")
-    tables = load_dataset(args.dataset_name, args.data_dir, streaming=streaming, **options)
+    tables = load_named(args.dataset_name, args.data_dir, options, streaming=streaming)
     result = convert(tables, args.output_dir, args.dataset_name, dataset_facts(args.dataset_name))
     for split, counts in result["counts"].items():
         print(f"{split:<12} {sum(counts.values()):>7,}")

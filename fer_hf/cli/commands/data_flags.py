@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from fer_hf.errors import BadInputError, parse_map
+from fer_hf.errors import BadInputError
 
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def add_overwrite_flag(parser: ArgumentParser) -> None:
 
 def load_tables(args: Namespace) -> "DatasetDict":
     """The data set that the flags name."""
-    from fer_hf.data import load_dataset
+    from fer_hf.data.loading import load_named
 
-    return load_dataset(args.dataset_name, args.data_dir, **parse_map("dataset_options", args.dataset_options))
+    return load_named(args.dataset_name, args.data_dir, args.dataset_options)
 
 
 def one_split(tables: "DatasetDict", split: str) -> "Dataset":

@@ -22,11 +22,9 @@ def add_flags(parser: ArgumentParser) -> None:
         "--split", default="test", help="a split, or several apart and together: validation+test (default: test)"
     )
     parser.add_argument(
-        "--max_eval_samples",
-        type=count,
-        metavar="N",
+        "--max_eval_samples", type=count, metavar="N",
         help="a sample of N images of each split only (of a run's own data: what the run took)",
-    )
+    )  # fmt: skip
     parser.add_argument("--tta", default="none", help="average logits over views: none, flip or ten_crop")
     parser.add_argument("--batch_size", type=count, default=64, help="images at a time (default: 64)")
     parser.add_argument("--subgroups", nargs="+", default=[], metavar="COLUMN", help="score apart by these columns")

@@ -8,7 +8,8 @@ from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 from pathlib import Path
 
-from fer_hf.errors import BadInputError
+from fer_hf.cli.parser import OneLineParser, count
+from fer_hf.errors import BadInputError, no_such_path
 
 
 _RECIPES = "fer_hf.recipes"
@@ -17,7 +18,7 @@ _RECIPES = "fer_hf.recipes"
 def add_flags(parser: ArgumentParser) -> None:
     """What stands beside the recipe's own flags, which the recipe reads."""
     parser.add_argument("--config")
-    parser.add_argument("--num_processes", type=int)
+    parser.add_argument("--num_processes", type=count)
     parser.add_argument("--accelerate_config")
 
 
@@ -47,7 +48,7 @@ def command(words: list[str]) -> list[str]:
     """
     if words and not words[0].startswith("-"):
         words = ["--config", *words]
-    parser = ArgumentParser(prog="fer-hf train", add_help=False, allow_abbrev=False)
+    parser = OneLineParser(prog="fer-hf train", add_help=False, others=True)
     add_flags(parser)
     args, flags = parser.parse_known_args(words)
     recipe = f"{_RECIPES}.train"
@@ -67,7 +68,7 @@ def command(words: list[str]) -> list[str]:
 def _accelerate(args: Namespace) -> list[str]:
     name, file = _find("accelerate", args.accelerate_config)
     if not file.is_file():
-        raise BadInputError(f"`accelerate_config` {name}: no such file.")
+        raise BadInputError(f"`accelerate_config`: {no_such_path(name)}")
     count = [] if args.num_processes is None else ["--num_processes", str(args.num_processes)]
     return ["accelerate.commands.accelerate_cli", "launch", "--config_file", str(file), *count]
 
