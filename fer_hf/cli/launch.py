@@ -19,6 +19,7 @@ from fer_hf.provenance import command_line, commit, local_processes
 from fer_hf.runs.record import RECORD
 from fer_hf.training.arguments import FerTrainingArguments, global_batch_size
 from fer_hf.training.checkpoints import checkpoints, resume_point, resume_run
+from fer_hf.words import plural
 
 
 logger = logging.getLogger(__name__)
@@ -82,7 +83,8 @@ def start(args: FerTrainingArguments, what: str, metrics: Iterable[str] = METRIC
     commit()  # noted now: the working tree may move on while the run lasts
     logger.info(what)
     logger.info(
-        f"{args.world_size} process(es) on {args.device.type}, {torch.get_num_threads()} CPU threads each, "
+        f"{plural(args.world_size, 'process', 'es')} on {args.device.type}, "
+        f"{plural(torch.get_num_threads(), 'CPU thread')} each, "
         f"global batch {global_batch_size(args)}; output in {args.output_dir}"
     )
 

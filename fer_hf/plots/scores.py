@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fer_hf.plots.style import BLUE, GRAY, GREEN, LINES, ORANGE, no_formulas
+from fer_hf.words import plural
 
 
 @no_formulas
@@ -98,7 +99,7 @@ def plot_class_balance(counts: dict[str, dict[str, int]], path: str | Path | Bin
         shares = np.array([by_class[name] for name in names]) / total
         colour = (BLUE, ORANGE, GREEN, GRAY)[number % 4]
         bars = axes.barh(np.arange(len(names)) + number * height, shares, height, color=colour)
-        bars.set_label(f"{split} ({total:,} faces)")
+        bars.set_label(f"{split} ({plural(total, 'face')})")
         axes.bar_label(bars, [f"{by_class[name]:,}" for name in names], padding=3, fontsize=8)
     axes.set_yticks(np.arange(len(names)) + 0.4 - height / 2, names)
     axes.invert_yaxis()  # the first class and the first split on top
@@ -137,7 +138,7 @@ def plot_confusion_matrix(
     axes.set_xticks(range(len(names)), names, rotation=30)
     axes.set_yticks(range(len(names)), names)
     accuracy = counts.trace() / max(counts.sum(), 1)
-    axes.set_title(f"{title}\naccuracy {accuracy:.1%} of {counts.sum():,} faces", fontsize=11)
+    axes.set_title(f"{title}\naccuracy {accuracy:.1%} of {plural(counts.sum(), 'face')}", fontsize=11)
     axes.set_xlabel("predicted (percent of the true class)")
     axes.set_ylabel("true")
     figure.savefig(path, dpi=150)

@@ -14,6 +14,7 @@ from fer_hf.metrics import ExpressionMetrics
 from fer_hf.plots import plot_leaderboard
 from fer_hf.runs.record import RunRecord
 from fer_hf.runs.run import Run, as_run
+from fer_hf.words import plural
 
 
 # Of a plan that names none: titles, and where in a row or in its runs the values stand.
@@ -262,7 +263,7 @@ def draw_leaderboard(plan: dict, rows: list[dict], path: str | Path) -> None:
         bars.append((row["name"], score["mean"], score["sd"] or 0.0, other if other is None else float(other)))
     scored, score = measured.split(".")
     reports = [run[scored] for row in rows for run in row["runs"] if run.get(scored)]
-    faces = dict.fromkeys(f"{report['num_faces']:,} faces" for report in reports)
+    faces = dict.fromkeys(plural(report["num_faces"], "face") for report in reports)
     scored_on = ", ".join([plan.get("scored_on", "test"), " or ".join(faces) or "not run"])
     dots = "published" if "compared" in plan else "balanced accuracy"
     plot_leaderboard(bars, path, plan["title"], scored_on, (score.replace("_", " "), dots))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fer_hf.cli.commands.data_flags import add_quiet_flag
 from fer_hf.errors import BadInputError
+from fer_hf.words import plural
 
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _show_files(run: "Run", args: Namespace) -> None:
     sizes = {path.relative_to(run).as_posix(): path.stat().st_size for path in files}
     for name, size in sizes.items():
         print(f"{_size(size):>12}  {name}")
-    print(f"{_size(sum(sizes.values())):>12}  {len(sizes)} files for {args.repo_id}")
+    print(f"{_size(sum(sizes.values())):>12}  {plural(len(sizes), 'file')} for {args.repo_id}")
     if stays := files_left_out(run, files):
         print(f"not uploaded: {', '.join(stays)}")
     if faces := [path.relative_to(run).as_posix() for path in face_pictures(run)]:
