@@ -1,6 +1,6 @@
 """
-The loss on logits, for `Trainer(compute_loss_func=...)`: cross-entropy and focal. DACL's center loss stands in
-`models/networks/modeling_dacl.py`.
+The loss on logits, for `Trainer(compute_loss_func=...)`: cross-entropy and focal; and labels in which teachers have a
+share. DACL's center loss stands in `models/networks/modeling_dacl.py`.
 """
 
 import torch
@@ -96,6 +96,31 @@ class ExpressionLoss:
         # Kept above 0, where a power below 1 has no gradient.
         missed = (-log_p.expm1()).clamp(min=torch.finfo(log_p.dtype).tiny)
         return -(shares * missed**self.focal_gamma * log_p).sum()
+
+
+def distilled(labels: torch.Tensor, scores: torch.Tensor, alpha: float, temperature: float) -> torch.Tensor:
+    """
+    Labels mixed with what teachers say: for every face
+
+        (1 - alpha) * label + alpha * (mean over teachers of softmax(scores / temperature)).
+
+    At temperature 1 the cross-entropy against it is the loss of Hinton et al., 2015
+    (https://huggingface.co/papers/1503.02531), which weighs two of them, against labels and against a teacher. A
+    higher temperature softens the teachers alone, and the student learns to be as unsure: one distribution per face
+    goes with every loss, with mixup and with label smoothing.
+
+    Args:
+        labels (`torch.FloatTensor` of shape `(num_faces, num_labels)`): Distributions.
+        scores (`torch.FloatTensor` of shape `(num_teachers, num_faces, num_labels)`): Logits or logarithms of shares.
+            A teacher with NaN for a face says nothing of it; a face of which none says anything keeps its label.
+        alpha (`float`): The teachers' share, in [0, 1].
+        temperature (`float`): Above 0.
+
+    Returns:
+        `torch.FloatTensor` of shape `(num_faces, num_labels)`: Rows sum to 1.
+    """
+    said = (scores / temperature).softmax(dim=-1).nanmean(dim=0)
+    return torch.where(said.isnan(), labels, (1 - alpha) * labels + alpha * said)
 
 
 def class_weights(weights: str | dict[str, float], labels: torch.Tensor, names: list[str]) -> torch.Tensor | None:

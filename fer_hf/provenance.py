@@ -90,8 +90,14 @@ def environment(processes: int, device: str) -> dict:
 
 def own_name(name_or_path: str) -> str:
     """A checkpoint's name, fit for publication: of a folder elsewhere its last part alone."""
-    path = Path(name_or_path).expanduser()
-    return path.name if path.is_absolute() else name_or_path
+    return Path(name_or_path).resolve().name if _is_elsewhere(name_or_path) else name_or_path
+
+
+def _is_elsewhere(word: str) -> bool:
+    """Whether a word is a path, and not of something in the working directory."""
+    path = os.path.expanduser(word)
+    is_path = os.path.isabs(path) or ".." in Path(path).parts
+    return is_path and os.path.relpath(path).startswith("..")
 
 
 def local_processes() -> int:
@@ -124,8 +130,9 @@ def public_words(words: list[str]) -> list[str]:
     public = []
     for word in words:
         flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-        if os.path.isabs(os.path.expanduser(value)):
-            inside = os.path.relpath(os.path.expanduser(value))
-            value = "DIR" if inside.startswith("..") else inside
+        if _is_elsewhere(value):
+            value = "DIR"
+        elif os.path.isabs(os.path.expanduser(value)):
+            value = os.path.relpath(os.path.expanduser(value))
         public.append(f"{flag}{equals}{value}" if value or equals else flag)
     return public

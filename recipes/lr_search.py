@@ -6,7 +6,7 @@ Find a learning rate for any fine-tuning config: a sweep, or optuna's trials, wh
     # Rates for the PReLU CNN on FER-2013, three epochs each
     accelerate launch recipes/lr_search.py --config recipes/configs/prelu_report_prelu_cnn.yaml --data_dir DIR \
         --num_train_epochs 3 --learning_rates 1e-4,2e-4,5e-4,1e-3,2e-3
-    # Trials of optuna (pip install fer_hf[search])
+    # Trials of optuna (pip install optuna)
     accelerate launch recipes/lr_search.py --config recipes/configs/prelu_report_prelu_cnn.yaml --data_dir DIR \
         --search optuna --trials 30
 

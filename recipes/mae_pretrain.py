@@ -18,8 +18,9 @@ from datasets import Dataset
 from transformers import PreTrainedConfig, ViTConfig, set_seed
 
 from fer_hf.cli.arguments import DataArguments, ModelArguments
-from fer_hf.cli.fine_tuning import demo_note
+from fer_hf.cli.fine_tuning import DEMO_NOTE
 from fer_hf.cli.launch import run, start
+from fer_hf.cli.next_steps import next_steps
 from fer_hf.cli.parsing import parse_arguments
 from fer_hf.data.training_set import training_faces
 from fer_hf.errors import BadInputError
@@ -105,13 +106,13 @@ def main() -> None:
     finish_pretraining(trainer, tables, data_args.dataset_name, model, {"augmentation": data_args.augmentation})
     if trainer.is_world_process_zero():
         write_model_card(folder)
-        print(f"\nThe backbone is in {folder}. Fine-tune it: --model_name_or_path {folder}")
+        print(next_steps(args.output_dir))
 
 
 def what(masking: MaskingArguments, data_args: DataArguments, config: Path | None) -> str:
     """The first line on the terminal."""
     line = f"{RECIPE}: {masking.architecture} on {data_args.dataset_name}, {masking.mask_ratio:.0%} of a face masked"
-    return line + (demo_note(Path(__file__), DEMO.with_name("mae_fer2013_compact.yaml")) if config == DEMO else "")
+    return line + (DEMO_NOTE if config == DEMO else "")
 
 
 def draw(trainer: FerTrainer, path: Path, count: int = 8) -> None:

@@ -18,8 +18,9 @@ from pathlib import Path
 from datasets import DatasetDict
 from transformers import BaseImageProcessor, PreTrainedModel, set_seed
 
-from fer_hf.cli.fine_tuning import FLAGS, Flags, demo_note, headline, usage
+from fer_hf.cli.fine_tuning import DEMO_NOTE, FLAGS, Flags, headline
 from fer_hf.cli.launch import run, start
+from fer_hf.cli.next_steps import next_steps
 from fer_hf.cli.parsing import parse_arguments
 from fer_hf.data.collator import FaceCollator
 from fer_hf.data.training_set import training_faces
@@ -30,16 +31,14 @@ from fer_hf.training import FerTrainer, GradualUnfreezing
 
 
 HERE = Path(__file__)
-CONFIGS = HERE.parent / "configs"
-DEMO = CONFIGS / "demo_vit_gradual_unfreeze.yaml"
+DEMO = HERE.parent / "configs" / "demo_vit_gradual_unfreeze.yaml"
 
 
 def main(recipe: str = HERE.stem) -> None:
     *parsed, config = parse_arguments(FLAGS, recipe, DEMO)
     flags = Flags(*parsed)
     args = flags.training
-    note = demo_note(HERE, CONFIGS / "cnn_vit_vit_v1_6.yaml") if config == DEMO else ""
-    start(args, headline(recipe, flags) + note)
+    start(args, headline(recipe, flags) + (DEMO_NOTE if config == DEMO else ""))
     set_seed(args.seed)
 
     tables = flags.tables()
@@ -54,7 +53,7 @@ def main(recipe: str = HERE.stem) -> None:
     finish_run(trainer, tables, flags.data.dataset_name, flags.model.record(), flags.record(), unfreezing)
     if trainer.is_world_process_zero():
         write_model_card(args.output_dir)
-        print(usage(args.output_dir))
+        print(next_steps(args.output_dir))
 
 
 def make_trainer(

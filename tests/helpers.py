@@ -1,5 +1,6 @@
 """What several test files share: small models, tensors in the place of faces, trainers of them, and comparisons."""
 
+import json
 import os
 import runpy
 import socket
@@ -111,6 +112,15 @@ def moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> se
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
+def as_written_before(checkpoint: Path) -> None:
+    """Give a checkpoint, some of whose files may have been changed since, a manifest without checksums, as once."""
+    path = checkpoint / "manifest.json"
+    manifest = json.loads(path.read_text())
+    names = [name for name in manifest["files"] if name != "trainer_state.json" and (checkpoint / name).is_file()]
+    files = {name: (checkpoint / name).stat().st_size for name in names}
+    path.write_text(json.dumps({"files": files, "flags": manifest["flags"]}))
+
+
 def run_two_ranks(script: str, folder: Path) -> None:
     """Run `script` with `folder` as two processes of one training, as a launcher does."""
     with socket.socket() as free:
@@ -127,7 +137,7 @@ def run_two_ranks(script: str, folder: Path) -> None:
             own = {**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}
             ranks.append(subprocess.Popen([sys.executable, script, str(folder)], env=own, stdout=said, stderr=said))
     try:
-        codes = [process.wait(timeout=300) for process in ranks]
+        codes = [process.wait(timeout=900) for process in ranks]
     finally:
         for process in ranks:
             process.kill()

@@ -1,4 +1,6 @@
 import hashlib
+import multiprocessing
+import resource
 import struct
 import sys
 from dataclasses import replace
@@ -74,35 +76,114 @@ def test_several_processes_write_the_same_tables(tmp_path):
         assert one[split]._fingerprint == two[split]._fingerprint
 
 
+def files(folder):
+    """All files below a folder but locks, which are left for other processes."""
+    return sorted(path for path in folder.glob("**/*") if path.is_file() and path.suffix != ".lock")
+
+
 @pytest.mark.parametrize("num_proc", [None, 2])
-@pytest.mark.parametrize("cache_is_there", [True, False])
-def test_a_data_error_comes_out_as_it_is_and_leaves_nothing_behind(tmp_path, num_proc, cache_is_there):
+def test_a_data_error_comes_out_as_it_is_and_leaves_no_table_behind(tmp_path, num_proc):
     source = squares(tmp_path)
     source.shards["train"][1] = (12, 15, str(tmp_path / "log"))
-    cache_dir = tmp_path / "cache"
-    if cache_is_there:
-        cache_dir.mkdir()
     with pytest.raises(DataError, match=r"^squares.txt, line 13: unlucky. Choose another number.$") as caught:
-        build(source, cache_dir=cache_dir, num_proc=num_proc)
+        build(source, cache_dir=tmp_path / "cache", num_proc=num_proc)
     assert type(caught.value) is DataError
-    assert cache_dir.exists() == cache_is_there
-    assert list(tmp_path.glob("cache/*")) == []
+    assert files(tmp_path / "cache") == []
 
 
 def test_a_failure_leaves_the_caches_of_others_alone(tmp_path):
     good = build(squares(tmp_path), cache_dir=tmp_path / "cache")
+    (tmp_path / "cache" / "other.lock").touch()
     before = sorted(tmp_path.glob("cache/**/*"))
     with pytest.raises(DataError):
         build(squares(tmp_path, fingerprint="b", test=(13, 14)), cache_dir=tmp_path / "cache")
-    assert sorted(tmp_path.glob("cache/**/*")) == before
+    assert set(before) < set(tmp_path.glob("cache/**/*"))
+    assert files(tmp_path / "cache") == [path for path in before if path in files(tmp_path / "cache")]
     assert good["test"]["row"][:] == [9, 10]
 
 
-def test_other_errors_leave_nothing_behind_either(tmp_path):
+def test_other_errors_leave_no_table_behind_either(tmp_path):
     source = replace(squares(tmp_path), read=lambda shard: 1 / 0)
     with pytest.raises(datasets.exceptions.DatasetGenerationError):
         build(source, cache_dir=tmp_path / "cache")
-    assert not (tmp_path / "cache").exists()
+    assert files(tmp_path / "cache") == []
+
+
+@pytest.mark.parametrize(("test", "told"), [((9, 11), "[9, 10]"), ((13, 14), "line 13: unlucky")])
+def test_three_processes_at_once_all_have_the_tables_or_say_what_is_wrong(tmp_path, test, told):
+    fork = multiprocessing.get_context("fork")
+    together, said = fork.Barrier(3), fork.Queue()
+
+    def load():
+        together.wait()
+        try:
+            said.put(str(build(squares(tmp_path, test=test), cache_dir=tmp_path / "cache")["test"]["row"][:]))
+        except Exception as error:
+            said.put(f"{type(error).__name__}: {error}")
+
+    processes = [fork.Process(target=load) for _ in range(3)]
+    for process in processes:
+        process.start()
+    answers = [said.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    assert [told in answer for answer in answers] == [True] * 3, answers
+    if told.startswith("["):
+        assert len(read_log(tmp_path)) == 9  # one has read, and the others have waited
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, lambda path: path.write_bytes(b""), lambda path: path.unlink()])
+@pytest.mark.parametrize("name", ["squares-train.arrow", "dataset_info.json", "checksums.json"])
+def test_a_damaged_cache_is_written_anew(tmp_path, damage, name, caplog):
+    if (damage, name) == (flip, "dataset_info.json"):
+        pytest.skip("a flipped bit may leave it as good as it was")
+    before = content_fingerprint(build(squares(tmp_path), cache_dir=tmp_path / "cache")["train"])
+    (path,) = tmp_path.glob(f"cache/**/{name}")
+    damage(path)
+    assert content_fingerprint(build(squares(tmp_path), cache_dir=tmp_path / "cache")["train"]) == before
+    assert len(read_log(tmp_path)) == 18
+    assert "its tables are written anew" in caplog.text
+
+
+def test_a_damaged_cache_of_chosen_classes_is_written_anew(tmp_path):
+    def chosen():
+        sizes = {"train": 14, "validation": 7, "test": 7}
+        return load_dataset("synthetic", **sizes, exclude=["fear"], cache_dir=tmp_path / "cache")["train"]
+
+    before = content_fingerprint(chosen())
+    for path in tmp_path.glob("cache/**/cache-*.arrow"):
+        truncate(path)
+    assert content_fingerprint(chosen()) == before
+
+
+def test_a_cache_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"cannot be written to .*file/cache \(Not a directory\). Make room there, or"):
+        build(squares(tmp_path), cache_dir=tmp_path / "file" / "cache")
+
+
+@pytest.mark.parametrize("num_proc", [None, 2])
+def test_a_full_disk_is_named_and_no_table_is_left(tmp_path, num_proc):
+    # Nearly so: no file may grow above a size.
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
+    try:
+        with pytest.raises(DataError, match=r"cannot be written to .*cache \(File too large\)") as caught:
+            build(squares(tmp_path), cache_dir=tmp_path / "cache", num_proc=num_proc)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value)
+    assert files(tmp_path / "cache") == []
 
 
 def test_a_number_of_processes_below_one_is_refused(tmp_path):

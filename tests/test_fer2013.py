@@ -1,6 +1,7 @@
 import hashlib
 import io
 import os
+import re
 import shutil
 from collections import Counter
 
@@ -64,7 +65,7 @@ def assert_is_fixture(tables):
 
 
 def assert_refused(data_dir, cache_dir, *parts, **options):
-    """The one-line message holds all `parts`, and the cache is as empty as it was."""
+    """The one-line message holds all `parts`, and no table is left in the cache."""
     cache_dir.mkdir()
     with pytest.raises(DataError) as caught:
         load_dataset("fer2013", data_dir, cache_dir=cache_dir, **options)
@@ -73,7 +74,7 @@ def assert_refused(data_dir, cache_dir, *parts, **options):
     assert len(message) < 500
     for part in parts:
         assert part in message
-    assert list(cache_dir.iterdir()) == []
+    assert not [path for path in cache_dir.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
 # CSV
@@ -94,6 +95,19 @@ def test_further_columns_are_passed_over(tmp_path):
     rows = [["x", *row] for row in make_rows()]
     folder = write_csv(tmp_path / "data", rows, ("id", "emotion", "pixels", "Usage"))
     assert_is_fixture(load_dataset("fer2013", folder, cache_dir=tmp_path))
+
+
+@pytest.mark.parametrize("block", [1 << 23, 20_000])
+def test_further_columns_are_read_as_csv_is_quoted(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(fer2013_csv, "_BLOCK", block)
+    notes = ['"a, b"', '"two\nlines, and a ""quote"""', "plain", '""', '"Training\n\n,"']
+    rows = [[notes[number % 5], *row] for number, row in enumerate(make_rows())]
+    folder = write_csv(tmp_path / "data", rows, ("note", "emotion", "pixels", "Usage"))
+    assert_is_fixture(load_dataset("fer2013", folder, cache_dir=tmp_path))
+    rows[9][1] = "7"
+    folder = write_csv(tmp_path / "bad", rows, ("note", "emotion", "pixels", "Usage"))
+    # Line 1 is the header, and of the nine rows before this one, two have two lines and one has three.
+    assert_refused(folder, tmp_path / "cache", "line 15: the emotion is '7'")
 
 
 def test_windows_line_ends_byte_order_mark_quotes_and_blank_last_lines_change_nothing(tmp_path):
@@ -204,6 +218,7 @@ BAD_ROWS = {
         ["PublicTest", "validation", "complete"],
     ),
     "no rows": ([], ["no rows", "Fetch"]),
+    "quote": (change(9, 0, '"3'), ["after line 2", "a quote", "not closed"]),
 }
 
 
@@ -217,6 +232,55 @@ def test_the_line_is_right_in_later_blocks_and_in_other_processes(tmp_path, monk
     monkeypatch.setattr(fer2013_csv, "_BLOCK", 20_000)
     folder = write_csv(tmp_path / "data", change(6, 0, "9"))
     assert_refused(folder, tmp_path / "cache", "fer2013.csv, line 8", "'9'", num_proc=2)
+
+
+# What stands there as fer2013.csv, and what it is called.
+NO_CSV = {
+    "empty": (b"", "an empty file (0 bytes)"),
+    "semicolons": (b"emotion;pixels;Usage\n0;1 2 3;Training\n", "separated by semicolons: save it with commas"),
+    "tabs": (b"emotion\tpixels\tUsage\n0\t1 2 3\tTraining\n", "separated by tabs: save it with commas"),
+    "UTF-16": ("emotion,pixels,Usage\n".encode("utf-16"), "text in UTF-16. Save it as UTF-8"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
+    "web page": (b"\n<!DOCTYPE html>\n<html><title>Log in</title>", "a web page (HTML)"),
+    "archive": (b"PK\x03\x04\x14\0\0\0", "a ZIP archive. Unpack it"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_CSV)
+@pytest.mark.parametrize("dataset", ["fer2013", "ferplus"])
+def test_a_file_that_is_no_csv_is_called_what_it_is(tmp_path, dataset, kind):
+    content, name = NO_CSV[kind]
+    folder = write_csv(tmp_path / "data", make_rows())
+    path = folder / {"fer2013": "fer2013.csv", "ferplus": "fer2013new.csv"}[dataset]
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=re.escape(name)) as caught:
+        load_dataset(dataset, folder, cache_dir=tmp_path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    (tmp_path / "data").mkdir()
+    os.mkfifo(tmp_path / "data" / "fer2013.csv")
+    assert_refused(tmp_path / "data", tmp_path / "cache", "fer2013.csv: not a file")
+
+
+@pytest.mark.parametrize(
+    ("there", "hint"),
+    [
+        ("fer2013/fer2013.csv", "give {}/fer2013 as `data_dir`"),
+        ("archive/train/happy/1.png", "give {}/archive as `data_dir`"),
+        ("FER2013.csv", "There is {}/FER2013.csv: unpack it or rename it to fer2013.csv"),
+        ("fer2013 (1).csv", "rename it to fer2013.csv"),
+        ("fer2013.csv.zip", "unpack it"),
+        ("Train/happy/1.png", "rename it to train"),
+    ],
+)
+def test_files_one_folder_down_or_under_a_name_much_like_it_are_named(tmp_path, there, hint):
+    path = tmp_path / "data" / there
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert_refused(tmp_path / "data", tmp_path / "cache", "no known layout", hint.format(tmp_path / "data"))
 
 
 @pytest.mark.parametrize(
@@ -323,6 +387,9 @@ def png(image):
 BAD_IMAGES = {
     "empty": (b"", ["an empty file (0 bytes)", "Unpack"]),
     "text": (b"no face", ["not a readable image", "Unpack"]),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1", ["a Git LFS pointer", "git lfs pull"]),
+    # Pillow would start Ghostscript.
+    "EPS": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 48 48\n%%EndComments\n", ["of no known format"]),
     "truncated": (
         png(Image.fromarray(make_faces()[0]))[:900],
         ["not a readable image (image file is trunc", "Unpack"],
@@ -505,9 +572,11 @@ def test_a_layout_that_is_not_there_or_not_known_is_refused(tmp_path):
 def test_folders_without_the_data_set_are_refused(tmp_path):
     file = tmp_path / "file"
     file.write_text("no folder")
-    wanted = "fer2013.csv, icml_face_data.csv, train.csv, the folders train and test, or images/train"
+    names = ["fer2013.csv", "icml_face_data.csv", "train.csv", "train", "test", "images/train"]
+    wanted = " or ".join(names)
     assert_refused(tmp_path / "nowhere", tmp_path / "cache1", "nowhere does not exist", "`data_dir`", wanted)
     assert_refused(file, tmp_path / "cache2", "file is a file", "`data_dir`", wanted)
+    wanted = ", ".join(names)
     (tmp_path / "empty").mkdir()
     assert_refused(tmp_path / "empty", tmp_path / "cache3", "no known layout", wanted, "Check `data_dir`")
 

@@ -17,6 +17,7 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, constants
 from huggingface_hub.errors import RepositoryNotFoundError
 from PIL import Image
 from run_records import change_record, run_record
+from safetensors.numpy import save_file
 from transformers import ViTForImageClassification, ViTImageProcessor
 
 from fer_hf import MLPHeadConfig, MLPHeadForImageClassification
@@ -28,7 +29,7 @@ from fer_hf.runs.card import render_model_card, write_model_card
 from fer_hf.runs.facts import DATASETS
 from fer_hf.runs.gallery import add_to_gallery
 from fer_hf.runs.publish import HubError, push
-from fer_hf.runs.upload_files import RunDirectoryError, files_to_upload
+from fer_hf.runs.upload_files import RunDirectoryError, check_publishable, files_to_upload
 
 
 ROOT = Path(__file__).parent.parent
@@ -54,6 +55,16 @@ def _report(right: list[int], wrong: int) -> dict:
 RECORD = run_record(
     results={"validation": _report([3, 1, 4, 1, 5, 9, 2], 6), "test": _report([31, 2, 17, 80, 43, 25, 60], 19)}
 )
+# No keys of anyone: the shapes alone. They are put together here, so that no scanner takes them for real ones.
+KEYS = [
+    start + "1aB" * count
+    for start, count in (
+        ("gh" + "p_", 12), ("github" + "_pat_", 12), ("gl" + "pat-", 8), ("sk" + "-ant-api03-", 12),
+        ("sk" + "-proj-", 9), ("AIza" + "Sy", 11), ("xox" + "b-", 6), ("np" + "m_", 12), ("py" + "pi-", 20),
+        ("s" + "k_live_", 8), ("wandb" + "_v1_", 10), ("eyJ" + "hbGciOiJIUzI1NiJ9.eyJ" + "zdWIiOiIxIn0.", 5),
+    )
+]  # fmt: skip
+KEYS += ["AK" + "IA" + "ABCD" * 4, "-----BEGIN OPENSSH " + "PRIVATE KEY-----"]
 STAYS = ("training_args.bin", "optimizer.pt", "trainer_state.json", "predictions.safetensors", "notes.txt", ".token")
 
 
@@ -320,7 +331,8 @@ def test_only_what_is_on_the_list_leaves(run_dir):
     config = json.loads((run_dir / "config.json").read_text())
     (run_dir / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoConfig": "helper.Config"}}))
     assert {path.name for path in files_to_upload(run_dir)} == expected | {"helper.py"}
-    assert 'model="path/to/tiny-vit", top_k=7, trust_remote_code=True\n)' in render_model_card(run_dir).text
+    assert 'model=".", trust_remote_code=True, top_k=7)' in render_model_card(run_dir).text
+    assert '`"."` is the folder of this card' in render_model_card(run_dir).text
 
     shards = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     (run_dir / "model.safetensors").rename(run_dir / shards[0])
@@ -398,8 +410,17 @@ def test_faces_of_people_stay_unless_asked_for(run_dir, capsys):
         ("python x.py --data_dir=/data/faces", "/data/faces"),
         ("first\n/root/x.py", "/root/x.py"),
         ("python C:\\faces\\x.py", "C:\\\\\\\\faces"),
+        ("python x.py --data_dir /data", "/data"),
+        ("python x.py --data_dir ../../faces", "../../faces"),
+        ("python x.py --data_dir ..\\faces", "..\\\\faces"),
+        ("python x.py --data_dir \\\\server\\faces", "\\\\server\\faces"),
+        ("python x.py --data_dir //server/faces", "//server/faces"),
+        ("python x.py --data_dir D:/faces", "D:/faces"),
+        ("python x.py --data_dir runs/../../faces", "../../faces"),
         ("HF_TOKEN=hf_" + "a" * 34, "access token"),
-        ("python recipes/x.py --data_dir DIR # https://a.org/b/c/d ./home/x 1/2/3 ~/x", None),
+        ("git clone https://ann:secret@a.org/x", "access token"),
+        *((f"KEY={key}", "access token") for key in KEYS),
+        ("python recipes/x.py --data_dir DIR # https://a.org/b/c/d ./home/x 1/2/3 ~/x a/../b </p> and/or", None),
     ],
 )
 def test_paths_of_a_machine_are_refused(run_dir, capsys, command, found):
@@ -411,7 +432,35 @@ def test_paths_of_a_machine_are_refused(run_dir, capsys, command, found):
     else:
         assert code == 2
         assert re.fullmatch(r"error: [^\n]*(run_record\.json|README\.md)[^\n]*\n", error)
-        assert found.replace("\\\\\\\\", "") in error.replace("\\", "")
+        assert found.replace("\\", "") in error.replace("\\", "")
+
+
+def test_what_lies_elsewhere_is_not_uploaded(run_dir, tmp_path):
+    (tmp_path / "secret.json").write_text("{}")
+    for place in (run_dir / "all_results.json", run_dir / "evaluation"):
+        if place.exists():
+            place.unlink()
+        target = tmp_path / "secret.json" if place.suffix else tmp_path / "elsewhere"
+        if not place.suffix:
+            target.mkdir()
+            (target / "a.json").write_text(json.dumps({"dataset": "x", "split": "test", "report": {}}))
+        place.symlink_to(target)
+        with pytest.raises(RunDirectoryError, match=rf"{place.name}.* is or lies behind a symbolic link"):
+            files_to_upload(run_dir, include_faces=True)
+        place.unlink()
+    (run_dir / "model.safetensors").rename(tmp_path / "model.safetensors")
+    for name in ("../model.safetensors", str(tmp_path / "model.safetensors")):
+        index = {"weight_map": {"a": name}}
+        (run_dir / "model.safetensors.index.json").write_text(json.dumps(index))
+        with pytest.raises(RunDirectoryError, match="which lies elsewhere: put the file into the folder"):
+            files_to_upload(run_dir)
+
+
+def test_what_weights_say_beside_their_tensors_is_looked_at_too(run_dir):
+    tensors = {"a": np.zeros(1, dtype=np.float32)}
+    save_file(tensors, run_dir / "model.safetensors", {"format": "pt", "trained_in": "/home/ann/faces"})
+    with pytest.raises(RunDirectoryError, match=r"model\.safetensors holds '/home/ann/faces', a path of one machine"):
+        check_publishable(files_to_upload(run_dir))
 
 
 def test_bad_input_is_one_line_and_exit_code_2(run_dir, hub, this_process_uses, monkeypatch, capsys):
@@ -577,8 +626,10 @@ def test_cards_are_gathered_with_pictures_and_an_index(run_dir, tmp_path, capsys
     assert 'model="owner/tiny-vit"' in card.text
     assert [path.name for path in (folder / "tiny-vit").iterdir()] == ["confusion_matrix.png"]
 
-    assert main(["push", str(shutil.copytree(run_dir, tmp_path / "a-second")), "--card_dir", str(folder)]) == 0
-    assert main(["push", str(run_dir)]) == 2
+    for words in (["--card_dir", str(folder)], []):
+        assert main(["push", str(run_dir), *words]) == 2
+        assert capsys.readouterr().err.startswith("error: `repo_id` is missing: ")
+    add_to_gallery(run_dir, folder, "owner/a-second")
     old = (folder / "a-second.md").read_text().replace("Balanced accuracy", "Mean per-class accuracy")
     (folder / "of-old.md").write_text(old)
     (run_dir / "confusion_matrix.png").unlink()

@@ -1,7 +1,10 @@
 import logging
+import os
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -93,6 +96,11 @@ def test_columns_and_splits_may_have_other_names(tmp_path, caplog):
     assert faces.num_rows == {"train": 28, "validation": 28, "test": 28}
     assert load(name, tmp_path, validation_fraction=0, **options).num_rows == {"train": 28, "test": 28}
     assert "splits that are not used: extra" in caplog.text
+
+
+def test_splits_are_known_by_the_names_that_folders_may_have(tmp_path):
+    tables = load(write(tmp_path / "data", ("training", "Dev", "testing")), tmp_path)
+    assert list(tables) == ["train", "validation", "test"]
 
 
 def test_a_missing_validation_is_carved_from_train(tmp_path):
@@ -213,3 +221,29 @@ def test_a_data_set_without_known_splits_is_refused(tmp_path):
     name = write(tmp_path / "data", ("train",))
     (tmp_path / "data/data/train-00000-of-00001.parquet").rename(tmp_path / "data/data/extra-00000-of-00001.parquet")
     assert_refused(name, tmp_path, "no split is called train, validation or test", "there are extra")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    folder = write(tmp_path / "data")
+    os.mkfifo(tmp_path / "data" / "data" / "test-00001-of-00002.parquet")
+    assert_refused(folder, tmp_path, "test-00001-of-00002.parquet: not a file")
+
+
+def test_a_pipe_that_a_table_points_to_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    rows = [{"image": {"bytes": None, "path": str(tmp_path / "pipe.png")}, "label": "joy"}]
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows, schema=features.arrow_schema), tmp_path / "data" / "test.parquet")
+    assert_refused(str(tmp_path / "data"), tmp_path, "pipe.png: not a file")
+
+
+def test_damaged_caches_are_written_anew(tmp_path):
+    folder = write(tmp_path / "data")
+    before = content_fingerprint(load(folder, tmp_path)["train"])
+    for pattern in ("cache-*.arrow", "*.arrow"):
+        damaged = list(tmp_path.glob(f"cache/**/{pattern}"))
+        assert damaged
+        for path in damaged:
+            path.write_bytes(path.read_bytes()[:100])
+        assert content_fingerprint(load(folder, tmp_path)["train"]) == before

@@ -1,4 +1,5 @@
 import logging
+import unicodedata
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def assert_refused(folder, tmp_path, *parts, **options):
     assert "\n" not in str(caught.value)
     for part in parts:
         assert part in str(caught.value)
-    assert list(tmp_path.glob("cache/*")) == []
+    assert not [path for path in tmp_path.glob("cache/**/*") if path.is_file() and path.suffix != ".lock"]
 
 
 def test_labels_come_from_folder_names_in_canonical_order(tmp_path):
@@ -55,9 +56,9 @@ def test_images_keep_their_bytes_size_and_channels(tmp_path, mode):
     assert stored == (folder / "test/angry/0.png").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["valid", "val", "VALIDATION"])
+@pytest.mark.parametrize("name", ["valid", "val", "VALIDATION", "dev"])
 def test_splits_are_known_by_their_usual_names(tmp_path, name):
-    assert load(write(tmp_path / "data", ("Train", name, "TEST"), count=1), tmp_path).num_rows == dict.fromkeys(
+    assert load(write(tmp_path / "data", ("Training", name, "TESTING"), count=1), tmp_path).num_rows == dict.fromkeys(
         THREE, 7
     )
 
@@ -197,7 +198,35 @@ def test_what_has_no_splits_is_refused(tmp_path):
     assert_refused(tmp_path / "none", tmp_path, "does not exist")
     (tmp_path / "empty").mkdir()
     assert_refused(tmp_path / "empty", tmp_path, "It holds: nothing")
-    assert_refused(write(tmp_path / "data", ("happy", "sad"), ("a",)), tmp_path, "has no folder train", "happy, sad")
+    assert_refused(
+        write(tmp_path / "data", ("first", "second"), ("a",)), tmp_path, "has no folder train", "first, second"
+    )
+
+
+def test_folders_of_labels_without_splits_are_read_as_train_and_a_validation_is_carved(tmp_path, caplog):
+    folder = write(tmp_path / "data", (".",), ("Happiness", "sad"), count=10)
+    (folder / "README").write_text("my faces")
+    with caplog.at_level(logging.INFO, "fer_hf"):
+        tables = load(folder, tmp_path)
+    assert tables.num_rows == {"train": 18, "validation": 2}
+    assert set(tables["train"]["label"][:]) == {3, 4}
+    assert "no folder is called train, validation or test, so all images are read as train" in caplog.text
+    assert "2 of 20 training faces are taken out for validation, stratified, seed 42" in caplog.text
+
+
+@pytest.mark.parametrize("folders", [("train",), (".",)])
+@pytest.mark.parametrize(("on_disk", "typed"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_letters_with_accents_match_in_either_form(tmp_path, folders, on_disk, typed):
+    written, given = (unicodedata.normalize(form, "fröhlich") for form in (on_disk, typed))
+    folder = write(tmp_path / "data", folders, (written, "sad"), count=10)
+    assert load(folder, tmp_path, label_map={given: "happy"})["train"]["label"][:].count(3) == 9
+
+
+def test_jpegs_by_their_other_names_are_read(tmp_path):
+    folder = write(tmp_path / "data", ("train",), ("happy", "sad"), count=10)
+    for number, path in enumerate(sorted(folder.glob("train/happy/*"))):
+        path.rename(path.with_suffix(".jfif" if number % 2 else ".JPE"))
+    assert load(folder, tmp_path).num_rows == {"train": 18, "validation": 2}
 
 
 @pytest.mark.parametrize(

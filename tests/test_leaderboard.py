@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shlex
 import sys
 from argparse import Namespace
@@ -17,12 +18,13 @@ from fer_hf.cli.parsing import parse_arguments
 from fer_hf.errors import BadInputError
 from fer_hf.models import ARCHITECTURES, describe
 from fer_hf.runs import leaderboard_plan
-from fer_hf.runs.leaderboard import leaderboard_table, summarise
-from fer_hf.runs.leaderboard_plan import is_finished, planned_row
+from fer_hf.runs.leaderboard import draw_leaderboard, leaderboard_table, row_value, summarise
+from fer_hf.runs.leaderboard_plan import is_finished, planned_row, shrunk
 
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "recipes" / "configs"
+CPU = {"title": "the zoo", "about": "", "rows": {"low": {}, "high": {}}}  # a plan with the usual columns
 PLANS = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "recipes" / "leaderboard").glob("*.yaml")}
 
 
@@ -51,30 +53,121 @@ def test_a_row_is_the_mean_and_sample_deviation_over_seeds(tmp_path):
     folders = [
         write(tmp_path / str(seed), record(seed, accuracy)) for seed, accuracy in ((1, 0.5), (2, 0.6), (3, 0.7))
     ]
-    row = summarise("net", "0.61 on 100 images", folders)
-    assert row["accuracy"] == {"mean": pytest.approx(0.6), "sd": pytest.approx(0.1)}
-    assert row["accuracy_without_copies"]["mean"] == pytest.approx(0.3)
-    assert row["interval"] == pytest.approx([0.57, 0.61])
-    assert row["train_minutes"] == pytest.approx(2)
-    assert row["faces_seen"] == 160
-    assert (row["seeds"], row["commits"]) == ([1, 2, 3], ["c1", "c2", "c3"])
+    row = summarise("net", {"published": "0.61 on 100 images"}, folders)
+    assert row_value(row, "final.accuracy") == {"mean": pytest.approx(0.6), "sd": pytest.approx(0.1)}
+    assert row_value(row, "test.without_copies.accuracy")["mean"] == pytest.approx(0.3)
+    assert row_value(row, "final.intervals.accuracy") == pytest.approx([0.57, 0.61])
+    assert row_value(row, "minutes")["mean"] == pytest.approx(2)
+    assert row_value(row, "faces_seen")["mean"] == 160
+    assert row_value(row, "validation.accuracy") is None
+    assert (row["seeds"], row["commits"]) == (3, ["c1", "c2", "c3"])
     parts = [{"from_step": 0, "commit": None}, {"from_step": 5, "commit": "c1"}]
     write(tmp_path / "resumed", record(1, 0.5, runtime={"train_seconds": 1, "steps": 10, "commits": parts}))
-    assert summarise("net", "", [tmp_path / "resumed"])["commits"] == ["c1", "unknown"]
+    assert summarise("net", {}, [tmp_path / "resumed"])["commits"] == ["c1", "unknown"]
     assert row["commands"][2] == "run --seed 3"
-    assert summarise("net", "", folders[:1])["macro_f1"] == {"mean": pytest.approx(0.4), "sd": None}
+    one = summarise("net", {}, folders[:1])
+    assert row_value(one, "final.macro_f1") == {"mean": pytest.approx(0.4), "sd": None}
 
 
 def test_the_table_is_ranked_and_says_what_was_published(tmp_path):
-    low = summarise("low", "0.9 on its training images", [write(tmp_path / "low", record(1, 0.3))])
-    high = summarise("high", "", [write(tmp_path / "a", record(1, 0.5)), write(tmp_path / "b", record(2, 0.7))])
-    lines = leaderboard_table([{**low, "multiply_adds": 12_300_000}, high]).splitlines()
+    published = {"published": "0.9 on its | training images", "multiply_adds": 12_300_000}
+    low = summarise("low", published, [write(tmp_path / "low", record(1, 0.3))])
+    high = summarise("high", {}, [write(tmp_path / "a", record(1, 0.5)), write(tmp_path / "b", record(2, 0.7))])
+    lines = leaderboard_table(CPU, [low, summarise("not run", {}, []), high]).splitlines()
     assert lines[2].startswith(
         "| high | 1,234 | - | 160 | 0.6000 ± 0.1414 | 0.5700 to 0.6100 | 0.3000 ± 0.0707 | 0.5000 ± 0.1414 |"
     )
     assert lines[2].endswith("| 2 | 1.5 | - |")
     assert lines[3].startswith("| low | 1,234 | 12.3 M | 160 | 0.3000 | 0.2700 to 0.3100 | 0.1500 | 0.2000 |")
-    assert lines[3].endswith("| 1 | 1.0 | 0.9 on its training images |")
+    assert lines[3].endswith("| 1 | 1.0 | 0.9 on its \\| training images |")
+    assert len(lines) == 4
+
+
+def report(matrix):
+    """The parts of a report that a source's table reads, of three classes."""
+    counts = np.array(matrix)
+    per_class = {
+        name: {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 1} for name in ("angry", "sad", "happy")
+    }
+    accuracy = counts.diagonal().sum() / counts.sum()
+    return {"num_faces": int(counts.sum()), "accuracy": accuracy, "per_class": per_class, "confusion_matrix": matrix}
+
+
+def test_a_sources_table_has_its_columns_and_rows_published_beside_measured(tmp_path):
+    results = {
+        "validation": report([[1, 1, 0], [0, 2, 0], [0, 0, 0]]),
+        "test": report([[0, 0, 2], [0, 0, 0], [0, 0, 4]]),
+    }
+    last = {"epoch": 2, "splits": ["validation", "test"], "report": report([[0, 4, 0], [0, 2, 0], [0, 4, 0]])}
+    run = write(tmp_path / "run", record(0, 0, results=results, last_epoch=last))
+    columns = {
+        "rank": "rank", "network": "printed.network", "accuracy": ["printed.accuracy", "last_epoch.accuracy"],
+        "ours": "test.accuracy", "F1": "both.macro_f1", "place": "measured_rank", "note": "note",
+    }  # fmt: skip
+    plan = {"title": "report", "about": "", "columns": columns, "rows": {"a": {}, "b": {}}}
+    plan |= {"measured": "last_epoch.accuracy", "compared": "printed.accuracy"}
+    rows = [
+        summarise("a", {"printed": {"network": "A", "accuracy": "0.60"}, "notes": ["no figure | yet"]}, []),
+        summarise("b", {"printed": {"network": "B", "accuracy": 0.5}}, [run]),
+    ]
+    # Together: angry 1 of 4 right, called once; sad 2 of 2, called three times; happy 4 of 4, called six times.
+    f1 = (2 * 1 / (4 + 1) + 2 * 2 / (2 + 3) + 2 * 4 / (4 + 6)) / 3
+    assert leaderboard_table(plan, rows).splitlines()[2:] == [
+        "| 1 | A | 0.60 / not run | not run | not run | - | no figure \\| yet |",
+        f"| 2 | B | 0.5 / 0.2000 | 0.6667 | {f1:.4f} | 1 | no improvement: every face is called sad |",
+    ]
+    draw_leaderboard(plan, rows, tmp_path / "board.png")
+    upright = leaderboard_table({**plan, "rows": {"b": {}}}, rows[1:]).splitlines()
+    assert upright[:3] == ["| rank | 1 |", "| --- | --- |", "| network | B |"]
+
+
+def header_figures(config):
+    """The shares that a configuration's header quotes, those in percent too."""
+    words = re.findall(r"(\d+\.\d+)( %)?", (CONFIGS / config).read_text().split("\narchitecture")[0])
+    return {round(float(figure) / (100 if percent else 1), 4) for figure, percent in words}
+
+
+def test_the_figures_of_a_sources_table_stand_in_the_headers_of_its_configurations():
+    for budget, plan in PLANS.items():
+        for name, row in plan["rows"].items():
+            figures = [
+                row.get("printed", {}).get(key) for key in ("accuracy", "balanced_accuracy", "f1", "best", "last")
+            ]
+            quoted = header_figures(row["config"]) if "printed" in row else set()
+            assert {float(figure) for figure in figures if figure is not None} <= quoted, (budget, name)
+
+
+def test_the_cnn_comparison_has_the_reports_seventeen_rows_in_its_order():
+    rows = [row["printed"] for row in PLANS["cnn_comparison"]["rows"].values()]
+    accuracies = [float(row["accuracy"]) for row in rows]
+    assert len(rows) == len(list(CONFIGS.glob("cnn_comparison_*.yaml"))) == 17
+    assert accuracies == sorted(accuracies, reverse=True)
+    for row, planned in zip(rows, PLANS["cnn_comparison"]["rows"].values(), strict=True):
+        config = yaml.safe_load((CONFIGS / planned["config"]).read_text())
+        assert (row["optimizer"].lower(), row["epochs"]) == (config["optim"], config["num_train_epochs"])
+        assert float(row["learning_rate"]) == float(config["learning_rate"])
+        assert (row["augmentation"] == "no") == (config["augmentation"] == "none")
+        assert config["score_last_epoch"]
+
+
+def test_a_smaller_table_says_what_is_smaller_and_which_row_cannot_be(monkeypatch):
+    monkeypatch.setattr(leaderboard_plan, "describe", described)
+    flags = ["--max_train_samples", "2000", "--use_cpu", "--cpu_threads", "1"]
+    plan = shrunk(PLANS["cnn_comparison"], 64, 1, flags)
+    assert plan["title"] == (
+        "The CNN comparison on FER-2013 (faces of 64 pixels at most, 1 epoch, --max_train_samples 2000)"
+    )
+    row = planned_row(plan["rows"]["dacl_adam"], plan, CONFIGS)
+    assert row["flags"] == {"config_overrides": {"image_size": 64}, "num_train_epochs": 1}
+    tiny = shrunk(PLANS["cnn_comparison"], 32, None, [])
+    refused = planned_row(tiny["rows"]["alexnet_adam"], tiny, CONFIGS)
+    assert refused["refused"]
+    assert refused["notes"][0].startswith("not run: Given input size: (256x1x1)")
+    vits = shrunk(PLANS["cnn_vit"], 64, None, [])
+    assert planned_row(vits["rows"]["cnn_v2"], vits, CONFIGS)["flags"] == {}  # 48 pixels
+    assert planned_row(vits["rows"]["vit_v1_3"], vits, CONFIGS)["notes"] == [
+        "not run: google/vit-base-patch16-224 takes faces of its own size alone"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +181,7 @@ def test_the_table_is_ranked_and_says_what_was_published(tmp_path):
 def test_runs_that_do_not_belong_together_are_refused(tmp_path, change, what):
     folders = [write(tmp_path / "a", record(1, 0.5)), write(tmp_path / "b", record(2, 0.5, **change))]
     with pytest.raises(BadInputError, match=f"the runs of row net are of different {what}"):
-        summarise("net", "", folders)
+        summarise("net", {}, folders)
 
 
 @pytest.mark.parametrize("budget", PLANS)
@@ -145,17 +238,14 @@ def test_every_row_of_a_budget_spends_it_within_half_a_step(monkeypatch):
 
 def test_what_was_published_is_quoted_whole_from_the_configurations(monkeypatch):
     monkeypatch.setattr(leaderboard_plan, "describe", described)
-    plan = PLANS["gpu"]
-    rows = {name: planned_row(row, plan, CONFIGS)["published"] for name, row in plan["rows"].items()}
-    assert rows["vgg_paper_fer2013"] == (
+    rows = {name: planned_row(row, PLANS["cpu"], CONFIGS)["published"] for name, row in PLANS["cpu"]["rows"].items()}
+    assert rows["vgg-fer-48"] == (
         "accuracy 73.28 % on PublicTest (3,589 images, the mean over ten crops of each); PrivateTest scheduled and "
         "selected"
     )
-    assert rows["fer2013_vit_in21k"].startswith("for V1.6 (5-layer head, google/vit-base-patch16-224): 0.625")
-    assert rows["fer2013_compact_cnn"] == ""
-    prelu = planned_row(PLANS["cpu"]["rows"]["prelu-cnn"], PLANS["cpu"], CONFIGS)["published"]
-    assert prelu.startswith("accuracy 0.6137 at epoch 23")
-    assert prelu.endswith("a random mirror image also in testing")
+    assert rows["compact-cnn"] == ""
+    assert rows["prelu-cnn"].startswith("accuracy 0.6137 at epoch 23")
+    assert rows["prelu-cnn"].endswith("a random mirror image also in testing")
 
 
 @pytest.mark.parametrize("budget", PLANS)
@@ -188,8 +278,8 @@ def test_a_row_is_trained_and_scored_by_its_recipe_once(leaderboard, capsys, tmp
     leaderboard(*words, "--flags=--max_steps 2 --use_cpu --cpu_threads 1")
     (row,) = json.loads((tmp_path / "out" / "leaderboard.json").read_text())["rows"]
     report = json.loads((tmp_path / "out" / "cnn-v1" / "seed-0" / "classification_report.json").read_text())
-    assert row["accuracy"]["mean"] == report["test"]["accuracy"]
-    assert row["faces_seen"] == 2 * 64
+    assert row["values"]["final.accuracy"]["mean"] == report["test"]["accuracy"]
+    assert row["values"]["faces_seen"]["mean"] == 2 * 64
     assert row["commands"][0] in (tmp_path / "out" / "leaderboard.md").read_text()
     leaderboard(*words, "--flags=--max_steps 2 --use_cpu --cpu_threads 1")
     assert "finished before" in capsys.readouterr().out
@@ -231,7 +321,7 @@ def test_rows_that_were_not_asked_for_stay_with_their_own_seeds_and_flags(leader
     leaderboard(*words, "cnn-v1", "--seeds", "0", "1")
     assert f"compact-cnn is left out of the table: {tmp_path / 'out' / 'compact-cnn'}" in capsys.readouterr().out
     rows = json.loads((tmp_path / "out" / "leaderboard.json").read_text())["rows"]
-    assert {row["name"]: len(row["seeds"]) for row in rows} == {"prelu-cnn": 1, "cnn-v1": 2}
+    assert {row["name"]: row["seeds"] for row in rows} == {"prelu-cnn": 1, "cnn-v1": 2}
 
 
 def test_records_are_kept_where_weights_are_not(leaderboard, ran, tmp_path):
@@ -262,7 +352,7 @@ def finished_records(budget):
         yield path.parents[1].name, int(path.parent.name.removeprefix("seed-")), path.parent
 
 
-@pytest.mark.parametrize("budget", [budget for budget in PLANS if budget != "gpu"])
+@pytest.mark.parametrize("budget", [budget for budget in PLANS if "columns" not in PLANS[budget]])
 def test_runs_of_older_commands_are_finished_rows(recipe, budget):
     args = Namespace(output_dir="out", num_processes=1, data_dir="/faces", flags="--cpu_threads 1", disable_tqdm=True)
     rows = {name: planned_row(row, PLANS[budget], CONFIGS) for name, row in PLANS[budget]["rows"].items()}
@@ -292,3 +382,9 @@ def test_bad_words_are_refused(leaderboard, tmp_path):
         leaderboard("--only", "resnet51", "--data_dir", tmp_path)
     with pytest.raises(BadInputError, match="`data_dir` is missing"):
         leaderboard()
+    with pytest.raises(BadInputError, match="`scale` must be at least 1, got 0"):
+        leaderboard("--scale", "0")
+    with pytest.raises(BadInputError, match="`epochs` 3 does not go with this budget"):
+        leaderboard("--epochs", "3")
+    with pytest.raises(BadInputError, match="`flags` must be flags of the recipe, such as '--use_cpu', got 'use_cpu'"):
+        leaderboard("--flags", "use_cpu")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_vit_config
-from helpers import call_recipe, in_float64, make_trainer, moved
+from helpers import as_written_before, call_recipe, in_float64, make_trainer, moved
 from hub_server import running_hub
 from huggingface_hub import ModelCard, constants
 from safetensors.torch import load_file
@@ -215,9 +215,7 @@ def test_an_interrupted_recipe_goes_on_with_the_same_command(monkeypatch, tmp_pa
     older = shutil.copytree(run / "checkpoint-21", tmp_path / "older" / "checkpoint-21")
     progress = {k: v for k, v in json.loads((older / "progress_0.json").read_text()).items() if k != "commits"}
     (older / "progress_0.json").write_text(json.dumps(progress))
-    manifest = json.loads((older / "manifest.json").read_text())
-    manifest["files"]["progress_0.json"] = (older / "progress_0.json").stat().st_size
-    (older / "manifest.json").write_text(json.dumps(manifest))
+    as_written_before(older)
     call_recipe(monkeypatch, RECIPE, *flags, older.parent)
     assert "its commits: `unknown` from step 0, `later` from step 21" in (older.parent / "README.md").read_text()
     whole, again = (load_file(folder / "model.safetensors") for folder in (run, stopped))
@@ -275,14 +273,16 @@ def test_a_backbone_is_published_and_fine_tuned_from_the_hub(pretrained, names, 
 
 def test_reconstructions_of_peoples_faces_stay(pretrained, tmp_path):
     run = shutil.copytree(pretrained, tmp_path / "run")
-    assert "reconstructed_faces.png" not in add_to_gallery(run, tmp_path / "drawn").read_text()  # not copied there
+    assert (
+        "reconstructed_faces.png" not in add_to_gallery(run, tmp_path / "drawn", "owner/mae").read_text()
+    )  # not copied there
     record = json.loads((run / "run_record.json").read_text())
     record["dataset"]["name"] = "fer2013"
     (run / "run_record.json").write_text(json.dumps(record))
     picture = run / "reconstructed_faces.png"
     assert picture not in files_to_upload(run)
     assert picture.name not in render_model_card(run).text
-    gallery = add_to_gallery(run, tmp_path / "cards")
+    gallery = add_to_gallery(run, tmp_path / "cards", "owner/mae")
     assert picture.name not in gallery.read_text()
     assert not list(gallery.parent.glob("*/"))
     assert picture in files_to_upload(run, include_faces=True)

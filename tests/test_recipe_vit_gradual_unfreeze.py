@@ -26,7 +26,7 @@ from fer_hf.data import load_dataset
 from fer_hf.runs.card import render_model_card
 from fer_hf.runs.compare import compare_runs
 from fer_hf.runs.gallery import add_to_gallery
-from fer_hf.runs.leaderboard import leaderboard_table, summarise
+from fer_hf.runs.leaderboard import leaderboard_table, row_value, summarise
 from fer_hf.runs.upload_files import check_publishable, files_to_upload
 
 
@@ -223,6 +223,26 @@ def test_a_run_with_a_multi_layer_head_says_so(small, tmp_path, monkeypatch):
     assert "An Image is Worth 16x16 Words" in card
 
 
+def test_the_weights_after_the_last_epoch_score_as_their_checkpoint_does(small, tmp_path, monkeypatch):
+    draw_no_pictures(monkeypatch)
+    for greater in ("False", "True"):  # the last epoch's loss cannot be the least and the greatest
+        run = tmp_path / f"run-{greater}"
+        selects = ("--metric_for_best_model", "loss", "--greater_is_better", greater)
+        call_recipe(monkeypatch, RECIPE, *small, *selects, "--score_last_epoch", "--output_dir", run)
+        record = json.loads((run / "run_record.json").read_text())
+        if record["best"]["step"] < 21:
+            break
+    assert record["results"]["validation"]["loss"] == pytest.approx(record["best"]["value"], abs=1e-6)
+    words = ["--dataset", "synthetic", "--dataset_options", small[small.index("--dataset_options") + 1]]
+    words += ["--split", "validation+test", "--output", str(tmp_path / "last.json")]
+    assert main(["evaluate", "--model", str(run / "checkpoint-21"), *words]) == 0
+    found = json.loads((tmp_path / "last.json").read_text())["report"]
+    last = record["last_epoch"]
+    assert (last["epoch"], last["splits"], last["report"]["num_faces"]) == (3, ["validation", "test"], 64)
+    assert last["report"]["loss"] == pytest.approx(found["loss"], abs=1e-6)
+    assert last["report"]["confusion_matrix"] == found["confusion_matrix"]
+
+
 def test_a_finished_run_is_not_overwritten(finished, small, monkeypatch, capsys):
     folder, _ = finished
     before = (folder / "run_record.json").read_bytes()
@@ -281,15 +301,16 @@ def test_a_run_without_a_test_split_ends_on_validation_and_every_reader_says_so(
     assert main(["report", "--run", str(run), *data]) == 0
     assert "The run tested nothing: its data have no test split" in (run / "report.html").read_text()
     assert compare_runs(run, run)["split"] == "validation"
-    row = summarise("own", "", [run])
-    assert (row["split"], row["num_faces"]) == ("validation", 14)
-    assert "| own (validation; nothing was tested) |" in leaderboard_table([row])
+    row = summarise("own", {}, [run])
+    assert row_value(row, "final.accuracy")["mean"] == accuracy
+    plan = {"rows": {"own": {}, "other": {}}}
+    assert "| own (validation; nothing was tested) |" in leaderboard_table(plan, [row])
     # Of its own data, the run is scored on the faces that it took, of which each class has its share.
     assert record["dataset"]["counts"]["train"] == dict.fromkeys(record["dataset"]["counts"]["train"], 3)
     assert main(["evaluate", "--model", str(run), "--split", "validation", *data]) == 0
     evaluation = json.loads((run / "evaluation" / "imagefolder-validation.json").read_text())
     assert evaluation["fingerprint"] == record["dataset"]["fingerprints"]["validation"]
-    add_to_gallery(run, tmp_path / "cards")
+    add_to_gallery(run, tmp_path / "cards", "owner/own")
     assert f"| validation | {accuracy:.4f} |" in (tmp_path / "cards" / "README.md").read_text()
     check_publishable(files_to_upload(run))
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import runpy
+import sys
 import tomllib
 from pathlib import Path
 
@@ -57,6 +58,7 @@ RUN_OVERRIDES = {
     # Tests of the trainer write checkpoints.
     "save_strategy": "no",
     "load_best_model_at_end": False,
+    "score_last_epoch": True,
 }
 MODEL_OVERRIDES = {
     "dacl": {"image_size": 32, "attention_hidden_sizes": [32, 16, 8]},
@@ -115,6 +117,16 @@ def test_a_config_runs_two_steps_on_drawn_faces(name, published, tmp_path, monke
     losses = [entry["train_loss"] for entry in state["log_history"] if "train_loss" in entry]
     assert len(losses) == 1
     assert torch.tensor(losses).isfinite().all()
+
+
+@pytest.mark.parametrize("recipe", ["vit_gradual_unfreeze", "train"])
+def test_the_demo_names_the_recipe_that_ran(recipe, monkeypatch):
+    said = []
+    monkeypatch.setattr(vit_gradual_unfreeze, "start", lambda args, words: said.append(words) or sys.exit())
+    monkeypatch.setattr(sys, "argv", [recipe])
+    with pytest.raises(SystemExit):
+        vit_gradual_unfreeze.main(recipe)
+    assert re.search(r"\nOn faces of people: accelerate launch \S*/(\w+)\.py --config", said[0])[1] == recipe
 
 
 def test_the_configs_that_are_run_set_every_flag_that_any_config_sets():

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import tiny_vit_config
+from helpers import as_written_before
 from transformers import (
     EarlyStoppingCallback,
     TrainerCallback,
@@ -333,13 +334,12 @@ def test_every_byte_of_a_checkpoint_counts(runs, tmp_path, caplog):
 
 def test_a_manifest_of_before_checksums_is_read(runs, tmp_path):
     shutil.copytree(runs / "epochs" / "checkpoint-18", tmp_path / "checkpoint-18")
-    path = tmp_path / "checkpoint-18" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    del manifest["sha256"], manifest["files"]["trainer_state.json"]
-    path.write_text(json.dumps(manifest))
-    assert flaw(path.parent) is None
-    (path.parent / "trainer_state.json").write_text("{")
-    assert flaw(path.parent) == "trainer_state.json is cut short"
+    as_written_before(tmp_path / "checkpoint-18")
+    assert flaw(tmp_path / "checkpoint-18") is None
+    (tmp_path / "checkpoint-18" / "trainer_state.json").write_text("{")
+    assert flaw(tmp_path / "checkpoint-18") == "trainer_state.json is cut short"
+    (tmp_path / "checkpoint-18" / "manifest.json").write_text("[]")
+    assert flaw(tmp_path / "checkpoint-18") == "manifest.json names no files and flags"
 
 
 def fake_run(folder, *steps):

@@ -6,7 +6,16 @@ from contextlib import contextmanager
 import pytest
 import torch
 from conftest import tiny_vit_config
-from helpers import in_float64, make_trainer, mlp_head_on_vit, moved, processor_for, unfreeze_two, weights
+from helpers import (
+    as_written_before,
+    in_float64,
+    make_trainer,
+    mlp_head_on_vit,
+    moved,
+    processor_for,
+    unfreeze_two,
+    weights,
+)
 from safetensors.torch import load_file
 from transformers import Trainer, TrainerCallback, ViTForImageClassification, ViTModel, pipeline
 
@@ -183,6 +192,7 @@ def test_a_run_that_selects_by_an_old_name_goes_on(drawn_faces, processor, tmp_p
     old = shutil.copytree(tmp_path / "a" / "checkpoint-21", tmp_path / "old" / "checkpoint-21")
     for name in ("trainer_state.json", "manifest.json"):
         (old / name).write_text((old / name).read_text().replace("balanced_accuracy", "mean_class_accuracy"))
+    as_written_before(old)
     again = run("b", "mean_class_accuracy", resume_from_checkpoint=str(old))
     assert moved(weights(whole.model), weights(again.model)) == set()
     scores = [[e.get("eval_balanced_accuracy") for e in each.state.log_history] for each in (whole, again)]

@@ -1,5 +1,6 @@
 """The flags of the recipes beside those of training: dataclasses for `HfArgumentParser`."""
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -58,7 +59,29 @@ class LossArguments:
         default=0.0, metadata={"help": "Above 0: CutMix of training faces. With mixup, batches take turns at random."}
     )
 
+    teacher: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Models whose scores for the training faces are mixed with the labels, or ferplus, for the votes "
+            "of FER+ on the faces of fer2013. Of several, the mean."
+        },
+    )
+    distill_alpha: float = field(
+        default=0.5, metadata={"help": "The share of --teacher in a label, in [0, 1]; 0 is training without one."}
+    )
+    distill_temperature: float = field(
+        default=1.0, metadata={"help": "What the teachers' logits are divided by: above 1 they are less sure."}
+    )
+
     def __post_init__(self):
+        self.teacher = [self.teacher] if isinstance(self.teacher, str) else self.teacher
+        if not 0 <= self.distill_alpha <= 1:
+            raise BadInputError(f"`distill_alpha` must be in [0, 1], got {self.distill_alpha:g}.")
+        if not 0 < self.distill_temperature < float("inf"):
+            raise BadInputError(f"`distill_temperature` must be above 0, got {self.distill_temperature:g}.")
+        for name in ("distill_alpha", "distill_temperature"):
+            if self.teacher is None and getattr(self, name) != getattr(type(self), name):
+                raise BadInputError(f"`{name}` {getattr(self, name):g} goes with `teacher`.")
         if self.loss is not None and self.loss not in LOSSES:
             raise BadInputError(f"`loss` must be one of {', '.join(LOSSES)}, got {self.loss!r}.")
         default = type(self).focal_gamma
@@ -73,9 +96,23 @@ class LossArguments:
         return self.mixup_alpha > 0 or self.cutmix_alpha > 0
 
     @property
+    def distills(self) -> bool:
+        """Whether teachers have a share in the labels."""
+        return self.teacher is not None and self.distill_alpha > 0
+
+    @property
     def label_column(self) -> str:
         """The column of the training faces that becomes `labels`. Evaluation is always against `label`."""
+        if self.distills:
+            return "distilled_label"
         return "soft_label" if self.loss == "soft_cross_entropy" else "label"
+
+    def record(self) -> dict[str, Any]:
+        """What shapes the loss, for the run's record."""
+        values = dataclasses.asdict(self)
+        if self.distills:
+            return {**values, "teacher": [own_name(teacher) for teacher in self.teacher]}
+        return {name: value for name, value in values.items() if name != "teacher" and not name.startswith("distill")}
 
     def settle(
         self, start_point: str, config: PreTrainedConfig, overrides: dict[str, Any] | None = None
@@ -132,7 +169,7 @@ class LossArguments:
             BadInputError: As [`~fer_hf.losses.class_weights`], if all faces weigh nothing, if faces without
                 votes are to be trained on votes, and if batches of one face are to be mixed.
         """
-        if self.label_column not in faces.column_names:
+        if self.label_column not in faces.column_names:  # teachers have added theirs
             raise BadInputError(
                 f"`loss` {self.loss} needs faces with annotators' votes (a column {self.label_column!r}), such as "
                 '`dataset_name` ferplus with `dataset_options` \'{"target": "distribution"}\'.'

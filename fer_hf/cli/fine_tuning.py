@@ -1,9 +1,6 @@
 """The flags of fine-tuning, and its words on the terminal. Its steps are `recipes/vit_gradual_unfreeze.py`."""
 
-import dataclasses
 import json
-import os
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +8,8 @@ from datasets import Dataset, DatasetDict
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from fer_hf.cli.arguments import DataArguments, LossArguments, ModelArguments
+from fer_hf.cli.distillation import with_teachers
 from fer_hf.errors import BadInputError
-from fer_hf.runs.upload_files import uses_remote_code
 from fer_hf.training import FerTrainingArguments
 
 
@@ -27,11 +24,12 @@ class Flags(NamedTuple):
     def tables(self) -> DatasetDict:
         """
         The faces, with the splits that the run needs. Without `test` it ends on validation; without `validation` it
-        must be told to keep its last weights, and ends on test.
+        must be told to keep its last weights, and ends on test. Where teachers are asked for, the training faces have
+        what they say of them.
 
         Raises:
-            BadInputError: As [`DataArguments.load`], if a split is missing, and if an expression has no face to learn
-                from.
+            BadInputError: As [`DataArguments.load`] and [`~fer_hf.cli.distillation.with_teachers`], if a split is
+                missing, and if an expression has no face to learn from.
         """
         tables = self.data.load()
         missing = [split for split in ("train", "validation", "test") if split not in tables]
@@ -44,6 +42,8 @@ class Flags(NamedTuple):
             )
         if self.data.max_train_samples is None:
             _check_expressions(tables["train"])
+        if self.loss.distills:
+            tables["train"] = with_teachers(tables["train"], self.loss, self.data, self.model, self.training)
         return tables
 
     def record(self) -> dict:
@@ -51,7 +51,7 @@ class Flags(NamedTuple):
         kept = {name: getattr(self.data, name) for name in ("sampler", "oversample", "augmentation")}
         limits = {name: getattr(self.data, name) for name in ("max_train_samples", "max_eval_samples")}
         limits = {name: limit for name, limit in limits.items() if limit is not None}
-        return {**dataclasses.asdict(self.loss), **kept, **limits}
+        return {**self.loss.record(), **kept, **limits}
 
     def callbacks(self, *others: TrainerCallback | None) -> list[TrainerCallback]:
         """These callbacks, without `None`, and early stopping if it is asked for."""
@@ -83,21 +83,5 @@ def headline(recipe: str, flags: Flags) -> str:
     return f"{recipe}: {flags.model.start_point} on {flags.data.dataset_name}"
 
 
-def demo_note(recipe: Path, config: Path) -> str:
-    """The lines that follow it in the demo: how to run the real thing, by this recipe's file and that config."""
-    return (
-        "\nThis is the demo, on faces that the package draws: its accuracy says nothing about people."
-        f"\nOn faces of people: accelerate launch {os.path.relpath(recipe)} --config {os.path.relpath(config)} "
-        "--data_dir DIR"
-    )
-
-
-def usage(folder: str) -> str:
-    """The last lines on the terminal: code that loads what was trained, as it can be pasted."""
-    code = ", trust_remote_code=True" if uses_remote_code(folder) else ""  # the network's, in the folder
-    return (
-        f"\nModel, report and card are in {folder}. Use it:"
-        "\n    from transformers import pipeline"
-        f'\n    classifier = pipeline("image-classification", model="{folder}", top_k=7{code})'
-        '\n    classifier("face.png")'
-    )
+# The line that follows it in a demo.
+DEMO_NOTE = "\nThis is the demo, on faces that the package draws: its accuracy says nothing about people."

@@ -52,7 +52,7 @@ class SearchArguments:
             if getattr(self, name) < 2:
                 raise BadInputError(f"`{name}` must be at least 2, got {getattr(self, name)}.")
         if self.search == "optuna" and importlib.util.find_spec("optuna") is None:
-            raise BadInputError("`search` optuna needs optuna: pip install 'fer_hf[search]'.")
+            raise BadInputError("`search` optuna needs optuna: pip install optuna.")
         _numbers("batch_sizes", self.batch_sizes, int)
         self.rates()
 

@@ -6,16 +6,23 @@ versions for remote files. The class therefore stands here, and whatever reads f
 """
 
 import hashlib
+import logging
 import os
+import shutil
 import struct
 import tempfile
 from collections.abc import Iterator
 
 import datasets
 import pyarrow as pa
+from filelock import FileLock
 
+from fer_hf.data.caches import is_whole, note_checksums, unwritable
 from fer_hf.data.source import Source
 from fer_hf.errors import DataError
+
+
+logger = logging.getLogger(__name__)
 
 
 class _SourceBuilder(datasets.ArrowBasedBuilder):
@@ -47,14 +54,21 @@ class _SourceBuilder(datasets.ArrowBasedBuilder):
         except datasets.exceptions.DatasetGenerationError as error:
             if isinstance(error.__cause__, DataError):
                 raise error.__cause__ from None
+            if isinstance(error.__cause__, OSError):
+                raise unwritable(self._cache_dir_root, error.__cause__) from error
             raise
+
+    def _save_info(self) -> None:
+        # What ends the writing, while the folder does not have its name yet.
+        super()._save_info()
+        note_checksums(self._output_dir)
 
 
 def build(
     source: Source, cache_dir: str | os.PathLike | None = None, num_proc: int | None = None
 ) -> datasets.DatasetDict:
     """
-    The tables of a source, from the cache if they have been written before under the same fingerprint.
+    The tables of a source, from the cache if they have been written before under the same fingerprint and are whole.
 
     Progress bars are those of `datasets` (`datasets.disable_progress_bars()` silences them).
 
@@ -71,20 +85,27 @@ def build(
         `datasets.DatasetDict`: One table per split, memory-mapped, in the order of `source.shards`.
 
     Raises:
-        `DataError`: On bad input, as `source.read` raises it; nothing is left in the cache then.
+        `DataError`: On bad input, as `source.read` raises it, and no table is left in the cache then; or if the cache
+            cannot be written.
     """
     if num_proc is not None and num_proc < 1:
         raise DataError(f"`num_proc` must be at least 1, or None for this process alone, got {num_proc}.")
     root = os.path.abspath(os.path.expanduser(cache_dir or datasets.config.HF_DATASETS_CACHE))
-    root_is_new = not os.path.exists(root)
-    builder = _SourceBuilder(source, cache_dir=root)
+    folder = os.path.join(root, source.name, "default", "0.0.0", source.fingerprint)
     try:
-        builder.download_and_prepare(num_proc=num_proc)
-    except BaseException as error:
-        _remove_traces(builder.cache_dir, root, root_is_new)
-        if isinstance(error, DataError):
-            raise error from None  # drops a process pool's copy of the traceback
-        raise
+        os.makedirs(os.path.dirname(folder), exist_ok=True)
+        # Of several processes one writes, and the others wait and find its tables. Lock files stay: another process
+        # may have its hand on them.
+        with FileLock(f"{folder}.lock"):
+            if os.path.isdir(folder) and not is_whole(folder):
+                logger.warning(f"{folder}: damaged, or from an older version; its tables are written anew")
+                shutil.rmtree(folder)
+            builder = _SourceBuilder(source, cache_dir=root)
+            builder.download_and_prepare(num_proc=num_proc)
+    except DataError as error:
+        raise error from None  # drops a process pool's copy of the traceback
+    except OSError as error:
+        raise unwritable(root, error) from error
     tables = builder.as_dataset()
     return datasets.DatasetDict({split: tables[split] for split in source.shards})
 
@@ -103,19 +124,6 @@ def stream(source: Source) -> datasets.IterableDatasetDict:
     """
     with tempfile.TemporaryDirectory() as folder:  # a builder insists on a cache folder, even if it writes no table
         return _SourceBuilder(source, cache_dir=folder).as_streaming_dataset()
-
-
-def _remove_traces(folder: str, root: str, root_is_new: bool) -> None:
-    """Removes the lock files and empty folders that a failed build leaves; its half-written files are gone already."""
-    locks = [os.path.join(root, folder.replace("/", "_") + ".lock"), folder + "_builder.lock"]
-    locks.append(folder + ".incomplete_info.lock")
-    for lock in locks:
-        if os.path.exists(lock):
-            os.remove(lock)
-    parent = os.path.dirname(folder)
-    while (parent != root or root_is_new) and len(parent) >= len(root) and not os.listdir(parent):
-        os.rmdir(parent)
-        parent = os.path.dirname(parent)
 
 
 def content_fingerprint(dataset: datasets.Dataset) -> str:

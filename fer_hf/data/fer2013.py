@@ -31,9 +31,10 @@ from fer_hf.data.fer2013_csv import (
 )
 from fer_hf.data.fer2013_faces import SPLITS
 from fer_hf.data.fer2013_folders import index_folders, make_shards, read_images
+from fer_hf.data.layouts import find_layout
 from fer_hf.data.source import Source, face_features
 from fer_hf.data.splits import LeftOut, carve_missing, nothing
-from fer_hf.errors import DataError, no_such_path
+from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS
 
 
@@ -49,7 +50,6 @@ LAYOUTS = {
 # Part of every fingerprint: raise one when the same files are to give other tables, and old caches are left alone.
 FORMAT_VERSIONS = {"csv": 1, "icml": 1, "challenge": 1, "folders": 2, "images": 2}
 
-_WANTED = "fer2013.csv, icml_face_data.csv, train.csv, the folders train and test, or images/train"
 _ORDER = ("train", "validation", "test", "unlabelled")
 
 
@@ -94,7 +94,7 @@ def source(
             or a file is not what it should be. Rows and images are looked into later, when the source is read.
     """
     folder = Path(data_dir).expanduser().absolute()
-    layout = find_layout(folder, layout)
+    layout = find_layout(folder, layout, LAYOUTS, "FER-2013")
     asked = {
         "validation_fraction": validation_fraction, "test_fraction": test_fraction, "split_seed": split_seed,
         "left_out": left_out(EXPRESSIONS),
@@ -114,42 +114,6 @@ def source(
     digest.update(f"{description}{asked['left_out'] if asked['left_out'] and description else ''}".encode())
     shards = {split: shards[split] for split in _ORDER if split in shards}
     return Source("fer2013", digest.hexdigest(), face_features(), shards, read, description)
-
-
-def find_layout(folder: Path, layout: str | None, accepted: tuple[str, ...] = tuple(LAYOUTS)) -> str:
-    """
-    Tells by its files in which layout FER-2013 lies in a folder.
-
-    Args:
-        folder (`Path`):
-            Where to look.
-        layout (`str`, *optional*):
-            What the user asked for.
-        accepted (`tuple[str, ...]`, *optional*):
-            The layouts to look for, all by default.
-
-    Returns:
-        `str`: A key of [`LAYOUTS`].
-
-    Raises:
-        `DataError`: If there is none or not the one that was asked for, or several and none was asked for.
-    """
-    if layout is not None and layout not in accepted:
-        raise DataError(f"`layout` must be one of {sorted(accepted)}, got {layout!r}.")
-    if not folder.is_dir():
-        state = f"{folder} is a file." if folder.exists() else no_such_path(folder)
-        raise DataError(f"{state} `data_dir` must be the folder that holds {_WANTED}.")
-    found = [name for name in accepted if any((folder / entry).exists() for entry in LAYOUTS[name])]
-    if layout is None and len(found) > 1:
-        raise DataError(
-            f"{folder} holds FER-2013 in several layouts: {', '.join(found)}. Say which: layout={found[0]!r}."
-        )
-    if not found:
-        raise DataError(f"{folder} holds no known layout of FER-2013: looked for {_WANTED}. Check `data_dir`.")
-    if layout is not None and layout not in found:
-        missing = " or ".join(LAYOUTS[layout])
-        raise DataError(f"{folder} has no {missing}, as layout={layout!r} needs. Found here: {', '.join(found)}.")
-    return layout or found[0]
 
 
 def _check_splits(where: Path, splits: dict[str, list]) -> None:

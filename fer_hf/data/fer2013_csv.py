@@ -1,12 +1,18 @@
-"""The CSV files of FER-2013, read in blocks and line by line: `emotion`, `pixels` and `Usage` in any order."""
+"""
+The CSV files of FER-2013, read in blocks and row by row: `emotion`, `pixels` and `Usage` in any order. Lines without
+quotes, which are all of the published ones, are only split at their commas; the others go through a CSV parser.
+"""
 
+import csv
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from fer_hf.data.contents import check_file, check_kind, separator_hint
 from fer_hf.data.fer2013_faces import SIDE, SPLITS, encode_png
 from fer_hf.data.source import face_tables
 from fer_hf.errors import DataError
@@ -20,7 +26,7 @@ _BLOCK = 1 << 23  # bytes of a CSV in one shard, about 1,000 faces
 
 
 class Block(NamedTuple):
-    """Whole lines of a file: the bytes `start` to `end`, which hold `num_rows` rows from `first_row` (0-based) on."""
+    """Whole rows of a file: the bytes `start` to `end`, which hold `num_rows` rows from `first_row` (0-based) on."""
 
     path: str
     columns: dict[str, int]  # where the columns stand that are read
@@ -29,6 +35,8 @@ class Block(NamedTuple):
     end: int
     first_row: int
     num_rows: int
+    first_line: int  # of the file, counted from 1
+    is_quoted: bool  # whether there is a quote in it; without, a row is a line, and every comma ends a field
 
 
 def blocks(path: Path, names: tuple[str, ...], digest) -> Iterator[tuple[Block, bytes]]:
@@ -44,35 +52,67 @@ def blocks(path: Path, names: tuple[str, ...], digest) -> Iterator[tuple[Block, 
             Fed every byte of the file.
 
     Yields:
-        `tuple[Block, bytes]`: A block of whole lines, the header's not among them, and its content.
+        `tuple[Block, bytes]`: A block of whole rows, the header not among them, and its content.
 
     Raises:
-        `DataError`: If a column or all rows are missing.
+        `DataError`: If the file cannot be read or is no CSV, or a column is missing.
     """
+    check_file(path)
     with open(path, "rb") as file:
+        check_kind(path, file.peek(64))
         header = file.readline(_BLOCK)
         digest.update(header)
         columns, num_columns = _find_columns(path, names, header)
-        start, row = file.tell(), 0
+        start, row, line = file.tell(), 0, 2
         while content := file.read(_BLOCK) + file.readline(_BLOCK):
+            if is_quoted := b'"' in content:
+                content += _rest_of_row(file, content, f"{path}, after line {line}")
             digest.update(content)
-            end = start + len(content)
+            num_lines, end = content.count(b"\n"), start + len(content)
             rows = content.rstrip()  # blank lines may end a file
-            num_rows = rows.count(b"\n") + bool(rows)
-            yield Block(str(path), columns, num_columns, start, end, row, num_rows), content
-            start, row = end, row + content.count(b"\n")
+            num_rows = sum(1 for _ in _rows(io.BytesIO(rows))) if is_quoted else rows.count(b"\n") + bool(rows)
+            yield Block(str(path), columns, num_columns, start, end, row, num_rows, line, is_quoted), content
+            start, row, line = end, row + num_rows, line + num_lines
 
 
 def _find_columns(path: Path, wanted: tuple[str, ...], header: bytes) -> tuple[dict[str, int], int]:
     """Where the wanted columns stand, and the number of all columns."""
-    names = [unquoted(name).decode(errors="replace") for name in header.removeprefix(b"\xef\xbb\xbf").split(b",")]
+    names = [name.decode(errors="replace") for name in split_fields(header.removeprefix(b"\xef\xbb\xbf"))]
     missing = [name for name in wanted if name not in names]
     if missing:
         raise DataError(
             f"{path}, line 1: no column {' and '.join(map(repr, missing))} in {short(header)}. "
-            f"The header must name {', '.join(wanted)}, in any order and separated by commas."
+            f"The header must name {', '.join(wanted)}, in any order and separated by commas.{separator_hint(header)}"
         )
     return {name: names.index(name) for name in wanted}, len(names)
+
+
+def _rest_of_row(file: BinaryIO, content: bytes, where: str) -> bytes:
+    """The lines on which a quoted field goes on that `content` begins."""
+    rest, is_open = b"", content.count(b'"') % 2
+    while is_open:
+        line = file.readline(_BLOCK)
+        if not line or len(rest) > _BLOCK:
+            raise DataError(f'{where}: a quote (") that is not closed. Correct the line, or fetch the file again.')
+        rest, is_open = rest + line, (is_open + line.count(b'"')) % 2
+    return rest
+
+
+def _rows(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file, those joined over which a quoted field goes on."""
+    for row in file:
+        while row.count(b'"') % 2 and (line := file.readline()):
+            row += line
+        yield row
+
+
+def split_fields(row: bytes) -> list[bytes]:
+    """The fields of a row, without blanks and quotes around them."""
+    if b'"' in row:
+        # Latin-1 gives every byte back, whatever the other columns are written in.
+        text = row.decode("latin-1").rstrip()
+        return [field.strip().encode("latin-1") for field in next(csv.reader([text], skipinitialspace=True))]
+    return [field.strip() for field in row.split(b",")]
 
 
 def lines(block: Block) -> Iterator[tuple[int, str, dict[str, bytes]]]:
@@ -84,27 +124,28 @@ def lines(block: Block) -> Iterator[tuple[int, str, dict[str, bytes]]]:
         of each of the block's columns, without blanks and quotes around it.
 
     Raises:
-        `DataError`: If a line has not as many columns as the header.
+        `DataError`: If a row has not as many columns as the header.
     """
-    path, columns, num_columns, position, end, first_row, _ = block
+    path, columns, num_columns, position, end, first_row, _, number, is_quoted = block
     with open(path, "rb", buffering=1 << 20) as file:
         file.seek(position)
-        for row, line in enumerate(file, start=first_row):
+        for row, line in enumerate(_rows(file) if is_quoted else file, start=first_row):
             if position >= end:
                 break
             position += len(line)
-            where = f"{path}, line {row + 2}"  # lines are counted from 1, and line 1 is the header
-            fields = line.split(b",")
+            where = f"{path}, line {number}"
+            number += line.count(b"\n") if is_quoted else 1
             if not line.strip():
                 if not file.read(_BLOCK).strip():
                     break  # blank lines at the end of the file
                 raise DataError(f"{where}: an empty line. Correct the line, or fetch the file again.")
+            fields = split_fields(line) if is_quoted else line.split(b",")
             if len(fields) != num_columns:
                 raise DataError(
                     f"{where}: columns found: {len(fields)}, in the header: {num_columns}. It reads {short(line)}. "
                     "Correct the line, or fetch the file again."
                 )
-            yield row, where, {name: unquoted(fields[at]) for name, at in columns.items()}
+            yield row, where, {name: fields[at].strip() for name, at in columns.items()}
 
 
 def index_official(path: Path, digest) -> dict[str, list[tuple[Block, bytes]]]:
@@ -237,11 +278,6 @@ def parse_pixels(field: bytes, where: str) -> np.ndarray:
         f"{where}: {len(pixels)} pixels, but a face has {SIDE} x {SIDE} = {SIDE**2}. "
         "Correct the line, or fetch the file again."
     )
-
-
-def unquoted(field: bytes) -> bytes:
-    """A field without the blanks and quotes around it."""
-    return field.strip().strip(b'"').strip()
 
 
 def short(value: bytes) -> str:

@@ -15,9 +15,12 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from fer_hf.data.fer2013 import LAYOUTS, find_layout
-from fer_hf.data.fer2013_csv import Block, check_usage, index_official, lines, parse_pixels, short, unquoted
+from fer_hf.data.contents import separator_hint
+from fer_hf.data.fer2013 import LAYOUTS
+from fer_hf.data.fer2013_csv import Block, check_usage, index_official, lines, parse_pixels, short, split_fields
 from fer_hf.data.fer2013_faces import SPLITS, encode_png
+from fer_hf.data.images import read_bytes
+from fer_hf.data.layouts import find_layout, near_hint, present
 from fer_hf.data.source import Source, face_features, face_tables
 from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS_WITH_CONTEMPT, SOURCE_CODES, canonical_name
@@ -76,6 +79,7 @@ def source(data_dir: str | os.PathLike, target: str = "majority", layout: str | 
     if not (folder / LABEL_FILE).is_file():
         raise DataError(
             f"{folder} has no {LABEL_FILE}, the labels of FER+. Put the file from github.com/microsoft/FERPlus there."
+            f"{near_hint(folder, [LABEL_FILE])}"
         )
     digest = hashlib.sha256(f"ferplus {target} {FORMAT_VERSION}\n".encode())
     usages, votes = _read_votes(folder / LABEL_FILE, digest)
@@ -122,31 +126,32 @@ def _soft_labels(votes: np.ndarray) -> np.ndarray:
 
 def _find_csv_layout(folder: Path, layout: str | None) -> str:
     others = [name for name in LAYOUTS if name not in _CSV_LAYOUTS]
-    here = [name for name, entries in LAYOUTS.items() if any((folder / entry).exists() for entry in entries)]
+    here = present(folder, LAYOUTS)
     if layout in others or (layout is None and here and not set(here) & set(_CSV_LAYOUTS)):
         raise DataError(
             f"FER+ needs fer2013.csv or icml_face_data.csv in {folder}, but the layout is {layout or here[0]!r}: its "
             "labels belong to the rows of these files, in their order, and nothing else tells which face is meant."
         )
-    return find_layout(folder, layout, _CSV_LAYOUTS)
+    return find_layout(folder, layout, {name: LAYOUTS[name] for name in _CSV_LAYOUTS}, "FER-2013")
 
 
 def _read_votes(path: Path, digest) -> tuple[np.ndarray, np.ndarray]:
     """Usage of every row, and its votes in the order of `_VOTES`, int64 of shape `(num_rows, 10)`."""
-    content = path.read_bytes()
+    content = read_bytes(path)
     digest.update(content)
     header, *rows = content.removeprefix(b"\xef\xbb\xbf").rstrip().split(b"\n")
-    names = [unquoted(name).decode(errors="replace") for name in header.split(b",")]
+    names = [name.decode(errors="replace") for name in split_fields(header)]
     names = [canonical_name(name) or name for name in names]
     missing = [name for name in ("Usage", *_VOTES) if name not in names]
     if missing or not rows:
         what = f"no column {' and '.join(map(repr, missing))} in {short(header)}" if missing else "no row follows"
-        raise DataError(f"{path}, line 1: {what}. Fetch the file from github.com/microsoft/FERPlus again.")
+        remedy = separator_hint(header) or " Fetch the file from github.com/microsoft/FERPlus again."
+        raise DataError(f"{path}, line 1: {what}.{remedy}")
     usage_at, votes_at = names.index("Usage"), [names.index(name) for name in _VOTES]
     usages, votes = [], []
     for line, row in enumerate(rows, start=2):
         where = f"{path}, line {line}"
-        fields = row.translate(None, b'" \t\r').split(b",")
+        fields = split_fields(row)
         if len(fields) != len(names):
             raise DataError(
                 f"{where}: columns found: {len(fields)}, in the header: {len(names)}. It reads {short(row)}. "

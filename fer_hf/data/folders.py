@@ -9,6 +9,7 @@ from pathlib import Path
 import datasets
 import pyarrow as pa
 
+from fer_hf.data.contents import check_file
 from fer_hf.data.images import HEIF_SUFFIXES, encoded_image, read_bytes, reads_heif
 from fer_hf.data.source import face_tables
 from fer_hf.errors import DataError
@@ -17,7 +18,7 @@ from fer_hf.errors import DataError
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = {
-    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp",
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".pbm", ".pgm", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 }  # fmt: skip
 # Left by operating systems beside the files of a user, like everything whose name begins with a dot.
 SYSTEM_FILES = {"__macosx", "desktop.ini", "ehthumbs.db", "thumbs.db"}
@@ -104,6 +105,13 @@ def images_by_label(folder: str | os.PathLike, above: tuple[str | os.PathLike, .
         some = ", ".join(os.path.relpath(path, folder) for path in others[:3])
         logger.warning(f"{folder}: files that are no images and are not read: {len(others):,}, such as {some}")
     return images
+
+
+def check_files(folder: str | os.PathLike) -> None:
+    """Refuse, with a `DataError`, a folder in which something is no file, such as a pipe, or cannot be read."""
+    images, others = find_images(folder)
+    for path in (*images, *others):
+        check_file(path, may_be_empty=True)
 
 
 def is_image(name: str) -> bool:

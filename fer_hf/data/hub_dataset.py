@@ -9,12 +9,13 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets.table import embed_table_storage
 
+from fer_hf.data.caches import map_whole
+from fer_hf.data.folders import check_files
 from fer_hf.data.imagefolder import match_labels
-from fer_hf.data.images import encoded_image
+from fer_hf.data.images import encoded_image, read_bytes
 from fer_hf.data.source import face_features, image_column
-from fer_hf.data.splits import LeftOut, carve_validation, nothing
+from fer_hf.data.splits import SPLIT_NAMES, LeftOut, carve_validation, nothing
 from fer_hf.errors import DataError, is_hub_id, nearest, no_such_path
 from fer_hf.labels import EXPRESSIONS, EXPRESSIONS_WITH_CONTEMPT
 
@@ -38,8 +39,6 @@ OPTIONS = {
     "split_seed": 42,
 }
 
-# Where a split is not named by option, the first of these that is there.
-_SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 _ROWS = 100  # images read at a time
 _LABEL_DTYPES = {"string", "large_string", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 
@@ -71,8 +70,8 @@ def load(
             Which configuration and which state of the repository. Only with a revision that is a commit do the data
             stay the same for ever.
         train_split, validation_split, test_split (`str`, *optional*):
-            What the splits are called there. By default `train`; `validation`, `valid`, `val` or `dev`; `test`; those
-            that are not there are left out.
+            What the splits are called there. By default the first name of [`~fer_hf.data.splits.SPLIT_NAMES`] that is
+            there; splits that are not there are left out.
         validation_fraction, split_seed (*optional*, default to 0.1 and 42):
             As in [`fer_hf.data.imagefolder.source`]: where there is no validation split, it is carved from train.
 
@@ -113,20 +112,26 @@ def load(
         fraction, seed = options["validation_fraction"], options["split_seed"]
         kept, carved = carve_validation(train["label"][:], fraction, seed, name, left_out(classes))
         tables["train"], tables["validation"] = train.select(kept), train.select(carved)
-    return datasets.DatasetDict({split: tables[split] for split in _SPLIT_NAMES if split in tables})
+    return datasets.DatasetDict({split: tables[split] for split in SPLIT_NAMES if split in tables})
 
 
 def _load(name: str, cache_dir: str | os.PathLike | None, options: dict) -> datasets.DatasetDict:
     is_folder = os.path.isdir(os.path.expanduser(name))
     if not is_folder and not is_hub_id(name):
         raise DataError(f"`hub:` takes a folder or a name on the Hub, such as 'owner/faces': {no_such_path(name)}")
+    if is_folder:
+        check_files(os.path.expanduser(name))
+    arguments = {
+        "path": os.path.expanduser(name) if is_folder else name,
+        "name": options["config_name"],
+        "revision": None if is_folder else options["revision"],
+        "cache_dir": None if cache_dir is None else os.path.abspath(os.path.expanduser(cache_dir)),
+    }
     try:
-        return datasets.load_dataset(
-            os.path.expanduser(name) if is_folder else name,
-            name=options["config_name"],
-            revision=None if is_folder else options["revision"],
-            cache_dir=None if cache_dir is None else os.path.abspath(os.path.expanduser(cache_dir)),
-        )
+        try:
+            return datasets.load_dataset(**arguments)
+        except pa.ArrowInvalid:  # a damaged cache; the files that it was made from are kept apart
+            return datasets.load_dataset(**arguments, download_mode="reuse_cache_if_exists")
     # Offline and not found are among the OSErrors, a script or a wrong configuration are the others.
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = " ".join(str(error).split())
@@ -138,12 +143,12 @@ def _load(name: str, cache_dir: str | os.PathLike | None, options: dict) -> data
 
 
 def _choose_splits(name: str, tables: datasets.DatasetDict, options: dict) -> dict[str, datasets.Dataset]:
-    chosen = {}
-    for split, usual in _SPLIT_NAMES.items():
+    chosen, there = {}, {split.lower(): split for split in tables}
+    for split, usual in SPLIT_NAMES.items():
         wanted = options[f"{split}_split"]
         if wanted is not None and wanted not in tables:
             raise DataError(f"{name}: no split {wanted!r} for `{split}_split`: {nearest(wanted, tables)}")
-        wanted = wanted or next((candidate for candidate in usual if candidate in tables), None)
+        wanted = wanted or next((there[candidate] for candidate in usual if candidate in there), None)
         if wanted in chosen.values():
             raise DataError(f"{name}: the split {wanted!r} is asked for twice, the second time as `{split}_split`.")
         if wanted is not None:
@@ -219,16 +224,16 @@ def _with_labels(
     # A cache is served under the same arguments.
     arguments = {"where": where, "version": FORMAT_VERSION}
     table = table.with_format("arrow")
-    table = table.map(_read_images, batched=True, batch_size=_ROWS, fn_kwargs=arguments, desc="reading images")
+    options = {"batched": True, "batch_size": _ROWS, "fn_kwargs": arguments, "desc": "reading images"}
+    table = map_whole(table, _read_images, **options)
     return table.with_format(None)
 
 
 def _read_images(table: pa.Table, where: str, version: int) -> pa.Table:
     """The table with its images as the other sources have them: bytes of plain JPEGs and PNGs, no paths."""
-    contents = embed_table_storage(table)["image"].combine_chunks().field("bytes")  # reads what is only pointed to
-    images = [
-        encoded_image(content.as_py(), f"{where}, row {row}")
-        for content, row in zip(contents, table["row"].to_pylist(), strict=True)
-    ]
+    images = []
+    for image, row in zip(table["image"].to_pylist(), table["row"].to_pylist(), strict=True):
+        content = read_bytes(image["path"]) if image["bytes"] is None else image["bytes"]
+        images.append(encoded_image(content, f"{where}, row {row}"))
     at = table.schema.get_field_index("image")
     return table.set_column(at, table.schema.field(at), image_column(images))

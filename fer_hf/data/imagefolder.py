@@ -1,15 +1,17 @@
-"""Your own images in folders, `<split>/<label>/*`; splits and labels are recognised by name."""
+"""Your own images in folders, `<split>/<label>/*` or `<label>/*`; splits and labels are recognised by name."""
 
 import json
 import logging
 import os
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fer_hf.data.folders import entries, fingerprint, images_by_label, make_shards, read
+from fer_hf.data.layouts import check_folder
 from fer_hf.data.source import Source, face_features
-from fer_hf.data.splits import LeftOut, carve_validation, nothing
-from fer_hf.errors import DataError, no_such_path
+from fer_hf.data.splits import SPLIT_NAMES, LeftOut, carve_validation, nothing
+from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS, EXPRESSIONS_WITH_CONTEMPT, canonical_name
 
 
@@ -17,9 +19,6 @@ logger = logging.getLogger(__name__)
 
 # Part of every fingerprint: raise it when the same files are to give other tables, and old caches are left alone.
 FORMAT_VERSION = 1
-
-# What folders of a split may be called, in any case of letters.
-SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 
 
 def source(
@@ -30,7 +29,8 @@ def source(
     left_out: LeftOut = nothing,
 ) -> Source:
     """
-    Any `<split>/<label>/*`: splits named `train`, `validation` (or `valid`, `val`) and `test`, of which one is enough.
+    Any `<split>/<label>/*`, with splits named as in [`~fer_hf.data.splits.SPLIT_NAMES`], of which one is enough; or
+    `<label>/*` without splits, which is read as `train`.
 
     Images keep their size, and gray ones stay gray; [`fer_hf.data.images`] says what becomes of palettes,
     transparency, animations and the like. Labels are the names of the folders below a split, understood through
@@ -40,7 +40,7 @@ def source(
 
     Args:
         data_dir (`str` or `os.PathLike`):
-            The folder that holds the splits.
+            The folder that holds the splits, or the labels.
         label_map (`Mapping[str, str | None]`, *optional*):
             What folder names mean that are not known: `{"glad": "happy", "blurred": None}`. With `None`, the folder is
             left out, and its images are counted in the log. It goes before what is known.
@@ -60,7 +60,9 @@ def source(
             should be.
     """
     folder = Path(data_dir).expanduser().absolute()
-    found = {split: images_by_label(root, above=(folder,)) for split, root in _find_splits(folder).items()}
+    found = {}
+    for split, root in _find_splits(folder, label_map).items():
+        found[split] = images_by_label(root, above=(folder,) if root != folder else ())
     labels = sorted({label for images in found.values() for label in images})
     meaning = match_labels(labels, label_map, str(folder), "folder")
     names = EXPRESSIONS_WITH_CONTEMPT if "contempt" in meaning.values() else EXPRESSIONS
@@ -113,25 +115,24 @@ def match_labels(
         `DataError`: If `label_map` is no such mapping or names something that is not there, or if names are not known;
             then they are all listed.
     """
-    names = list(names)
+    names = {name: _composed(name) for name in names}
     if label_map is not None and not isinstance(label_map, Mapping):
         raise DataError(f"`label_map` must map names to expressions or null, got {label_map!r}.")
-    label_map = {
-        str(name): meaning for name, meaning in (label_map or {}).items()
-    }  # YAML reads the name 1 as a number
+    # YAML reads the name 1 as a number.
+    label_map = {_composed(name): meaning for name, meaning in (label_map or {}).items()}
     for name, meaning in label_map.items():
         if meaning is not None and meaning not in EXPRESSIONS_WITH_CONTEMPT:
             accepted = ", ".join(EXPRESSIONS_WITH_CONTEMPT)
             raise DataError(
                 f"`label_map` gives {name!r} the meaning {meaning!r}; it must be one of {accepted}, or null."
             )
-    if absent := [name for name in label_map if name not in names]:
+    if absent := [name for name in label_map if name not in names.values()]:
         raise DataError(
             f"{where}: `label_map` has {', '.join(map(repr, absent))}, but there is no such {kind}; there are "
             f"{', '.join(map(repr, names))}. Names are compared letter by letter."
         )
-    matched = {name: label_map[name] if name in label_map else canonical_name(name) for name in names}
-    if unknown := [name for name, meaning in matched.items() if meaning is None and name not in label_map]:
+    matched = {name: label_map.get(form, canonical_name(form)) for name, form in names.items()}
+    if unknown := [name for name, meaning in matched.items() if meaning is None and names[name] not in label_map]:
         raise DataError(
             f"{where}: no known expression in {kind} {', '.join(map(repr, unknown))}. Say what each means, such as "
             f"label_map={{{unknown[0]!r}: 'happy'}}; None leaves its images out."
@@ -139,25 +140,40 @@ def match_labels(
     return matched
 
 
-def _find_splits(folder: Path) -> dict[str, Path]:
-    wanted = "train, validation (or valid, val) or test, each with a folder per expression"
-    if not folder.is_dir():
-        state = f"{folder} is a file." if folder.exists() else no_such_path(folder)
-        raise DataError(f"{state} `data_dir` must be the folder that holds {wanted}.")
+def _find_splits(folder: Path, label_map: Mapping[str, str | None] | None) -> dict[str, Path]:
+    wanted = "train, validation or test, each with a folder per expression, or these folders themselves"
+    check_folder(folder, wanted)
     splits, others = {}, []
     for entry in entries(folder):
         split = next((split for split, names in SPLIT_NAMES.items() if entry.name.lower() in names), None)
         if split is None or not entry.is_dir():
-            others.append(entry.name)
+            others.append(entry)
         elif split in splits:
             raise DataError(f"{entry.path}: a second folder for {split} beside {splits[split]}. Merge or remove one.")
         else:
             splits[split] = Path(entry.path)
+    names = ", ".join(entry.name for entry in others)
+    if not splits and any(entry.is_dir() and _is_label(entry.name, label_map) for entry in others):
+        logger.info(f"{folder}: no folder is called train, validation or test, so all images are read as train")
+        return {"train": folder}
     if not splits:
-        raise DataError(f"{folder} has no folder {wanted}. It holds: {', '.join(others[:10]) or 'nothing'}.")
+        raise DataError(f"{folder} has no folder {wanted}. It holds: {_shortened(names) or 'nothing'}.")
     if others:
-        logger.warning(f"{folder}: not read, because it is no split: {', '.join(others)}")
+        logger.warning(f"{folder}: not read, because it is no split: {names}")
     return splits
+
+
+def _is_label(name: str, label_map: Mapping[str, str | None] | None) -> bool:
+    return canonical_name(name) is not None or _composed(name) in map(_composed, label_map or ())
+
+
+def _composed(name: object) -> str:
+    """One form of letters with accents, which macOS takes apart in the names of files."""
+    return unicodedata.normalize("NFC", str(name))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _rows(images: dict[str, list[str]], meaning: dict[str, str | None], names: tuple[str, ...]) -> list[dict]:

@@ -14,7 +14,6 @@ What becomes of an image:
 
 import io
 import os
-import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from importlib.util import find_spec
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from fer_hf.data.contents import check_file, check_kind, unreadable
 from fer_hf.errors import BadInputError, DataError
 
 
@@ -45,20 +45,16 @@ def read_bytes(path: str | os.PathLike) -> bytes:
     The content of a regular file that is neither empty nor larger than 100 MB.
 
     Raises:
-        `DataError`: If it is, or cannot be read.
+        `DataError`: If it is, or cannot be read, or is a Git LFS pointer, an archive or a web page.
     """
+    if (size := check_file(path)) > MAX_BYTES:
+        raise DataError(f"{path}: {size:,} bytes, but {MAX_BYTES:,} are the limit. Check the file.")
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
-            raise DataError(f"{path}: not a file. Remove it, or put the file in its place.")
-        if status.st_size > MAX_BYTES:
-            raise DataError(f"{path}: {status.st_size:,} bytes, but {MAX_BYTES:,} are the limit. Check the file.")
         with open(path, "rb") as file:
             content = file.read()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}). Check the file and its permissions.") from error
-    if not content:
-        raise DataError(f"{path}: an empty file (0 bytes). Unpack or fetch it again.")
+        raise unreadable(path, error) from error
+    check_kind(path, content)
     return content
 
 

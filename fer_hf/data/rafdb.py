@@ -19,6 +19,7 @@ from pathlib import Path
 import datasets
 
 from fer_hf.data.folders import entries, find_images, fingerprint, images_by_label, make_shards, read
+from fer_hf.data.layouts import find_layout
 from fer_hf.data.rafdb_files import (
     ATTRIBUTES,
     AUTO_LANDMARKS,
@@ -38,7 +39,7 @@ from fer_hf.data.rafdb_files import (
 )
 from fer_hf.data.source import Source, face_features
 from fer_hf.data.splits import LeftOut, carve_validation, nothing
-from fer_hf.errors import DataError, no_such_path
+from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS
 
 
@@ -64,7 +65,7 @@ def source(
     validation_fraction: float = 0.1,
     split_seed: int = 42,
     subset: str = "basic",
-    auto_landmarks: bool = False,
+    annotations: bool = False,
     left_out: LeftOut = nothing,
 ) -> Source:
     """
@@ -78,9 +79,9 @@ def source(
     face without its file):
 
     - `gender`, `race`, `age_group` (`ClassLabel`): the names in [`ATTRIBUTES`],
-    - `landmarks` (10 `float32`): x and y in pixels of five points, as the annotation file has them,
-    - `auto_landmarks` (74 `float32`), if asked for: the same of the 37 points that were found automatically,
-    - `bounding_box` (4 `float32`): left, top, right, bottom in pixels, as the annotation file has them,
+    - with `annotations`, in pixels and as the files have them: `landmarks` (10 `float32`), x and y of five points;
+      `auto_landmarks` (74 `float32`), the same of the 37 that were found automatically; `bounding_box` (4 `float32`),
+      left, top, right, bottom,
     - `soft_label` (7 `float32`): the share of annotators for each expression, in canonical order. The form of this
       file is an assumption: one file `EmoLabel/*distribution*.txt` with a line per face, its name and seven shares or
       counts of votes in RAF-DB's own order, surprise to neutral. Each row is divided by its sum. Not for compound
@@ -101,8 +102,8 @@ def source(
             `"basic"`, or `"compound"` for the faces with two expressions (official layout). Their 11 classes are those
             of the label lists in use, in their order ([`COMPOUND`]). A list with a twelfth code is refused: what its
             codes mean is not documented.
-        auto_landmarks (`bool`, *optional*, defaults to `False`):
-            Whether to read the 37 automatic landmarks (official layout).
+        annotations (`bool`, *optional*, defaults to `False`):
+            Whether landmarks and bounding boxes become columns (official layout).
         left_out ([`~fer_hf.data.splits.LeftOut`], *optional*):
             What [`~fer_hf.data.load_dataset`] leaves out afterwards: validation is carved as if it were not there.
 
@@ -118,11 +119,15 @@ def source(
         raise DataError(f"`image` must be 'aligned' or 'original', got {image!r}.")
     if subset not in ("basic", "compound"):
         raise DataError(f"`subset` must be 'basic' or 'compound', got {subset!r}.")
-    layout, root = _find_layout(folder, layout) if subset == "basic" else ("official", _find_compound(folder, layout))
+    if subset == "basic":
+        layout = find_layout(folder, layout, LAYOUTS, "RAF-DB")
+        root = _inner(folder, LAYOUTS[layout][0])
+    else:
+        layout, root = "official", _find_compound(folder, layout)
     if layout == "official":
-        faces, extra, files = _index_official(root, image, subset, auto_landmarks)
-    elif auto_landmarks:
-        raise DataError(f"{folder}: this layout has no landmarks. auto_landmarks=True needs the official layout.")
+        faces, extra, files = _index_official(root, image, subset, annotations)
+    elif annotations:
+        raise DataError(f"{folder}: this layout has no annotations. annotations=True needs the official layout.")
     elif image == "aligned":
         faces, extra, files = _index_kaggle(folder, root)
     else:
@@ -154,33 +159,18 @@ def source(
     )
 
 
-def _find_layout(folder: Path, layout: str | None) -> tuple[str, Path]:
-    wanted = "basic (official layout) or DATASET (Kaggle layout)"
-    if layout is not None and layout not in LAYOUTS:
-        raise DataError(f"`layout` must be one of {sorted(LAYOUTS)}, got {layout!r}.")
-    if not folder.is_dir():
-        state = f"{folder} is a file." if folder.exists() else no_such_path(folder)
-        raise DataError(f"{state} `data_dir` must be the folder that holds {wanted}.")
-    found = [name for name, inside in LAYOUTS.items() if any((folder / entry).is_dir() for entry in inside)]
-    if not found:
-        raise DataError(f"{folder} holds no known layout of RAF-DB: looked for {wanted}. Check `data_dir`.")
-    if layout is None and len(found) > 1:
-        raise DataError(f"{folder} holds RAF-DB in both layouts. Say which: layout={found[0]!r}.")
-    if layout is not None and layout not in found:
-        missing = " or ".join(LAYOUTS[layout])
-        raise DataError(f"{folder} has no {missing}, as layout={layout!r} needs. Found here: {', '.join(found)}.")
-    layout = layout or found[0]
-    first = folder / LAYOUTS[layout][0]
-    return layout, first if first.is_dir() else folder
-
-
 def _find_compound(folder: Path, layout: str | None) -> Path:
     if layout not in (None, "official"):
         raise DataError(f"subset='compound' needs the official layout, got layout={layout!r}.")
-    for root in (folder / "compound", folder):
-        if (root / "EmoLabel").is_dir():
-            return root
-    raise DataError(f"{folder} holds no compound/EmoLabel, as subset='compound' needs. Check `data_dir`.")
+    root = _inner(folder, "compound")
+    if not (root / "EmoLabel").is_dir():
+        raise DataError(f"{folder} holds no compound/EmoLabel, as subset='compound' needs. Check `data_dir`.")
+    return root
+
+
+def _inner(folder: Path, name: str) -> Path:
+    """The folder of that name in it, or itself."""
+    return folder / name if (folder / name).is_dir() else folder
 
 
 def _images(folder: Path) -> list[str]:
@@ -220,7 +210,7 @@ def _check_same(listed: dict[Key, tuple], images: dict[Key, str], list_path: Pat
 
 
 def _index_official(
-    root: Path, image: str, subset: str = "basic", auto_landmarks: bool = False
+    root: Path, image: str, subset: str = "basic", annotations: bool = False
 ) -> tuple[dict[Key, dict], dict, list[str]]:
     """The faces, the columns besides image, label and row, and the files that are read besides the images."""
     folder = root / "Image" / image
@@ -233,22 +223,19 @@ def _index_official(
     faces = {key: {"image": images[key], "label": label, "row": key[1]} for key, (_, _, label) in listed.items()}
     names = {key: name for key, (_, name, _) in listed.items()}
 
-    class_labels = {name: datasets.ClassLabel(names=list(values)) for name, values in ATTRIBUTES.items()}
+    attributes = {name: datasets.ClassLabel(names=list(values)) for name, values in ATTRIBUTES.items()}
+    kinds = [("manual", "_manu_attri.txt", attributes, read_attributes)]
+    if annotations:
+        kinds[0][2]["landmarks"] = _floats(2 * LANDMARKS)
+        kinds += [
+            ("auto", "_auto_attri.txt", {"auto_landmarks": _floats(2 * AUTO_LANDMARKS)}, read_auto_landmarks),
+            ("boundingbox", "_boundingbox.txt", {"bounding_box": _floats(4)}, read_box),
+        ]
     extra, files = {}, [str(list_path)]
-    kinds = [
-        ("manual", "_manu_attri.txt", {**class_labels, "landmarks": _floats(2 * LANDMARKS)}, read_attributes),
-        ("boundingbox", "_boundingbox.txt", {"bounding_box": _floats(4)}, read_box),
-    ]
-    if auto_landmarks:
-        columns = {"auto_landmarks": _floats(2 * AUTO_LANDMARKS)}
-        kinds.append(("auto", "_auto_attri.txt", columns, read_auto_landmarks))
-        if not (root / "Annotation" / "auto").is_dir():
-            raise DataError(f"{root / 'Annotation' / 'auto'} is missing, as auto_landmarks=True needs.")
     for subfolder, suffix, columns, read_file in kinds:
-        annotations = root / "Annotation" / subfolder
-        if annotations.is_dir():
+        if (place := root / "Annotation" / subfolder).is_dir():
             extra |= columns
-            files += _annotate(faces, names, annotations, suffix, columns, read_file)
+            files += _annotate(faces, names, place, suffix, columns, read_file)
     if subset == "basic" and (votes_path := _find_votes(list_path.parent)):
         votes = read_votes(votes_path)
         _check_same(votes, images, votes_path)
@@ -270,7 +257,8 @@ def _annotate(
         if path is None:
             face |= dict.fromkeys(columns)
         else:
-            face |= read_file(path)
+            found = read_file(path)
+            face |= {column: found[column] for column in columns}
             files.append(path)
     if unused:
         raise DataError(

@@ -5,6 +5,7 @@ import math
 import re
 from pathlib import Path
 
+from fer_hf.data.contents import separator_hint
 from fer_hf.data.images import read_bytes
 from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS, SOURCE_CODES
@@ -85,6 +86,7 @@ def read_label_table(path: Path) -> dict[Key, tuple[str, str, int]]:
         raise DataError(
             f"{path}, line 1: expected a column 'label' and one of file names, got {_short(','.join(header))}. "
             "Restore the header, or move the file away: the folders have the labels, too."
+            f"{separator_hint(rows[0][0].encode() if rows and rows[0] else b'')}"
         )
     label_at = header.index("label")
     name_at = header.index("image") if "image" in header else int(label_at == 0)

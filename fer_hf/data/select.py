@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import DatasetDict, IterableDatasetDict
 
+from fer_hf.data.caches import map_whole
 from fer_hf.data.copies import pixel_hashes
 from fer_hf.errors import DataError
 from fer_hf.labels import canonical_name
@@ -84,7 +85,8 @@ def select_classes(
     selected = type(tables)()
     for split, table in tables.items():
         # As Arrow tables, so that images are neither decoded nor encoded again; `datasets` caches the result.
-        mapped = table.with_format("arrow").map(_keep, batched=True, fn_kwargs=arguments, features=features)
+        table = table.with_format("arrow")
+        mapped = map_whole(table, _keep, batched=True, fn_kwargs=arguments, features=features)
         selected[split] = mapped.with_format(None)
         if isinstance(table, datasets.Dataset):
             left_out = f"{len(table) - len(mapped):,} of {len(table):,} faces"

@@ -12,6 +12,13 @@ from fer_hf.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+# What splits are called elsewhere, in any case of letters.
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing"),
+}
+
 # Reports on the challenge's train.csv test on a share of 0.2.
 _DEFAULTS = {"test_fraction": 0.2, "validation_fraction": 0.1, "split_seed": 42}
 
@@ -52,7 +59,7 @@ def carve(
         counts = dict(zip(*(part.tolist() for part in np.unique(labels, return_counts=True)), strict=True))
         raise DataError(
             f"A share of {fraction} cannot be taken out of {len(labels)} faces so that every class is in both "
-            f"parts; faces by class id: {counts}. Use more faces or another share."
+            f"parts; faces by class id: {counts}. Use more faces or another share, such as `validation_fraction`."
         ) from error
     return np.setdiff1d(np.arange(num_faces), carved), np.sort(carved)
 

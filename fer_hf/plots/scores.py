@@ -140,30 +140,37 @@ def plot_confusion_matrix(
 
 
 def plot_leaderboard(
-    rows: Sequence[tuple[str, float, float, float]], path: str | Path | BinaryIO, title: str, scored_on: str
+    rows: Sequence[tuple[str, float | None, float, float | None]],
+    path: str | Path | BinaryIO,
+    title: str,
+    scored_on: str,
+    scores: tuple[str, str] = ("accuracy", "balanced accuracy"),
 ) -> None:
     """
-    Write accuracy and balanced accuracy of several models, one below the other.
+    Write a score of several models, one below the other, and another one beside it.
 
     Args:
-        rows (`Sequence` of tuples): From top to bottom: name, accuracy, its standard deviation (0 if there is one seed
-            only) and balanced accuracy, in [0, 1].
+        rows (`Sequence` of tuples): From top to bottom: name, score (`None` if it was not run), its standard deviation
+            (0 if there is one seed only) and the other score (`None` if there is none), in [0, 1].
         path (`str`, `Path` or binary file): PNG.
         title (`str`): What was measured on what.
         scored_on (`str`): The split and how many faces it has, below the axis.
+        scores (`tuple[str, str]`): Names of the score and of the other one.
     """
-    names, accuracies, spreads, balanced = zip(*rows[::-1], strict=True)
+    names, values, spreads, others = zip(*rows[::-1], strict=True)
     figure = Figure(figsize=(8, 1.4 + 0.32 * len(names)), layout="constrained")
     axes = figure.subplots()
-    places = range(len(names))
-    axes.barh(places, accuracies, xerr=spreads, color=BLUE, height=0.7, label="accuracy", ecolor="black")
-    axes.plot(balanced, places, "o", color="white", markeredgecolor="black", label="balanced accuracy")
-    for place, accuracy, spread in zip(places, accuracies, spreads, strict=True):
-        axes.text(accuracy + spread, place, f" {accuracy:.3f}", va="center", fontsize=9)
+    places, widths = range(len(names)), [value or 0.0 for value in values]
+    axes.barh(places, widths, xerr=spreads, color=BLUE, height=0.7, label=scores[0], ecolor="black")
+    dots = [float("nan") if other is None else other for other in others]
+    axes.plot(dots, places, "o", color="white", markeredgecolor="black", label=scores[1])
+    for place, value, spread in zip(places, values, spreads, strict=True):
+        text = " not run" if value is None else f" {value:.3f}"
+        axes.text((value or 0.0) + spread, place, text, va="center", fontsize=9)
     axes.set_yticks(places, names)
-    axes.set_xlim(0, max(accuracies) * 1.15)
+    axes.set_xlim(0, max(*widths, *(other or 0.0 for other in others)) * 1.15)
     axes.set_xlabel(scored_on)
-    axes.set_title(title, fontsize=11)
+    axes.set_title(title, fontsize=11, wrap=True)
     axes.grid(axis="x", color=GRAY, alpha=0.3)
     figure.legend(loc="outside lower right", ncols=2, fontsize=9)  # inside it would cover the figures of few rows
     figure.savefig(path, dpi=150)

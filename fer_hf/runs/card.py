@@ -10,11 +10,12 @@ from fer_hf.data.published import PUBLISHED
 from fer_hf.evaluation.report import with_averages
 from fer_hf.files import write_text
 from fer_hf.metrics import time_to_accuracy
-from fer_hf.models.loading import TEMPERATURE_KEY, asset, asset_names
+from fer_hf.models.loading import TEMPERATURE_KEY
 from fer_hf.runs.facts import MODEL_PAPERS, dataset_facts, hub_dataset_id
 from fer_hf.runs.record import RunDirectoryError, RunRecord
 from fer_hf.runs.run import PICTURES, Run, as_run
-from fer_hf.runs.upload_files import RECONSTRUCTIONS, face_pictures, uses_remote_code
+from fer_hf.runs.upload_files import RECONSTRUCTIONS, face_pictures
+from fer_hf.runs.usage import photo_usage, ships, usage
 
 
 _ASSETS = Path(__file__).parent.parent / "assets"
@@ -43,7 +44,8 @@ def render_model_card(
         run (`str`, `Path` or [`Run`]):
             The output directory of a run.
         repo_id (`str`, *optional*):
-            Where the model will live, for the usage snippet. If `None`, the directory's name is shown.
+            Where the model will live, for the code that loads it. If `None`, that is the card's own folder, or the
+            package, if the model ships with it.
         license (`str`, *optional*):
             The Hub's id of a licence, such as `mit`. If `None`, what the data set's terms allow: Apache-2.0, or for
             RAF-DB its own.
@@ -60,6 +62,7 @@ def render_model_card(
     """
     run = as_run(run)
     name = (repo_id or run.name).split("/")[-1]
+    place = repo_id or (None if ships(run) else ".")
     try:
         facts = dataset_facts(run.record.dataset["name"])
         if "splits" in facts and _has_own_splits(run.record):
@@ -70,9 +73,10 @@ def render_model_card(
             template, values = BACKBONE_TEMPLATE, _backbone_values(run, terms, name, shown)
         else:
             template, values = TEMPLATE, _classifier_values(run, facts, terms, name)
-            values["picture_folder"] = picture_folder
+            values |= {"picture_folder": picture_folder, "photo_usage": photo_usage(run, place)}
         faces = [path.name for path in face_pictures(run)] if include_faces else []
-        values |= {**_shared_values(run.record), "facts": facts, "name": name, "repo_id": repo_id, "faces": faces}
+        values |= {**_shared_values(run.record), "facts": facts, "name": name, "faces": faces}
+        values |= {"place": place, "usage": usage(run, place)}
         values["license"] = terms.get("license_name", terms["license"])
         # Not `ModelCard.from_template`, which renders a missing value as nothing instead of refusing it.
         text = template.read_text(encoding="utf-8")
@@ -114,7 +118,6 @@ def _classifier_values(run: Run, facts: dict, terms: dict, name: str) -> dict:
     return {
         "card_data": _card_data(record, facts, terms, name, config["model_type"]).to_yaml(),
         "labels": [label for _, label in sorted((int(key), label) for key, label in config["id2label"].items())],
-        "has_code": uses_remote_code(run),
         "processor": _preprocessing(run.processor),
         "rows": _rows(record.results),
         "test": record.results.get("test"),
@@ -147,7 +150,6 @@ def _backbone_values(run: Run, terms: dict, name: str, shown: bool) -> dict:
     return {
         "card_data": data.to_yaml(),
         "config": run.config,
-        "shipped": run.folder.resolve() in [Path(asset(shipped)).resolve() for shipped in asset_names()],
         "picture": RECONSTRUCTIONS if shown and (run.folder / RECONSTRUCTIONS).is_file() else None,
     }
 

@@ -11,6 +11,7 @@ from fer_hf.runs.card import render_model_card
 from fer_hf.runs.record import RunDirectoryError
 from fer_hf.runs.run import PICTURES, Run, as_run
 from fer_hf.runs.upload_files import check_text
+from fer_hf.runs.usage import ships
 
 
 _BEGIN, _END = "<!-- cards: written by push_to_hub.py -->", "<!-- end of cards -->"
@@ -30,7 +31,8 @@ def add_to_gallery(
         folder (`str` or `Path`):
             Where the cards lie; made if it is missing.
         repo_id, license:
-            As for [`render_model_card`]. The card is called as the repository, or else as the run's directory.
+            As for [`render_model_card`]. The card is called as the repository, or as a model that ships with the
+            package, which needs none.
 
     Returns:
         `Path`: The card.
@@ -39,6 +41,8 @@ def add_to_gallery(
         RunDirectoryError: As [`render_model_card`], and if the card holds a token or an absolute path.
     """
     run, folder = as_run(run), Path(folder)
+    if repo_id is None and not ships(run):
+        raise RunDirectoryError("`repo_id` is missing: a card that lies apart from its model must say where that is.")
     name = (repo_id or run.name).split("/")[-1]
     path = folder / f"{name}.md"
     if path.name in _NOT_CARDS:

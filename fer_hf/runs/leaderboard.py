@@ -3,56 +3,67 @@
 import json
 import statistics
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from fer_hf.errors import BadInputError
+from fer_hf.evaluation.report import with_averages
 from fer_hf.files import write_json, write_text
+from fer_hf.metrics import ExpressionMetrics
 from fer_hf.plots import plot_leaderboard
 from fer_hf.runs.record import RunRecord
 from fer_hf.runs.run import Run, as_run
 
 
-SCORES = ("accuracy", "macro_f1", "balanced_accuracy")
+# Of a plan that names none: titles, and where in a row or in its runs the values stand.
+COLUMNS = {
+    "model": "name",
+    "parameters": "parameters",
+    "multiply-adds": "multiply_adds",
+    "faces seen": "faces_seen",
+    "accuracy": "final.accuracy",
+    "95 % interval": "final.intervals.accuracy",
+    "without copies": "final.without_copies.accuracy",
+    "macro F1": "final.macro_f1",
+    "balanced accuracy": "final.balanced_accuracy",
+    "seeds": "seeds",
+    "minutes": "minutes",
+    "published": "published",
+}
+# Of a row, what `leaderboard.json` has beside the values at a table's places.
+_KEPT = ("name", "published", "printed", "multiply_adds", "notes", "seeds", "hardware", "commits", "commands")
+SCORE = ".4f"
+# How the means of what is no score are written, by the last word of where they stand.
+_FORMATS = {"parameters": ",.0f", "faces_seen": ",.0f", "minutes": ".1f", "epoch": "g"}
 
 
-def summarise(name: str, published: str, runs: list[str | Path | Run]) -> dict:
+def summarise(name: str, row: dict, runs: list[str | Path | Run]) -> dict:
     """
     One row, from the finished runs of one configuration.
 
     Args:
         name (`str`): Of the row.
-        published (`str`): What the source reports, and on which images; empty if it reports nothing.
-        runs (`list` of `str`, `Path` or [`Run`]): Output directories of the runs.
+        row (`dict`): From [`~fer_hf.runs.leaderboard_plan.planned_row`], or of its keys as many as are known.
+        runs (`list` of `str`, `Path` or [`Run`]): Output directories of the runs; none if it was not run.
 
     Returns:
-        `dict`: `name`, `published`, `architecture`, `parameters`, `seeds`, `split` (`test`, or `validation` if nothing
-        was tested) and its `num_faces`; for `accuracy`, `macro_f1` and `balanced_accuracy` there, and
-        `accuracy_without_copies` where the runs know it, the mean and the sample standard deviation over seeds (`None`
-        for one); `interval`, the 95 % interval of accuracy, the mean over seeds; mean `train_minutes` and
-        `faces_seen`; `hardware`, `commits` and `commands`.
+        `dict`: `name`, `published`, `printed`, `multiply_adds` and `notes` of the plan; `runs`, for each of which
+        `parameters`, `faces_seen`, `minutes`, `best`, and the reports `validation` and `test`, `both`, these faces
+        together (accuracy, macro F1 and balanced accuracy), `last_epoch`, the report of the last weights, and `final`,
+        of test, or of validation if nothing was tested; `seeds`, their number; `hardware`, `commits` and `commands`.
 
     Raises:
         BadInputError: If the runs are of different models, data or flags, or a record cannot be read.
     """
     records = [as_run(run).record for run in runs]
     _check_alike(name, records)
-    tests = [record.results[record.last_split] for record in records]
-    row = {
-        "name": name,
-        "published": published,
-        "architecture": records[0].model["architecture"],
-        "parameters": records[0].model["parameters"],
-        "seeds": [record.seed for record in records],
-        "split": records[0].last_split,
-        "num_faces": tests[0]["num_faces"],
-        **{score: _mean_and_sd([test[score] for test in tests]) for score in SCORES},
-        "interval": [statistics.mean(ends) for ends in zip(*(t["intervals"]["accuracy"] for t in tests), strict=True)],
-    }
-    if all("without_copies" in test for test in tests):
-        row["accuracy_without_copies"] = _mean_and_sd([test["without_copies"]["accuracy"] for test in tests])
+    tested = all(record.tested for record in records)
     return {
-        **row,
-        "train_minutes": statistics.mean(record.runtime["train_seconds"] for record in records) / 60,
-        "faces_seen": round(statistics.mean(_faces_seen(record) for record in records)),
+        "name": name + ("" if tested else " (validation; nothing was tested)"),
+        **{"published": "", "printed": {}, "multiply_adds": None, "notes": [], **row},
+        "seeds": len(records),
+        "runs": [_facts(record) for record in records],
         "hardware": list({json.dumps(record.hardware): record.hardware for record in records}.values()),
         "commits": sorted({commit or "unknown" for record in records for commit in _commits(record)}),
         "commands": [record.command for record in records],
@@ -70,8 +81,30 @@ def _check_alike(name: str, records: list[RunRecord]) -> None:
             raise BadInputError(f"the runs of row {name} are of different {what}: delete what does not belong there")
 
 
-def _faces_seen(record: RunRecord) -> int:
-    return record.runtime["steps"] * record.training["global_batch_size"]
+def _facts(record: RunRecord) -> dict:
+    """What a table can show of a run."""
+    reports = {**record.results, "last_epoch": record.last_epoch and record.last_epoch["report"]}
+    if record.results.keys() == {"validation", "test"}:
+        reports["both"] = _together(*record.results.values())
+    reports["final"] = {**reports[record.last_split]}
+    if "per_class" in reports["final"]:
+        reports["final"]["per_class"] = with_averages(reports["final"]["per_class"])
+    return {
+        **reports,
+        "parameters": record.model["parameters"],
+        "faces_seen": record.runtime["steps"] * record.training["global_batch_size"],
+        "minutes": record.runtime["train_seconds"] / 60,
+        "best": record.best,
+        "last_validation": record.validations[-1] if record.validations else None,
+    }
+
+
+def _together(*reports: dict) -> dict:
+    """The scores of several splits' faces as one."""
+    counts = np.sum([report["confusion_matrix"] for report in reports], axis=0)
+    true, called = (np.repeat(ids, counts.ravel()) for ids in np.indices(counts.shape).reshape(2, -1))
+    scores = ExpressionMetrics().compute(predictions=called, references=true)
+    return {"num_faces": len(true), **scores, "confusion_matrix": counts.tolist()}
 
 
 def _commits(record: RunRecord) -> list[str | None]:
@@ -79,8 +112,50 @@ def _commits(record: RunRecord) -> list[str | None]:
     return [record.commit, *(part["commit"] for part in record.runtime.get("commits", ()))]
 
 
-def _mean_and_sd(values: list[float]) -> dict[str, float | None]:
+def _at(place: str, facts: dict) -> Any:
+    """The value at a dotted place in nested maps; `None` if there is none."""
+    for key in place.split("."):
+        facts = facts.get(key) if isinstance(facts, dict) else None
+    return facts
+
+
+def row_value(row: dict, place: str) -> Any:
+    """
+    What a row has at a place of a plan's `columns`.
+
+    Args:
+        row (`dict`): From [`summarise`].
+        place (`str`): Keys of the row or, if it has none such, of its runs, with dots between: `final.accuracy`.
+
+    Returns:
+        Of the row what stands there. Of its runs the `mean` and sample standard deviation `sd` (`None` for one) of a
+        number, the means of an interval's ends, or `None`, if a run has nothing there or there are no runs.
+    """
+    if place.split(".")[0] in row:
+        return _at(place, row)
+    values = [_at(place, run) for run in row["runs"]]
+    if not values or None in values:
+        return None
+    if isinstance(values[0], list):
+        return [statistics.mean(ends) for ends in zip(*values, strict=True)]
     return {"mean": statistics.mean(values), "sd": statistics.stdev(values) if len(values) > 1 else None}
+
+
+def _cell(row: dict, places: str | list[str]) -> str:
+    """The text of one cell; of several places what stands there, one after the other."""
+    if isinstance(places, list):
+        return " / ".join(_cell(row, place) for place in places)
+    value, form = row_value(row, places), _FORMATS.get(places.split(".")[-1], SCORE)
+    if value is None or value == "":
+        return "-" if row["runs"] or places.split(".")[0] in row else "not run"
+    if places == "multiply_adds":
+        return f"{value / 1e6:,.1f} M"
+    if isinstance(value, dict):
+        spread = "" if value["sd"] is None or form != SCORE else f" ± {value['sd']:{SCORE}}"
+        return f"{value['mean']:{form}}{spread}"
+    if isinstance(value, list):
+        return " to ".join(f"{end:{form}}" for end in value)
+    return str(value).replace("|", "\\|")
 
 
 PROTOCOL = (
@@ -93,88 +168,101 @@ PROTOCOL = (
 )
 
 
-def write_leaderboard(folder: Path, budget: str, plan: dict, rows: list[dict]) -> None:
+def write_leaderboard(folder: Path, plan: dict, rows: list[dict]) -> None:
     """
     Write the table as `leaderboard.json`, `leaderboard.md` and `leaderboard.png`.
 
     Args:
         folder (`Path`): Where to.
-        budget (`str`): The plan's name.
-        plan (`dict`): With `title` and `about`.
+        plan (`dict`): With `title` and `about`. A source's table has `columns` (others [`COLUMNS`]), and all its rows
+            in its own order; `measured` is the place of the score that ranks, `compared` that of the published one.
         rows (`list[dict]`): From [`summarise`].
     """
-    write_json(folder / "leaderboard.json", {"budget": budget, "plan": plan, "rows": rows})
-    write_text(folder / "leaderboard.md", leaderboard_page(plan["title"], plan["about"], rows))
-    draw_leaderboard(rows, folder / "leaderboard.png", plan["title"])
-
-
-def leaderboard_page(title: str, about: str, rows: list[dict]) -> str:
-    """
-    The table as a Markdown page, with protocol and budget above it, and below it how each row came to be.
-
-    Args:
-        title (`str`): The heading.
-        about (`str`): What all rows have in common.
-        rows (`list[dict]`): From [`summarise`], with `multiply_adds` where they are known.
-    """
-    made = []
-    for row in _ranked(rows):
-        where = "; ".join(", ".join(f"{key} {value}" for key, value in machine.items()) for machine in row["hardware"])
-        made += [f"**{row['name']}**: {where}; commit {', '.join(row['commits'])}", ""]
-        made += ["```bash", *row["commands"], "```", ""]
-    return "\n".join([f"# {title}", "", about.strip(), "", PROTOCOL, "", leaderboard_table(rows), "", *made])
-
-
-def leaderboard_table(rows: list[dict]) -> str:
-    """The rows as a Markdown table, best accuracy first."""
-    lines = [
-        "| model | parameters | multiply-adds | faces seen | accuracy | 95 % interval | without copies | macro F1 "
-        "| balanced accuracy | seeds | minutes | published |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+    rows, columns = _ranked(plan, rows), plan.get("columns", COLUMNS).values()
+    places = [place for entry in columns for place in (entry if isinstance(entry, list) else [entry])]
+    flat = [
+        {key: row[key] for key in _KEPT} | {"values": {place: row_value(row, place) for place in places}}
+        for row in rows
     ]
-    for row in _ranked(rows):
-        cells = [
-            row["name"] + ("" if row.get("split", "test") == "test" else " (validation; nothing was tested)"),
-            f"{row['parameters']:,}",
-            _millions(row.get("multiply_adds")),
-            f"{row['faces_seen']:,}",
-            _score(row["accuracy"]),
-            f"{row['interval'][0]:.4f} to {row['interval'][1]:.4f}",
-            *(_score(row.get(score)) for score in ("accuracy_without_copies", *SCORES[1:])),
-            str(len(row["seeds"])),
-            f"{row['train_minutes']:.1f}",
-            row["published"] or "-",
-        ]
-        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-    return "\n".join(lines)
+    write_json(folder / "leaderboard.json", {"plan": plan, "rows": flat})
+    write_text(folder / "leaderboard.md", leaderboard_page(plan, rows))
+    draw_leaderboard(plan, rows, folder / "leaderboard.png")
 
 
-def _ranked(rows: list[dict]) -> list[dict]:
-    return sorted(rows, key=lambda row: -row["accuracy"]["mean"])
+def leaderboard_page(plan: dict, rows: list[dict]) -> str:
+    """The table as a Markdown page: above it what its plan says and the protocol, below it how each row came to be."""
+    made = []
+    for row in _ranked(plan, rows):
+        if row["runs"]:
+            where = "; ".join(", ".join(f"{key} {value}" for key, value in m.items()) for m in row["hardware"])
+            made += [f"**{row['name']}**: {where}; commit {', '.join(row['commits'])}", ""]
+            made += ["```bash", *row["commands"], "```", ""]
+    lines = [f"# {plan['title']}", "", plan["about"].strip(), "", PROTOCOL, "", leaderboard_table(plan, rows), ""]
+    return "\n".join([*lines, *made])
 
 
-def _millions(multiply_adds: int | None) -> str:
-    return "-" if multiply_adds is None else f"{multiply_adds / 1e6:,.1f} M"
+def leaderboard_table(plan: dict, rows: list[dict]) -> str:
+    """The rows as a Markdown table: a source's in its own order, others best first. A single one stands upright."""
+    columns = plan.get("columns", COLUMNS)
+    lines = [list(columns), *([_cell(row, places) for places in columns.values()] for row in _ranked(plan, rows))]
+    words = ("name", "published", "note", "printed")
+    rule = ["---" if str(places).split(".")[0] in words else "---:" for places in columns.values()]
+    if len(plan["rows"]) == 1:
+        lines, rule = list(zip(*lines, strict=True)), ["---", "---"]
+    lines.insert(1, rule)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _score(value: dict | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value['mean']:.4f}" + ("" if value["sd"] is None else f" ± {value['sd']:.4f}")
-
-
-def draw_leaderboard(rows: list[dict], path: str | Path, title: str) -> None:
+def _ranked(plan: dict, rows: list[dict]) -> list[dict]:
     """
-    Write test accuracy and balanced accuracy of every row, best accuracy at the top.
+    The rows best first, or of a source's table in its own order; these with their `rank` there, their
+    `measured_rank`, and a `note`.
+    """
+    measured = plan.get("measured", "final.accuracy")
+    rows = rows if "columns" in plan else [row for row in rows if row["runs"]]
+    scores = {row["name"]: score["mean"] for row in rows if (score := row_value(row, measured))}
+    best_first = sorted(scores, key=scores.get, reverse=True)
+    if "columns" not in plan:
+        return sorted(rows, key=lambda row: best_first.index(row["name"]))
+    places = {name: place for place, name in enumerate(best_first, start=1)}
+    return [
+        {
+            **row,
+            "rank": place,
+            "measured_rank": places.get(row["name"]),
+            "note": "; ".join([*row["notes"], *_without_improvement(row["runs"], measured.split(".")[0])]),
+        }
+        for place, row in enumerate(rows, start=1)
+    ]
+
+
+def _without_improvement(runs: list[dict], scored: str) -> list[str]:
+    """A note for the runs that give every face one class."""
+    found = []
+    for run in runs:
+        called = np.flatnonzero(np.sum(run[scored]["confusion_matrix"], axis=0))
+        found += [list(run["final"]["per_class"])[called[0]]] if len(called) == 1 else []
+    of = "" if len(runs) == 1 else f" in {len(found)} of {len(runs)} runs"
+    return [f"no improvement: every face is called {' or '.join(dict.fromkeys(found))}{of}"] if found else []
+
+
+def draw_leaderboard(plan: dict, rows: list[dict], path: str | Path) -> None:
+    """
+    Write what was measured of every row in the table's order, beside what was published or its balanced accuracy.
 
     Args:
+        plan (`dict`): As for [`write_leaderboard`].
         rows (`list[dict]`): From [`summarise`].
         path (`str` or `Path`): PNG file.
-        title (`str`): What was measured on what.
     """
-    scores = [
-        (row["name"], row["accuracy"]["mean"], row["accuracy"]["sd"] or 0.0, row["balanced_accuracy"]["mean"])
-        for row in _ranked(rows)
-    ]
-    seen = dict.fromkeys(f"{row.get('split', 'test')}, {row['num_faces']:,} faces" for row in rows)
-    plot_leaderboard(scores, path, title, " or ".join(seen))
+    measured, compared = plan.get("measured", "final.accuracy"), plan.get("compared", "final.balanced_accuracy")
+    bars = []
+    for row in _ranked(plan, rows):
+        score, other = row_value(row, measured) or {"mean": None, "sd": None}, row_value(row, compared)
+        other = other["mean"] if isinstance(other, dict) else other
+        bars.append((row["name"], score["mean"], score["sd"] or 0.0, other if other is None else float(other)))
+    scored, score = measured.split(".")
+    faces = dict.fromkeys(f"{run[scored]['num_faces']:,} faces" for row in rows for run in row["runs"])
+    scored_on = ", ".join([plan.get("scored_on", "test"), " or ".join(faces) or "not run"])
+    dots = "published" if "compared" in plan else "balanced accuracy"
+    plot_leaderboard(bars, path, plan["title"], scored_on, (score.replace("_", " "), dots))

@@ -1,9 +1,12 @@
 """Which files of a run may be published, and which must not. An allow-list: whatever it does not name stays."""
 
+import json
 import re
 from fnmatch import fnmatch
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+from transformers import CONFIG_MAPPING
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from fer_hf.runs.record import RECORD, RunDirectoryError, read_json
@@ -22,13 +25,25 @@ _OPTIONAL = ("README.md", "all_results.json", "*_report.json", "evaluation/*.jso
 _WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
 _CODE = ("configuration_*.py", "modeling_*.py", "image_processing_*.py")
 
-# An absolute path of POSIX or Windows, not the inside of a URL or of a relative path. JSON writes a line break as \n.
+# A path of one machine. JSON writes a line break as \n, and a backslash as two.
 _MACHINE_PATH = re.compile(
-    r"(?:(?<![\w.~/-])|(?<=\\[nrt]))(?:/(?:home|root|Users|tmp)/|/[\w.-]+/[\w.-]+)[\w./-]*|file:///[\w./-]*"
-    r"|(?<![A-Za-z0-9])[A-Za-z]:\\[\w.\\-]*"
+    r"(?:(?<![\w.~/<-])|(?<=\\[nrt]))/(?:[A-Za-z_]|[\w.-]+/[\w.-])[\w./-]*"  # absolute; no URL, no </tag>
+    r"|file:///[\w./-]*"
+    r"|(?:(?<![\w./\\])|\.\.[/\\])\.\.[/\\][\w./\\-]*"  # relative, out of the folder
+    r"|(?<![A-Za-z0-9])[A-Za-z]:[/\\](?!/)[\w.\\-]*"  # on a drive of Windows
+    r"|(?<![\w\\])\\\\+[\w.-]+\\+[\w.$-]+|(?<![\w:/.])//[\w.-]+/[\w.$-]+"  # on another machine (UNC)
 )
-_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
-_EMBEDDED = re.compile(r"base64,[A-Za-z0-9+/=\s]+")
+# What gives access to accounts: the shapes that their makers document for secret scanners.
+_TOKEN = re.compile(
+    r"\bhf_[A-Za-z0-9]{20,}"  # Hugging Face
+    r"|\bgh[opsur]_[A-Za-z0-9]{36,}|\bgithub_pat_\w{22,}|\bglpat-[\w-]{20,}"  # GitHub, GitLab
+    r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bAIza[\w-]{35}"  # Amazon, Google
+    r"|\bsk-[\w-]{20,}|\b[rs]k_live_\w{16,}"  # OpenAI, Anthropic; Stripe
+    r"|\bxox[abeoprs]-[\w-]{10,}|\bnpm_[A-Za-z0-9]{36}|\bpypi-[\w-]{32,}|\bwandb_v\d_\w{20,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]+"  # keys; JSON web tokens
+    r"|(?<=://)[^\s/:@\"']+:[^\s/:@\"']+(?=@)"  # a password in a URL
+)
+_EMBEDDED = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]+")
 _TEXT = (".json", ".md", ".py", ".html")
 
 
@@ -53,17 +68,28 @@ def files_to_upload(run: str | Path | Run, include_faces: bool = False) -> list[
         `list[Path]`: Existing files in the directory or its `evaluation` folder.
 
     Raises:
-        RunDirectoryError: If a file that loading the model needs is missing.
+        RunDirectoryError: If a file that loading the model needs is missing, or one of them is a symbolic link.
     """
     run = as_run(run)
+    if _is_ours(run) and not uses_remote_code(run):
+        raise RunDirectoryError(
+            f"{run} lacks the code of its network, without which nobody could load it: load it with fer_hf, and "
+            "`save_pretrained` adds the code."
+        )
     names = [*_REQUIRED, *_weights(run.folder), *_code(run)]
+    if strange := [name for name in names if name != Path(name).name]:
+        raise RunDirectoryError(f"{run} asks for {strange[0]}, which lies elsewhere: put the file into the folder.")
     if missing := [name for name in names if not (run.folder / name).is_file()]:
         raise RunDirectoryError(f"{run} lacks {', '.join(missing)}: is it the output directory of a finished run?")
     found = [run.folder / name for name in names]
     for pattern in (*_OPTIONAL, _REPORT, _FACE_SHEETS, f"evaluation/{_FACE_SHEETS}"):
         found += [path for path in sorted(run.folder.glob(pattern)) if path.is_file()]
     hidden = [] if include_faces else face_pictures(run)
-    return [path for path in dict.fromkeys(found) if path not in hidden]
+    files = [path for path in dict.fromkeys(found) if path not in hidden]
+    # What a link leads to was never looked at, and may be anything.
+    if links := [path for path in files if path.resolve() != run.folder.resolve() / path.relative_to(run.folder)]:
+        raise RunDirectoryError(f"{links[0]} is or lies behind a symbolic link: put the file itself there.")
+    return files
 
 
 def face_pictures(run: str | Path | Run) -> list[Path]:
@@ -100,14 +126,25 @@ def stale(there: list[str], names: set[str]) -> list[str]:
 
 def check_publishable(files: list[Path]) -> None:
     """
-    Refuse text files that tell where on a machine things lay, or that hold an access token.
+    Refuse files whose text (of weights, what their head says beside tensors) tells where on a machine things lay, or
+    holds an access token.
 
     Raises:
         RunDirectoryError: Names the file and the string found (of a token, its first characters).
     """
     for path in files:
         if path.suffix in _TEXT:
-            check_text(path, path.read_text(encoding="utf-8"))
+            check_text(path, path.read_text(encoding="utf-8", errors="replace"))
+        elif path.suffix == ".safetensors":
+            check_text(path, json.dumps(_metadata(path)))
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, "np") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise RunDirectoryError(f"{path} is no safetensors file: {error}.") from error
 
 
 def check_text(path: Path, text: str) -> None:
@@ -117,8 +154,8 @@ def check_text(path: Path, text: str) -> None:
         raise RunDirectoryError(f"{path} holds an access token ({found[0][:6]}...): remove it, and revoke it.")
     if found := _MACHINE_PATH.search(text):
         raise RunDirectoryError(
-            f"{path} holds the absolute path {found[0]!r} of a machine, which must not be published: "
-            "write it relative, or as DIR."
+            f"{path} holds {found[0]!r}, a path of one machine, which must not be published: write it relative to the "
+            "folder, or as DIR."
         )
 
 
@@ -136,6 +173,12 @@ def _auto_classes(run: Run) -> list[str]:
         for value in config.get("auto_map", {}).values():
             found += value if isinstance(value, list) else [value]
     return [entry for entry in found if entry]
+
+
+def _is_ours(run: Run) -> bool:
+    """Whether the network is one that Transformers knows through us alone."""
+    kind = run.config.get("model_type")
+    return kind in CONFIG_MAPPING and CONFIG_MAPPING[kind].__module__.startswith("fer_hf.")
 
 
 def _code(run: Run) -> list[str]:

@@ -180,7 +180,7 @@ class FerTrainingArguments(TrainingArguments):
         check_reporting(self.report_to)
         if self.remove_unused_columns:
             raise BadInputError("`remove_unused_columns` must be False: the `image` column would be dropped.")
-        if self.score_last_epoch:
+        if self.score_last_epoch and self.load_best_model_at_end:
             self._keep_last_checkpoint()
         if self.sync_batch_norm and self.device.type != "cuda":
             raise BadInputError(f"`sync_batch_norm` needs GPUs: PyTorch cannot do it on {self.device.type}.")
@@ -207,7 +207,7 @@ class FerTrainingArguments(TrainingArguments):
                 raise BadInputError(f"`{name}` {value} needs `eval_strategy` steps or epoch, got no.")
 
     def _keep_last_checkpoint(self) -> None:
-        """The last weights are read from it once the best ones are in the model."""
+        """The last weights are read from it, after the best ones."""
         if self.ema_decay is not None or self.save_strategy == "best":
             raise BadInputError("`score_last_epoch` goes with neither `ema_decay` nor `save_strategy` best.")
         if self.save_total_limit == 1:

@@ -19,12 +19,14 @@ def add_flags(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
+    from fer_hf.files import check_output
     from fer_hf.inference.browser import serve_page, write_page
     from fer_hf.inference.predict import DEFAULT_MODEL
 
     model = args.model_name_or_path or DEFAULT_MODEL
     if args.export is None:
         serve_page(model)
-    else:
-        write_page(model, args.export.expanduser())
-        print(f"written: {args.export}")
+        return
+    check_output("export", args.export, folder=True)
+    write_page(model, args.export)
+    print(f"written: {args.export}")

@@ -16,70 +16,79 @@ _RECIPES = "fer_hf.recipes"
 
 
 def add_flags(parser: ArgumentParser) -> None:
-    """Beside the recipe's own flags, what a launcher is told; the recipe reads all other words."""
+    """What stands beside the recipe's own flags, which the recipe reads."""
+    parser.add_argument("--config")
     parser.add_argument("--num_processes", type=count)
     parser.add_argument("--accelerate_config")
 
 
 def run(args: Namespace) -> None:
-    launcher, module, words = plan(args.words[1:])
-    if launcher:
-        sys.stdout.flush()
+    module, *words = command(args.words[1:])
+    if module.startswith(_RECIPES):
+        sys.argv = [module, *words]
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    else:
         # In this process' place: signals and exit codes are the launcher's own.
-        os.execv(sys.executable, [sys.executable, "-m", *launcher, "-m", module, *words])
-    sys.argv = [module, *words]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+        os.execv(sys.executable, [sys.executable, "-m", module, *words])
 
 
-def plan(words: list[str]) -> tuple[list[str], str, list[str]]:
+def command(words: list[str]) -> list[str]:
     """
-    What to run for the words after `fer-hf train`.
+    What `fer-hf train` stands for.
 
     Args:
         words (`list[str]`): `[CONFIG] [--flag value ...]`.
 
     Returns:
-        `tuple`: The launcher's module with its flags, empty without one; the recipe's module; and the recipe's words.
+        `list[str]`: The words after `python -m`: a recipe's module and its flags, behind a launcher where several
+        processes or a configuration of accelerate are asked for.
 
     Raises:
-        BadInputError: If the launcher's flags are wrong.
+        BadInputError: If there is no such configuration of accelerate.
     """
-    config = words[0] if words and not words[0].startswith("-") else None
+    if words and not words[0].startswith("-"):
+        words = ["--config", *words]
     parser = OneLineParser(prog="fer-hf train", add_help=False, others=True)
     add_flags(parser)
-    args, flags = parser.parse_known_args(words[config is not None :])
-    recipe = "train"
-    if config is not None:
-        file = _packaged("configs", config)
+    args, flags = parser.parse_known_args(words)
+    recipe = f"{_RECIPES}.train"
+    if args.config is not None:
+        name, file = _find("configs", args.config)
+        flags = ["--config", name, *flags]
         # Which recipe a config is for stands in the command at its head.
-        named = re.search(r"recipes/(\w+)\.py", file.read_text(encoding="utf-8")) if file.is_file() else None
-        recipe, flags = named[1] if named else recipe, ["--config", str(file), *flags]
-    return _launcher(args, flags), f"{_RECIPES}.{recipe}", flags
-
-
-def _launcher(args: Namespace, flags: list[str]) -> list[str]:
-    """What starts the processes that `args` ask for; `flags` are completed where it is not accelerate."""
-    number = [] if args.num_processes is None else ["--num_processes", str(args.num_processes)]
+        if file.is_file() and (named := re.search(r"recipes/(\w+)\.py", file.read_text(encoding="utf-8"))):
+            recipe = f"{_RECIPES}.{named[1]}"
     if args.accelerate_config is not None:
-        file = _packaged("accelerate", args.accelerate_config)
-        if not file.is_file():
-            raise BadInputError(f"`accelerate_config`: {no_such_path(file)}")
-        return ["accelerate.commands.accelerate_cli", "launch", "--config_file", str(file), *number]
+        return [*_accelerate(args), "-m", recipe, *flags]
     if args.num_processes is None:
-        return []
-    if args.num_processes < 2:
-        flags += number  # of the recipe, which checks it
-        return []
+        return [recipe, *flags]
+    return _several(args.num_processes, recipe, flags)
+
+
+def _accelerate(args: Namespace) -> list[str]:
+    name, file = _find("accelerate", args.accelerate_config)
+    if not file.is_file():
+        raise BadInputError(f"`accelerate_config`: {no_such_path(name)}")
+    count = [] if args.num_processes is None else ["--num_processes", str(args.num_processes)]
+    return ["accelerate.commands.accelerate_cli", "launch", "--config_file", str(file), *count]
+
+
+def _several(count: int, recipe: str, flags: list[str]) -> list[str]:
+    if count < 2:
+        return [recipe, "--num_processes", str(count), *flags]  # the recipe checks it
     from torch.cuda import is_available
 
     if is_available() and "--use_cpu" not in flags:
-        return ["accelerate.commands.accelerate_cli", "launch", "--multi_gpu", *number]
+        launcher = ["accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_processes", str(count)]
+        return [*launcher, "-m", recipe, *flags]
     # On CPUs `accelerate launch` starts one process, whatever it is asked for.
-    flags += [] if "--use_cpu" in flags else ["--use_cpu"]
-    return ["torch.distributed.run", "--standalone", "--nproc_per_node", str(args.num_processes)]
+    use_cpu = [] if "--use_cpu" in flags else ["--use_cpu"]
+    return ["torch.distributed.run", "--standalone", "--nproc_per_node", str(count), "-m", recipe, *use_cpu, *flags]
 
 
-def _packaged(folder: str, name: str) -> Path:
-    """The file of this name; where there is none, the packaged one, with or without its suffix."""
-    beside = Path(find_spec(_RECIPES).origin).parent / folder / Path(name).with_suffix(".yaml")
-    return Path(name) if Path(name).is_file() or not beside.is_file() else beside
+def _find(folder: str, name: str) -> tuple[str, Path]:
+    """The name and the file of a YAML file; where there is none, of the packaged one, with or without its suffix."""
+    if Path(name).is_file():
+        return name, Path(name)
+    name = f"{name.removesuffix('.yaml')}.yaml"
+    return name, Path(find_spec(_RECIPES).origin).parent / folder / name
