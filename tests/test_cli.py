@@ -35,22 +35,6 @@ def test_faces_marks_the_classes_below_the_mean_of_a_class():
     assert line.endswith("(mean 4,101.3 a class, *: below it)")
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--dataset", "nothing"], "error: There is no data set 'nothing': it can be"),
-        (["--dataset_name", "fer2031"], "error: There is no data set 'fer2031': did you mean fer2013?"),
-        (["--dataset_options", "{"], "error: `dataset_options` must be a map of options, got '{', which is no JSON"),
-        (["--dataset", "fer2013", "--data_dir", "/nowhere"], "error: /nowhere does not exist"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_2(words, message, capsys):
-    assert main(["faces", *words]) == 2
-    complaint = capsys.readouterr().err
-    assert complaint.startswith(message)
-    assert complaint.count("\n") == 1
-
-
 def test_help_versions_and_mistyped_commands_load_nothing_heavy():
     # In one fresh process: this one has loaded everything. The flags of `train` are those of Transformers.
     code = """
