@@ -166,8 +166,9 @@ def plot_leaderboard(
     axes.plot(dots, places, "o", color="white", markeredgecolor="black", label=scores[1])
     for place, value, spread, width, dot in zip(places, values, spreads, widths, dots, strict=True):
         text, end = " not run" if value is None else f" {value:.3f}", width + spread
-        end = dot + 0.01 if end - 0.01 < dot < end + 0.1 else end  # not across a dot
-        axes.text(end, place, text, va="center", fontsize=9)
+        crossed = value is not None and end - 0.01 < dot < end + 0.1  # by a dot: the figure goes into the bar
+        place_of_text = {"x": width - spread, "ha": "right", "color": "white"} if crossed else {"x": end}
+        axes.text(y=place, s=text + " " * crossed, va="center", fontsize=9, **place_of_text)
     axes.set_yticks(places, names)
     axes.set_xlim(0, max(*widths, *(other or 0.0 for other in others)) * 1.15 or 1.0)
     axes.set_xlabel(scored_on)
