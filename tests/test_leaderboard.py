@@ -255,7 +255,7 @@ def test_what_was_published_is_quoted_whole_from_the_configurations(monkeypatch)
 
 @pytest.mark.parametrize("budget", PLANS)
 def test_the_flags_of_every_row_are_flags_of_its_recipe(recipe, monkeypatch, budget, tmp_path):
-    args = Namespace(output_dir=str(tmp_path), num_processes=1, data_dir=None, flags="--use_cpu", disable_tqdm=True)
+    args = Namespace(output_dir=str(tmp_path), num_processes=1, data_dir=None, flags=["--use_cpu"], disable_tqdm=True)
     for name, row in PLANS[budget]["rows"].items():
         words = recipe.command(name, planned_row(row, PLANS[budget], CONFIGS), args, seed=3)
         start = next(i for i, word in enumerate(words) if word.endswith(".py"))
@@ -359,7 +359,9 @@ def finished_records(budget):
 
 @pytest.mark.parametrize("budget", [budget for budget in PLANS if "columns" not in PLANS[budget]])
 def test_runs_of_older_commands_are_finished_rows(recipe, budget):
-    args = Namespace(output_dir="out", num_processes=1, data_dir="/faces", flags="--cpu_threads 1", disable_tqdm=True)
+    args = Namespace(
+        output_dir="out", num_processes=1, data_dir="/faces", flags=["--cpu_threads", "1"], disable_tqdm=True
+    )
     rows = {name: planned_row(row, PLANS[budget], CONFIGS) for name, row in PLANS[budget]["rows"].items()}
     found = list(finished_records(budget))
     assert {name for name, *_ in found} == rows.keys()
@@ -387,9 +389,11 @@ def test_bad_words_are_refused(leaderboard, tmp_path):
         leaderboard("--only", "resnet51", "--data_dir", tmp_path)
     with pytest.raises(BadInputError, match="`data_dir` is missing"):
         leaderboard()
-    with pytest.raises(BadInputError, match="`scale` must be at least 1, got 0"):
+    with pytest.raises(BadInputError, match="`--scale`: must be at least 1, got 0"):
         leaderboard("--scale", "0")
     with pytest.raises(BadInputError, match="`epochs` 3 does not go with this budget"):
         leaderboard("--epochs", "3")
     with pytest.raises(BadInputError, match="`flags` must be flags of the recipe, such as '--use_cpu', got 'use_cpu'"):
         leaderboard("--flags", "use_cpu")
+    with pytest.raises(BadInputError, match=r"`--flags`.*invalid"):
+        leaderboard("--flags", "--use_cpu '")

@@ -170,9 +170,11 @@ def plot_leaderboard(
     axes.barh(places, widths, xerr=spreads, color=BLUE, height=0.7, label=scores[0], ecolor="black")
     dots = [float("nan") if other is None else other for other in others]
     axes.plot(dots, places, "o", color="white", markeredgecolor="black", label=scores[1])
-    for place, value, spread in zip(places, values, spreads, strict=True):
-        text = " not run" if value is None else f" {value:.3f}"
-        axes.text((value or 0.0) + spread, place, text, va="center", fontsize=9)
+    for place, value, spread, width, dot in zip(places, values, spreads, widths, dots, strict=True):
+        text, end = " not run" if value is None else f" {value:.3f}", width + spread
+        crossed = value is not None and end - 0.01 < dot < end + 0.1  # by a dot: the figure goes into the bar
+        place_of_text = {"x": width - spread, "ha": "right", "color": "white"} if crossed else {"x": end}
+        axes.text(y=place, s=text + " " * crossed, va="center", fontsize=9, **place_of_text)
     axes.set_yticks(places, names)
     axes.set_xlim(0, max(*widths, *(other or 0.0 for other in others)) * 1.15 or 1.0)
     axes.set_xlabel(scored_on)

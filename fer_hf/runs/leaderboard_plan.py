@@ -37,11 +37,8 @@ def shrunk(plan: dict, scale: int | None, epochs: int | None, flags: Sequence[st
         flags (`Sequence[str]`): Words that go to every run.
 
     Raises:
-        BadInputError: If they are not what they should be, or `epochs` are given to a budget of multiply-adds.
+        BadInputError: If `flags` begin with something else, or `epochs` are given to a budget of multiply-adds.
     """
-    for name, value in (("scale", scale), ("epochs", epochs)):
-        if value is not None and value < 1:
-            raise BadInputError(f"`{name}` must be at least 1, got {value}.")
     if flags and not flags[0].startswith("--"):
         raise BadInputError(f"`flags` must be flags of the recipe, such as '--use_cpu', got {' '.join(flags)!r}.")
     if epochs and "multiply_adds" in plan:
