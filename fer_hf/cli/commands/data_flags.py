@@ -1,7 +1,8 @@
 """Which data set a command reads: the flags, and loading it."""
 
+import logging
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fer_hf.errors import BadInputError, parse_map
 
@@ -26,11 +27,14 @@ def add_quiet_flag(parser: ArgumentParser) -> None:
     parser.add_argument("--disable_tqdm", action="store_true", help="show no progress bars")
 
 
-def load_tables(args: Namespace) -> "DatasetDict":
-    """The data set that the flags name."""
+def load_tables(args: Namespace, **options: Any) -> "DatasetDict":
+    """The data set that the flags name. What its loader says of it, such as carved splits, is shown on stderr."""
     from fer_hf.data import load_dataset
 
-    return load_dataset(args.dataset_name, args.data_dir, **parse_map("dataset_options", args.dataset_options))
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("fer_hf.data").setLevel(logging.INFO)
+    options |= parse_map("dataset_options", args.dataset_options)
+    return load_dataset(args.dataset_name, args.data_dir, **options)
 
 
 def one_split(tables: "DatasetDict", split: str) -> "Dataset":
