@@ -1,6 +1,5 @@
 """Which data set a command reads: the flags, and loading it."""
 
-import logging
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,8 @@ def add_quiet_flag(parser: ArgumentParser) -> None:
 
 def load_tables(args: Namespace, **options: Any) -> "DatasetDict":
     """The data set that the flags name. What its loader says of it, such as carved splits, is shown on stderr."""
+    import logging
+
     from fer_hf.data import load_dataset
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
