@@ -5,8 +5,8 @@ Kill a small run at random moments, go on with it until it ends, and compare wit
     python benchmarks/kills.py --kills 10 --processes 2    # two, of one training
 
 The runs are those of `tests/test_resume.py`: dropout, a weight average, gradual unfreezing, a plateau schedule, early
-stopping, weighted sampling, accumulation and loader workers. A moment is drawn evenly from the duration of a
-whole run, after each start anew; all processes die by SIGKILL, wherever they are.
+stopping, weighted sampling, accumulation and loader workers. All processes die by SIGKILL, wherever they are: first at
+a moment drawn from the duration of a whole run, after each new start from twice that.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def main() -> None:
             after = draw.uniform(0, seconds[case])
             while not attempt(args.processes, faces, run, flags, after):
                 killed.append(round(after, 2))
-                after = draw.uniform(0, seconds[case])
+                after = draw.uniform(0, 2 * seconds[case])
             same = [[key for key in EQUAL if not is_equal(a[key], b[key])] for a, b in
                     zip(whole[case], ends(run, args.processes), strict=True)]  # fmt: skip
             runs, kills, equal = runs + 1, kills + len(killed), equal + (not any(same))
