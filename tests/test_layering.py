@@ -14,6 +14,7 @@ LEVELS = {
     "escape": 0,
     "labels": 0,
     "provenance": 0,
+    "scores": 0,
     "files": 0.5,
     "metrics": 1,
     "plots": 1,
