@@ -1,6 +1,7 @@
 """
-The speed of pipelines, compared with the bare model on the same crops: `image-classification` of Transformers, and our
-`facial-expression` with each image taken for a face; 64 images at a time, and one.
+The speed of pipelines, compared with the bare model, and with the bare image processor and model, on the same crops:
+`image-classification` of Transformers, and our `facial-expression` with each image taken for a face, given a list or a
+column of a `datasets` table; 64 images at a time, and one.
 
     python benchmarks/pipeline.py
     python benchmarks/pipeline.py --model compact-vit --images 128
@@ -9,11 +10,12 @@ The bare model gets pixel values that are ready. All take turns in one process w
 """
 
 import argparse
+import operator
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from tqdm import tqdm
@@ -35,23 +37,23 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     options = {"train": 7, "validation": 7, "test": args.images}
-    images = [row["image"] for row in load_dataset("synthetic", **options)["test"]]
-    print("| model | images at a time | what | ms per image | bare model's speed |")
-    print("| --- | --- | --- | --- | --- |")
+    images = load_dataset("synthetic", **options)["test"]["image"]
+    print("| model | images at a time | what | ms per image | bare model's speed | bare parts' speed |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for name in args.model:
         for batch_size in BATCHES:
             table(name, batch_size, measure(name, images, batch_size, args.repeats, args.disable_tqdm))
 
 
 def measure(
-    name: str, images: list, batch_size: int, repeats: int, disable_tqdm: bool = True
+    name: str, images: Sequence, batch_size: int, repeats: int, disable_tqdm: bool = True
 ) -> dict[str, list[float]]:
     """
     Seconds of CPU time per image, for each way of classifying them, round by round.
 
     Args:
         name (`str`): Row of the zoo.
-        images (`list[PIL.Image.Image]`): The faces.
+        images (column of PIL images): The faces.
         batch_size (`int`): Images at a time.
         repeats (`int`): Rounds; in each, every way has its turn.
         disable_tqdm (`bool`, defaults to `True`): Show no progress bar.
@@ -67,8 +69,9 @@ def measure(
     return {way: [second / len(images) for second in times[1:]] for way, times in seconds.items()}
 
 
-def make_ways(name: str, images: list, batch_size: int) -> dict[str, Callable]:
+def make_ways(name: str, column: Sequence, batch_size: int) -> dict[str, Callable]:
     """What is timed."""
+    images = list(column)
     model = build(name).eval()
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
@@ -88,21 +91,30 @@ def make_ways(name: str, images: list, batch_size: int) -> dict[str, Callable]:
         for batch in batches:
             processor([image.convert("RGB") for image in batch], return_tensors="pt")
 
+    def run_parts() -> None:
+        with torch.inference_mode():
+            for batch in batches:
+                inputs = processor([image.convert("RGB") for image in batch], return_tensors="pt")
+                bare(**inputs).logits.softmax(dim=-1).tolist()
+
     return {
         "bare model": run_bare,
         "image processor alone": run_processor,
+        "bare parts": run_parts,
         "image-classification": lambda: stock(images, batch_size=batch_size),
         "facial-expression": lambda: ours(images, batch_size=batch_size),
+        "facial-expression of a column": lambda: ours(column, batch_size=batch_size),
     }
 
 
 def table(name: str, batch_size: int, seconds: dict[str, list[float]]) -> None:
     """Print a row for each way, as markdown, from seconds per image. Ratios are medians of those in the same round."""
-    bare = seconds["bare model"]
     for way, times in seconds.items():
-        ratio = statistics.median(b / own for b, own in zip(bare, times, strict=True))
-        shown = "" if way == "image processor alone" else f"{ratio:.2f}x"
-        print(f"| {name} | {batch_size} | {way} | {1e3 * statistics.median(times):.3f} | {shown} |")
+        ratios = [
+            "" if way == "image processor alone" else f"{statistics.median(map(operator.truediv, base, times)):.2f}x"
+            for base in (seconds["bare model"], seconds["bare parts"])
+        ]
+        print(f"| {name} | {batch_size} | {way} | {1e3 * statistics.median(times):.3f} | {' | '.join(ratios)} |")
 
 
 if __name__ == "__main__":

@@ -407,7 +407,9 @@ def test_the_command_writes_beside_a_run_and_elsewhere_only_when_asked(tmp_path,
     assert str(tmp_path) not in json.dumps(result)
     first = ["--split", "validation", "--max_eval_samples", "7"]
     assert main(["evaluate", "--model", str(run_folder), *first, *OPTIONS]) == 0
-    assert "synthetic, validation: 7 faces" in capsys.readouterr().out
+    assert "synthetic, validation: 7 faces, a sample of the split (max_eval_samples)" in capsys.readouterr().out
+    sample = json.loads((run_folder / "evaluation" / "synthetic-validation-sample.json").read_text())
+    assert sample["report"]["max_eval_samples"] == 7
     assert main(["evaluate", "--model", str(run_folder), "--split", "validation", *OPTIONS]) == 0
     assert (run_folder / "evaluation" / "synthetic-validation.json").is_file()
 

@@ -218,11 +218,27 @@ def test_names_have_no_effect_on_a_card_and_its_gallery(run_dir, tmp_path):
     assert f"| 0 | {shown} |\n" in card.text
     assert f"on the\n{sum(map(sum, RECORD['results']['test']['confusion_matrix']))} faces" in card.text
     assert f"split of {shown}." in card.text
-    add_to_gallery(run_dir, tmp_path / "cards")
+    add_to_gallery(run_dir, tmp_path / "cards", "owner/cards")
     for text in (card.text, (tmp_path / "cards" / "README.md").read_text()):
         assert shown in text
-        plain = re.sub(r"(?<!\\)`[^`]*`", "", text)  # in a code span nothing has an effect, but a backtick
-        assert not re.search(r"<script|(?<!\\)\[x|\{\{|\n# h|\x1b", plain)
+        assert not re.search(r"\n# h|\x1b", text)
+        # In code nothing has an effect, but what ends it.
+        plain = re.sub(r"(?<!\\)`[^`]*`", "", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+        assert not re.search(r"<script|(?<!\\)\[x|\{\{", plain)
+
+
+def test_a_test_on_a_sample_says_so_and_is_no_result(run_dir):
+    faces = RECORD["results"]["test"]["num_faces"]
+    change_record(run_dir, lambda record: record["training"].update(max_eval_samples=faces))
+    card = render_model_card(run_dir)
+    assert "**These faces are a sample of the split (`max_eval_samples`): this is no result" in card.text
+    assert f"| test, a sample | {faces} |" in card.text
+    # validation has fewer faces than that: all of them were scored
+    assert {result.dataset_split for result in card.data.eval_results} == {"validation"}
+    change_record(run_dir, lambda record: record["results"].pop("validation"))
+    assert "model-index" not in render_model_card(run_dir).data.to_dict()
+    change_record(run_dir, lambda record: record["training"].update(max_eval_samples=faces + 1))
+    assert "a sample" not in render_model_card(run_dir).text
 
 
 def test_a_card_is_whole(run_dir):

@@ -15,6 +15,7 @@ LEVELS = {
     "labels": 0,
     "provenance": 0,
     "words": 0,
+    "scores": 0,
     "files": 0.5,
     "metrics": 1,
     "plots": 1,

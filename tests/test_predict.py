@@ -273,6 +273,9 @@ def test_a_prediction_is_not_gone_on_with_by_another_model(classifier_folder, ph
     words = ["predict", str(photos), "--model", classifier_folder, "--detector", "none", "--disable_tqdm"]
     assert main([*words, "--output", str(output), "--resume"]) == 2
     assert "was begun with another model: give the same, or begin anew" in capsys.readouterr().err
+    (tmp_path / "faces.csv.unfinished").write_text("[]\n")
+    assert main([*words, "--output", str(output), "--resume"]) == 2
+    assert "faces.csv.unfinished is damaged: begin anew with --overwrite." in capsys.readouterr().err
     assert main([*words, "--resume"]) == 2
     assert "`--resume` goes on with a file that was begun: give its `--output`." in capsys.readouterr().err
 

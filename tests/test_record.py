@@ -97,7 +97,7 @@ def test_the_loss_says_what_the_mode_of_a_dacl_model_said(path, model, loss, ove
         (lambda record: record.pop("seed"), r"run_record\.json lacks seed: is it"),
         (lambda record: record["runtime"].clear(), r"lacks runtime\.train_seconds"),
         (lambda record: [record.pop(key) for key in ("model", "command")], r"lacks command, model"),
-        (lambda record: record.update(training=[1]), r"holds nothing usable as training"),
+        (lambda record: record.update(training=[1]), r"`training` must be a map, got \[1\]"),
         (lambda record: record.update(results={}), r"holds no results"),
     ],
 )

@@ -15,6 +15,7 @@ from transformers import EarlyStoppingCallback, PreTrainedModel
 
 from fer_hf.errors import BadInputError
 from fer_hf.files import write_json
+from fer_hf.scores import larger_is_better
 from fer_hf.training.arguments import FerTrainingArguments
 from fer_hf.training.checks import DivergedError
 from fer_hf.training.trainer import FerTrainer
@@ -258,8 +259,8 @@ def search_table(results: list[dict], metric: str) -> str:
 
 
 def best_result(results: list[dict], metric: str) -> dict:
-    """The row with the best value: the smallest of a loss, the largest of any other metric."""
-    return (min if metric.endswith("loss") else max)(results, key=lambda row: row["value"])
+    """The row with the best value."""
+    return (max if larger_is_better(metric) else min)(results, key=lambda row: row["value"])
 
 
 def without_checkpoints(args: FerTrainingArguments, **changes) -> FerTrainingArguments:

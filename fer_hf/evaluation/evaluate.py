@@ -16,7 +16,7 @@ from fer_hf.errors import BadInputError
 from fer_hf.evaluation.calibration import calibration, calibration_text
 from fer_hf.evaluation.label_matching import match_labels
 from fer_hf.evaluation.predictions import Predictions
-from fer_hf.evaluation.report import expression_report, report_text
+from fer_hf.evaluation.report import expression_report, of_sample, report_text
 from fer_hf.evaluation.robustness import robustness, robustness_text
 from fer_hf.evaluation.scoring import Change, score_faces
 from fer_hf.evaluation.subgroups import check_subgroups, subgroups, subgroups_text
@@ -41,6 +41,8 @@ class EvaluationOptions:
         robustness (`bool`): Score damaged images too ([`~fer_hf.evaluation.robustness`]): 25 times the work.
         calibrate (`bool`): Fit a temperature on `validation`.
         device (`str`, *optional*): Such as `"cuda:1"`. Default: a GPU if there is one.
+        max_eval_samples (`int`, *optional*): The tables hold samples of so many faces of each split, and the reports
+            say so.
     """
 
     split: str = "test"
@@ -50,6 +52,7 @@ class EvaluationOptions:
     robustness: bool = False
     calibrate: bool = False
     device: str | None = None
+    max_eval_samples: int | None = None
 
     @property
     def splits(self) -> list[str]:
@@ -134,7 +137,7 @@ def evaluate(
             "only_in_dataset": scorer.match.only_in_dataset,
             "faces_left_out": int((~kept).sum()),
         },
-        **_reports(parts, table, train, scored, kept, scorer.match.names),
+        **_reports(parts, table, train, scored, kept, scorer.match.names, options.max_eval_samples),
         "comparable_with": _published(dataset, tables, options),
     }
     if options.subgroups:
@@ -186,6 +189,7 @@ def _reports(
     scored: Predictions,
     kept: np.ndarray,
     names: list[str],
+    limit: int | None,
 ) -> dict:
     """`fingerprint` and `report` of the whole table and, where it is made of several splits, of each in `parts`."""
     copies = None if train is None else np.isin(pixel_hashes(table), pixel_hashes(train))[kept]
@@ -193,7 +197,8 @@ def _reports(
     def report(part: Dataset, rows: np.ndarray | slice) -> dict:
         own_copies = None if copies is None else copies[rows]
         found = expression_report(scored.logits[rows], scored.labels[rows], names, own_copies)
-        return {"fingerprint": content_fingerprint(part), "report": found}
+        sampled = max(len(one) for one in (parts.values() if part is table else [part]))
+        return {"fingerprint": content_fingerprint(part), "report": of_sample(found, sampled, limit)}
 
     result = report(table, slice(None))
     if len(parts) > 1:

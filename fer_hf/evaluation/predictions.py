@@ -64,7 +64,12 @@ def load_predictions(folder: str | Path) -> dict[str, Predictions]:
     except SafetensorError as error:
         raise BadInputError(f"{path} cannot be read: {error}.") from error
     splits = sorted({name.rpartition(".")[0] for name in tensors})
-    return {split: Predictions(tensors[f"{split}.logits"], tensors[f"{split}.labels"]) for split in splits}
+    found = {split: [tensors.get(f"{split}.{kind}") for kind in ("logits", "labels")] for split in splits}
+    for split, (logits, labels) in found.items():
+        whole = logits is not None and labels is not None and logits.ndim == 2 and len(logits) == len(labels)
+        if not (whole and np.isfinite(logits).all()):
+            raise BadInputError(f"{path}: `{split}.logits` must be numbers, a row for each of `{split}.labels`.")
+    return {split: Predictions(*pair) for split, pair in found.items()}
 
 
 def sure_and_wrong(logits: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:

@@ -61,6 +61,18 @@ def expression_report(
     }
 
 
+def of_sample(report: dict, num_faces: int, limit: int | None) -> dict:
+    """
+    The report, with `max_eval_samples` if it is of a sample of the split: whoever shows it says so.
+
+    Args:
+        report (`dict`): From [`expression_report`].
+        num_faces (`int`): Faces that were scored.
+        limit (`int`, *optional*): How many faces of each split were to be taken; all by default.
+    """
+    return report if limit is None or num_faces < limit else {**report, "max_eval_samples": limit}
+
+
 def with_averages(per_class: dict[str, dict]) -> dict[str, dict]:
     """
     The rows of a table by class, and below them scikit-learn's `macro avg`, the mean over the classes, and
@@ -115,7 +127,8 @@ def report_text(report: dict, title: str) -> str:
     """
     rows = with_averages(report["per_class"])
     width = max(map(len, rows))
-    lines = [f"{title}: {plural(report['num_faces'], 'face')}", *_headline_lines(report)]
+    sample = ", a sample of the split (max_eval_samples): no result of it" if "max_eval_samples" in report else ""
+    lines = [f"{title}: {plural(report['num_faces'], 'face')}{sample}", *_headline_lines(report)]
     if "expected_calibration_error" in report:
         lines.append(f"{'calibration error':<20} {report['expected_calibration_error']:.4f}")
     if rest := report.get("without_copies"):

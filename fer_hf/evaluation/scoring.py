@@ -68,4 +68,9 @@ def score_faces(
             inputs = {name: value.to(model.device) for name, value in inputs.items()}
             logits.append(augmentation.logits(model, inputs).cpu().numpy())
             bar.update(len(images))
-    return Predictions(np.concatenate(logits), labels)
+    predictions = Predictions(np.concatenate(logits), labels)
+    if not np.isfinite(predictions.logits).all():
+        raise BadInputError(
+            f"{description}: {model.name_or_path} answers with what are no numbers: its weights are damaged."
+        )
+    return predictions

@@ -93,7 +93,12 @@ class Results:
         path = unfinished(output)
         resumed = resume and path.is_file()
         if resumed:
-            self._read(path, settings)
+            try:
+                self._read(path, settings)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                if isinstance(error, BadInputError):
+                    raise
+                raise BadInputError(f"{path} is damaged: begin anew with --overwrite.") from error
         path.parent.mkdir(parents=True, exist_ok=True)
         self.file = open(path, "a" if resumed else "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         if not resumed:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fer_hf.plots.style import BLUE, GRAY, GREEN, ORANGE
+from fer_hf.scores import larger_is_better
 
 
 def plot_learning_curves(
@@ -137,7 +138,7 @@ def plot_search(results: list[dict], metric: str, path: str | Path | BinaryIO) -
         style = {"color": f"C{number}" if group else BLUE, "marker": "o", "linestyle": "none" if group else "-"}
         value.plot(rates, [row["value"] for row in rows], label=group, **style)
         epoch.plot(rates, [row["epoch"] for row in rows], **style)
-    best = (min if metric.endswith("loss") else max)(results, key=lambda row: row["value"])
+    best = (max if larger_is_better(metric) else min)(results, key=lambda row: row["value"])
     for axes, name in ((value, "value"), (epoch, "epoch")):
         axes.axvline(best["learning_rate"], color=GRAY, linestyle=":")
         axes.plot(best["learning_rate"], best[name], "o", markersize=14, markerfacecolor="none", color=ORANGE)

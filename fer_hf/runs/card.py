@@ -186,6 +186,8 @@ def _card_data(record: RunRecord, facts: dict, terms: dict, name: str, model_typ
     base_model = record.model["name_or_path"] if record.model["source"] == "hub" else None
     results = []
     for split, report in record.results.items():
+        if "max_eval_samples" in report:  # no result of the split
+            continue
         # Validation chose the checkpoint, so beside a test split, which is the result, it is listed by accuracy alone.
         for metric in _METRICS if split == record.last_split else ("accuracy",):
             results.append(_eval_result(dataset_id, facts["title"], split, metric, report[metric]))
@@ -201,7 +203,7 @@ def _card_data(record: RunRecord, facts: dict, terms: dict, name: str, model_typ
         tags=["facial-expression-recognition", "emotion-recognition", "fer_hf", model_type],
         metrics=["accuracy", "f1", "recall"],
         model_name=name,
-        eval_results=results,
+        eval_results=results or None,
     )
 
 
@@ -229,9 +231,10 @@ def _rows(results: dict[str, dict]) -> list[tuple[str, dict]]:
     """Lines of the table of results: every split, and below it its faces that have no copy in train."""
     rows = []
     for split, report in results.items():
-        rows.append((split, report))
+        name = f"{split}, a sample" if "max_eval_samples" in report else split
+        rows.append((name, report))
         if "without_copies" in report:
-            rows.append((f"{split}, without copies", report["without_copies"]))
+            rows.append((f"{name}, without copies", report["without_copies"]))
     return rows
 
 

@@ -37,7 +37,9 @@ def compare_runs(run_a: str | Path | Run, run_b: str | Path | Run, split: str | 
             f"{run_a} and {run_b} scored other {what} as {split}: there is nothing to compare by pairs."
         )
     found = compare(a.class_ids, a.logits.argmax(axis=1), b.logits.argmax(axis=1), names, seed)
-    return {"runs": [own_name(str(run)) for run in runs], "split": split, "fingerprint": fingerprint, **found}
+    limits = {name: value for name, value in runs[0].record.results[split].items() if name == "max_eval_samples"}
+    about = {"runs": [own_name(str(run)) for run in runs], "split": split, "fingerprint": fingerprint, **limits}
+    return {**about, **found}
 
 
 def _scored(run: Run, split: str) -> tuple[Predictions, list[str], str]:
@@ -111,7 +113,8 @@ def comparison_text(result: dict) -> str:
     lines = [
         f"A: {result['runs'][0]}",
         f"B: {result['runs'][1]}",
-        f"{result['split']}: {plural(result['num_faces'], 'face')}",
+        f"{result['split']}: {plural(result['num_faces'], 'face')}"
+        + ", a sample of the split" * ("max_eval_samples" in result),
         "",
     ]
     lines.append(f"{'recall':<{width}}    faces       A       B    B - A  (95 % interval)    better")

@@ -49,7 +49,7 @@ def save_evaluation(result: dict, model: str, output: str | Path | None = None) 
         result (`dict`): From [`evaluate`].
         model (`str`): As for [`evaluate`]. In the folder of a finished run, the temperature of a calibration goes into
             `config.json`, `test_scored` into `run_record.json`, and the evaluation into
-            `evaluation/<dataset>-<split>[-<tta>].json`.
+            `evaluation/<dataset>-<split>[-<tta>][-sample].json`.
         output (`str` or `Path`, *optional*): A file for the evaluation instead.
 
     Returns:
@@ -66,6 +66,7 @@ def save_evaluation(result: dict, model: str, output: str | Path | None = None) 
         path = Path(output)
     elif is_run:
         words = [result["dataset"], result["split"], *([result["tta"]] * (result["tta"] != "none"))]
+        words += ["sample"] * ("max_eval_samples" in result["report"])  # never over an evaluation of all faces
         path = folder / "evaluation" / (re.sub(r"[^\w.+-]", "_", "-".join(words)) + ".json")
     if path is not None:
         write_json(path, result)

@@ -10,7 +10,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from fer_hf.data.copies import leaked_rows
 from fer_hf.escape import printable
 from fer_hf.evaluation.predictions import Predictions, save_predictions
-from fer_hf.evaluation.report import expression_report, per_class_line, summary_text
+from fer_hf.evaluation.report import expression_report, of_sample, per_class_line, summary_text
 from fer_hf.files import write_json
 from fer_hf.metrics import calibrated_probabilities, calibration_bins
 from fer_hf.plots import (
@@ -66,7 +66,10 @@ def finish_run(
     folder, names = Path(trainer.args.output_dir), tables["train"].features["label"].names
     save_predictions(folder, scored)
     copies = leaked_rows(tables)
-    reports = {split: expression_report(*predictions, names, copies[split]) for split, predictions in scored.items()}
+    reports = {}
+    for split, predictions in scored.items():
+        report = expression_report(*predictions, names, copies[split])
+        reports[split] = of_sample(report, report["num_faces"], flags.get("max_eval_samples"))
     write_json(folder / "classification_report.json", reports)
     rates = {"learning_rates": rates} if (rates := trainer.learning_rates()) else {}
     flags = {**flags, **rates, "data_path": getattr(trainer.train_dataset, "path", "plain")}

@@ -80,7 +80,6 @@ def _index_row(path: Path) -> str:
     results = ModelCard.load(path).data.eval_results
     split = "test" if any(result.dataset_split == "test" for result in results) else results[0].dataset_split
     scores = {result.metric_name: result.metric_value for result in results if result.dataset_split == split}
-    scores.setdefault("Balanced accuracy", scores.get("Mean per-class accuracy"))  # as older cards call it
     wanted = [scores.get(name) for name in ("Accuracy", "Macro F1", "Balanced accuracy")]
     cells = ["-" if score is None else f"{score:.4f}" for score in wanted]
     name, dataset = markdown(path.stem), markdown(results[0].dataset_name)

@@ -141,6 +141,7 @@ def _score_rows(reports: dict[str, dict]) -> list[tuple[str, dict]]:
     """A row for each report, and below it one for its faces without a copy in train, where that is known."""
     rows = []
     for name, report in reports.items():
+        name += ", a sample" * ("max_eval_samples" in report)
         rows.append((name, report))
         if "without_copies" in report:
             rows.append((f"{name}, faces without a copy in train", report["without_copies"]))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import typing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,18 +11,26 @@ from typing import Any
 from datasets import DatasetDict
 
 from fer_hf.data import content_fingerprint
-from fer_hf.errors import BadInputError
+from fer_hf.evaluation.report import of_sample
 from fer_hf.files import write_json
 from fer_hf.models.zoo import DACL_LOSSES
+from fer_hf.runs.shapes import (
+    Best,
+    DatasetFacts,
+    ModelFacts,
+    Part,
+    Report,
+    RunDirectoryError,
+    Runtime,
+    Scoring,
+    Unfreezing,
+    check_shape,
+)
+from fer_hf.scores import name_of_today
 
 
 RECORD = "run_record.json"
 
-# Names in the files of older runs -> what they are called now.
-_NEW_NAMES = {
-    "mean_class_accuracy": "balanced_accuracy",
-    "eval_mean_class_accuracy": "eval_balanced_accuracy",
-}
 # What every record says of these parts. Others have more: a classifier's `results` a report for each split.
 _PARTS = {
     "dataset": ("name", "fingerprints", "counts"),
@@ -30,10 +39,6 @@ _PARTS = {
 }
 # The mode of a DACL model once chose its loss, and these names its mode; now `loss` alone does.
 _MODE_OF_NAME = {"dacl-softmax": "softmax", "dacl-center": "center"}
-
-
-class RunDirectoryError(BadInputError):
-    """A run directory lacks a file, or holds something that must not be published. The message names the file."""
 
 
 @dataclass
@@ -68,21 +73,21 @@ class RunRecord:
     fer_hf_version: str
     date: str
     commit: str | None
-    versions: dict
+    versions: dict[str, str]
     hardware: dict
     command: str
     seed: int
-    dataset: dict
-    model: dict
+    dataset: DatasetFacts
+    model: ModelFacts
     training: dict
-    runtime: dict
-    results: dict
-    unfreezing: list = field(default_factory=list)
-    phases: list = field(default_factory=list)
-    validations: list = field(default_factory=list)
-    best: dict | None = None
-    last_epoch: dict | None = None
-    test_scored: list | None = None
+    runtime: Runtime
+    results: dict[str, Report]
+    unfreezing: list[Unfreezing] = field(default_factory=list)
+    phases: list[dict] = field(default_factory=list)
+    validations: list[dict] = field(default_factory=list)
+    best: Best | None = None
+    last_epoch: Part | None = None
+    test_scored: list[Scoring] | None = None
 
     @classmethod
     def read(cls, path: str | Path) -> "RunRecord":
@@ -96,8 +101,15 @@ class RunRecord:
         path = Path(path)
         content = with_new_names(read_json(path))
         values = {entry.name: content[entry.name] for entry in dataclasses.fields(cls) if entry.name in content}
+        hints = typing.get_type_hints(cls)
+        for name, value in values.items():
+            check_shape(value, hints[name], path, name)
         if holes := _holes(values):
             raise RunDirectoryError(f"{path} {holes}: is it the record of a finished run?")
+        limit = values["training"].get("max_eval_samples")
+        values["results"] = {
+            split: of_sample(report, report.get("num_faces", 0), limit) for split, report in values["results"].items()
+        }
         return cls(**_with_loss_for_mode(values))
 
     def write(self, path: str | Path) -> None:
@@ -116,18 +128,14 @@ class RunRecord:
 
 
 def _holes(values: dict) -> str:
-    """What is missing in a record or of another kind than it should be, in words; empty if all is well."""
-    missing, wrong = [], []
+    """What is missing in a record, in words; empty if all is there."""
+    missing = []
     for entry in dataclasses.fields(RunRecord):
         optional = entry.default is None or entry.default_factory is list
         if entry.name not in values:
             missing += [] if optional else [entry.name]
-        elif not isinstance(values[entry.name], entry.type):
-            wrong.append(entry.name)
         else:
             missing += [f"{entry.name}.{key}" for key in _PARTS.get(entry.name, ()) if key not in values[entry.name]]
-    if wrong:
-        return f"holds nothing usable as {', '.join(wrong)}"
     if missing:
         return f"lacks {', '.join(missing)}"
     return "" if values["results"] else "holds no results"
@@ -169,10 +177,10 @@ def read_json(path: str | Path) -> dict:
 def with_new_names(value: Any) -> Any:
     """A copy of what an older run left, in which scores have their names of today: keys, and values that name one."""
     if isinstance(value, dict):
-        return {_NEW_NAMES.get(key, key): with_new_names(entry) for key, entry in value.items()}
+        return {name_of_today(key): with_new_names(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [with_new_names(entry) for entry in value]
-    return _NEW_NAMES.get(value, value) if isinstance(value, str) else value
+    return name_of_today(value) if isinstance(value, str) else value
 
 
 def describe_dataset(name: str, tables: DatasetDict) -> dict:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from fer_hf.errors import no_such_path
 from fer_hf.evaluation.predictions import FILE, Predictions, load_predictions
-from fer_hf.runs.record import RECORD, RunDirectoryError, RunRecord, read_json, with_new_names
+from fer_hf.runs.record import RECORD, RunRecord, read_json, with_new_names
+from fer_hf.runs.shapes import Config, Evaluation, RunDirectoryError, TrainerState, check_shape
 
 
 # Pictures without faces, by the section of the card that shows them: file -> (section, what it shows).
@@ -56,7 +57,7 @@ class Run:
     @cached_property
     def config(self) -> dict:
         """`config.json`, the model's configuration."""
-        return read_json(self.folder / "config.json")
+        return self._read("config.json", Config)
 
     @cached_property
     def processor(self) -> dict:
@@ -66,8 +67,18 @@ class Run:
     @cached_property
     def log_history(self) -> list[dict] | None:
         """The log in `trainer_state.json`; `None` if there is no such file."""
-        path = self.folder / "trainer_state.json"
-        return with_new_names(read_json(path))["log_history"] if path.is_file() else None
+        name = "trainer_state.json"
+        if not (self.folder / name).is_file():
+            return None
+        state = with_new_names(self._read(name, TrainerState))
+        if "log_history" not in state:
+            raise RunDirectoryError(f"{self.folder / name} lacks `log_history`.")
+        return state["log_history"]
+
+    def _read(self, name: str, kind: type) -> dict:
+        content = read_json(self.folder / name)
+        check_shape(content, kind, self.folder / name)
+        return content
 
     @cached_property
     def predictions(self) -> dict[str, Predictions]:
@@ -84,6 +95,7 @@ class Run:
         found = []
         for path in sorted(self.folder.glob("evaluation/*.json")):
             item = with_new_names(read_json(path))
+            check_shape(item, Evaluation, path)
             if not {"dataset", "split", "report"} <= item.keys():
                 raise RunDirectoryError(f"{path} is no evaluation: it lacks `dataset`, `split` or `report`.")
             found.append({"tta": "none", **item})

@@ -11,6 +11,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 
 from fer_hf.runs.record import RECORD, RunDirectoryError, read_json
 from fer_hf.runs.run import PICTURES, Run, as_run
+from fer_hf.runs.shapes import WeightsIndex, check_shape
 
 
 # Pictures in which faces can be seen say so in their names, and an HTML report in its head.
@@ -163,7 +164,9 @@ def _weights(folder: Path) -> list[str]:
     index = "model.safetensors.index.json"
     if (folder / "model.safetensors").is_file() or not (folder / index).is_file():
         return ["model.safetensors"]
-    return [index, *sorted(set(read_json(folder / index)["weight_map"].values()))]
+    content = read_json(folder / index)
+    check_shape(content, WeightsIndex, folder / index)
+    return [index, *sorted(set(content.get("weight_map", {}).values()))]
 
 
 def _auto_classes(run: Run) -> list[str]:

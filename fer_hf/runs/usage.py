@@ -38,7 +38,7 @@ def usage(run: Run, place: str | None = None) -> str:
         "from transformers import pipeline",
         "",
         f'classifier = pipeline("image-classification", model={model}, top_k={len(labels)})',
-        f'classifier("face.png")  # [{{"label": "{labels["0"]}", "score": ...}}, ...], the likeliest first',
+        f'classifier("face.png")  # [{{"label": {json.dumps(labels["0"])}, "score": ...}}, ...], the likeliest first',
     ]
     return "\n".join([*imports, *lines])
 

@@ -9,6 +9,7 @@ from transformers import SchedulerType, TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available
 
 from fer_hf.errors import BadInputError, parse_map
+from fer_hf.scores import name_of_today
 from fer_hf.training.checks import check_numbers, check_reporting
 from fer_hf.training.optim import OptimizerName, ScheduleName, by_name, check_optimization
 
@@ -153,10 +154,11 @@ class FerTrainingArguments(TrainingArguments):
                 "`push_to_hub` would publish training_args.bin, and no results. Train without it, then: "
                 "python push_to_hub.py RUN_DIR --repo_id owner/name"
             )
-        if self.metric_for_best_model in ("mean_class_accuracy", "eval_mean_class_accuracy"):
+        metric = self.metric_for_best_model
+        if metric and (today := name_of_today(metric)) != metric:
             if not self.resume_from_checkpoint:
-                raise BadInputError(f"`metric_for_best_model` {self.metric_for_best_model} is now balanced_accuracy.")
-            self.metric_for_best_model = "balanced_accuracy"  # a run that began under the old name goes on
+                raise BadInputError(f"`metric_for_best_model` {metric} is now {today}.")
+            self.metric_for_best_model = today  # a run that began under the old name goes on
         check_numbers(self)
         # The parent insists on a folder; `parse_arguments` gives the run its own once all processes can agree on it.
         self.output_dir_given = self.output_dir is not None

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import TrainingArguments
 
 from fer_hf.errors import BadInputError
+from fer_hf.scores import name_of_today
 
 
 logger = logging.getLogger(__name__)
@@ -197,14 +198,10 @@ def _parsed(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) and value.startswith("{") else value
 
 
-def todays_metric(name: str | None) -> str | None:
-    """A metric by its name of today: the mean of the classes' recalls once was the mean class accuracy."""
-    return name and name.replace("mean_class_accuracy", "balanced_accuracy")
-
-
 def _check_flags(point: Path, args: TrainingArguments) -> None:
     before, now = json.loads((point / MANIFEST).read_text(encoding="utf-8"))["flags"], _flags(args)
-    before["metric_for_best_model"] = todays_metric(before.get("metric_for_best_model"))
+    if metric := before.get("metric_for_best_model"):
+        before["metric_for_best_model"] = name_of_today(metric)
     changed = [
         f"`{name}` {before[name]!r}, now {now[name]!r}"
         for name in sorted(before.keys() & now.keys())

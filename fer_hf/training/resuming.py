@@ -16,13 +16,13 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerContr
 from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 
 from fer_hf.provenance import commit
+from fer_hf.scores import name_of_today
 from fer_hf.training.callbacks import RunningLoss
 from fer_hf.training.checkpoints import (
     check_weights,
     had_stopped,
     resume_point,
     step_of,
-    todays_metric,
     write_manifest,
 )
 from fer_hf.training.tricks import Trick
@@ -169,7 +169,7 @@ class ResumingTrainer(Trainer):
             self._globalstep_last_logged = progress["last_logged"]
             for entry in self.state.log_history:
                 for name in list(entry):
-                    entry[todays_metric(name)] = entry.pop(name)
+                    entry[name_of_today(name)] = entry.pop(name)
             # The run directory may have moved, or go by another name than when the checkpoint was written.
             best = self._point.parent / f"checkpoint-{self.state.best_global_step}"
             if best.is_dir():

@@ -11,6 +11,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 
 from fer_hf.errors import BadInputError, nearest, parse_map
 from fer_hf.models.heads import head_modules, is_under
+from fer_hf.scores import larger_is_better
 from fer_hf.training.arguments import FerTrainingArguments
 from fer_hf.words import plural
 
@@ -268,7 +269,7 @@ class GradualUnfreezing(TrainerCallback):
 
     def _now(self, epoch: int, args: TrainingArguments, state: TrainerState) -> list[str]:
         metric = f"eval_{(args.metric_for_best_model or 'loss').removeprefix('eval_')}"
-        larger = metric != "eval_loss" if args.greater_is_better is None else args.greater_is_better
+        larger = larger_is_better(metric) if args.greater_is_better is None else args.greater_is_better
         return self.unfrozen(epoch, state.log_history, metric, larger)
 
     def _new(self, before: list[str] | None, now: list[str]) -> list[str]:

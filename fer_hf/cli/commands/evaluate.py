@@ -50,13 +50,14 @@ def run(args: Namespace) -> None:
     transformers_logging.disable_progress_bar()  # for work of milliseconds: loading weights
     model = args.model_name_or_path
     check_place(model, args.output, args.calibrate, args.overwrite)
-    options = EvaluationOptions(
-        args.split, args.tta, args.batch_size, args.subgroups, args.robustness, args.calibrate, args.device
-    )
     command = shlex.join(["fer-hf", *public_words(args.words)])
     limits = limits_of_run(model, args.dataset_name)
     if args.max_eval_samples is not None:
         limits["max_eval"] = args.max_eval_samples
+    options = EvaluationOptions(
+        args.split, args.tta, args.batch_size, args.subgroups, args.robustness, args.calibrate, args.device,
+        limits.get("max_eval"),
+    )  # fmt: skip
     tables = sample_splits(load_tables(args), **limits)
     result = evaluate(model, args.dataset_name, tables, options, command, trust_remote_code=args.trust_remote_code)
     print(printable(evaluation_text(result, *save_evaluation(result, model, args.output))))
