@@ -347,7 +347,7 @@ def test_a_run_of_another_command_does_not_pass_for_a_row(leaderboard, ran, tmp_
         BadInputError, match=r"cnn-v1: .* holds a run of another command \(.*--max_steps 2\); delete it"
     ):
         leaderboard(*words)
-    with pytest.raises(BadInputError, match=r"holds a run on 1 process\(es\), not 2; choose `output_dir`"):
+    with pytest.raises(BadInputError, match=r"holds a run on 1 process, not 2; choose `output_dir`"):
         leaderboard(*words, "--flags=--max_steps 2", "--num_processes", "2")
     assert ran == ["cnn-v1"]
 
