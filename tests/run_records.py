@@ -40,6 +40,10 @@ def run_record(**changes) -> dict:
     }
 
 
+# A name that is mark-up, a template, a table's end, a line of its own, a terminal's command and half a formula.
+HOSTILE = "<script>alert(1)</script>|[x](http://a.b)`{{7*7}}\n# h\x1b[31m$"
+
+
 def change_record(run_dir: Path, change) -> None:
     """Let `change` work on the content of a run's record."""
     path = run_dir / "run_record.json"

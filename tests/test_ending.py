@@ -3,8 +3,10 @@
 import errno
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,20 @@ def test_an_interrupted_run_names_the_command_that_goes_on(classifier_folder, mo
     draw_no_pictures(monkeypatch)
     call_recipe(monkeypatch, Path(script), *again)
     assert (run / "run_record.json").is_file()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals to groups of processes are of POSIX")
+def test_an_interruption_reaches_what_a_launcher_has_started(tmp_path):
+    child = f"import pathlib, time; pathlib.Path({str(tmp_path / 'begun')!r}).touch(); time.sleep(600)"
+    launcher = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]).wait()"
+    code = f"import sys; from fer_hf.cli.ending import wait_for; wait_for([sys.executable, '-c', {launcher!r}])"
+    started = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    while not (tmp_path / "begun").exists():
+        assert started.poll() is None
+        time.sleep(0.05)
+    started.send_signal(signal.SIGINT)  # to this one alone, as `kill` does
+    started.communicate(timeout=60)  # until the last that holds the pipe has ended
+    assert started.returncode != 0
 
 
 def stop_at_the_second_epoch(self, args, state, control, **kwargs):

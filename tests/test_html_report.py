@@ -8,7 +8,7 @@ import pytest
 from conftest import tiny_vit_config
 from datasets import DatasetDict, concatenate_datasets
 from PIL import Image
-from run_records import change_record, run_record
+from run_records import HOSTILE, change_record, run_record
 from transformers import ViTForImageClassification, ViTImageProcessor
 
 from fer_hf.cli.main import main
@@ -325,6 +325,16 @@ def test_data_of_another_kind_is_refused_and_nothing_is_written(tmp_path, drawn_
     assert complaint.startswith("error: The test faces given are not those")
     assert complaint.count("\n") == 1
     assert not (run / "report.html").exists()
+
+
+def test_names_have_no_effect_on_a_page(tmp_path, drawn_faces, names):
+    run = make_run(tmp_path / "run", drawn_faces, names)
+    record = run / "run_record.json"
+    record.write_text(record.read_text().replace('"angry"', json.dumps(HOSTILE)))
+    change_record(run, lambda record: record["dataset"].update(name=HOSTILE))
+    page = page_of(write_report(run))
+    assert "script" not in page.tags
+    assert HOSTILE in [row[0] for row in page.rows]
 
 
 @pytest.mark.parametrize(

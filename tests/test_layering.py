@@ -14,6 +14,7 @@ LEVELS = {
     "escape": 0,
     "labels": 0,
     "provenance": 0,
+    "words": 0,
     "files": 0.5,
     "metrics": 1,
     "plots": 1,
@@ -100,5 +101,5 @@ def test_commands_load_nothing_heavy_before_they_run():
             if isinstance(node, ast.Import | ast.ImportFrom):
                 name = getattr(node, "module", None) or node.names[0].name
                 assert name in light or name.startswith(
-                    ("fer_hf.errors", "fer_hf.cli.commands", "fer_hf.cli.parser")
+                    ("fer_hf.errors", "fer_hf.words", "fer_hf.cli.commands", "fer_hf.cli.parser")
                 ), path

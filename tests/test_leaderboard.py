@@ -31,6 +31,7 @@ PLANS = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "recipe
 def record(seed, accuracy, **changes):
     test = {"num_faces": 100, "accuracy": accuracy, "macro_f1": accuracy - 0.1, "balanced_accuracy": accuracy - 0.2}
     test["intervals"] = {"accuracy": [accuracy - 0.03, accuracy + 0.01]}
+    test["per_class"] = {"happy": {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 100}}
     parts = {
         "model": {"architecture": "Net", "parameters": 1234},
         "results": {"test": {**test, "without_copies": {"accuracy": accuracy / 2}}},
@@ -117,6 +118,10 @@ def test_a_sources_table_has_its_columns_and_rows_published_beside_measured(tmp_
         f"| 2 | B | 0.5 / 0.2000 | 0.6667 | {f1:.4f} | 1 | no improvement: every face is called sad |",
     ]
     draw_leaderboard(plan, rows, tmp_path / "board.png")
+    # A run of before the last epoch was scored.
+    older = summarise("a", {}, [write(tmp_path / "older", record(0, 0, results=results))])
+    draw_leaderboard(plan, [older], tmp_path / "older.png")
+    assert leaderboard_table(plan, [older]).splitlines()[2] == f"| 1 | - | - / - | 0.6667 | {f1:.4f} | - | - |"
     upright = leaderboard_table({**plan, "rows": {"b": {}}}, rows[1:]).splitlines()
     assert upright[:3] == ["| rank | 1 |", "| --- | --- |", "| network | B |"]
 
@@ -291,13 +296,13 @@ def ran(recipe, monkeypatch):
     """Runs that take no time; those of cnn-v2 fail."""
     names = []
 
-    def run(words, check):
+    def run(words):
         folder = Path(words[words.index("--output_dir") + 1])
         names.append(folder.parent.name)
         if folder.parent.name != "cnn-v2":
             write(folder, record(0, 0.4, command=shlex.join(["accelerate", "launch", *words[3:]])))
 
-    monkeypatch.setattr(recipe.subprocess, "run", run)
+    monkeypatch.setattr(recipe, "wait_for", run)
     return names
 
 

@@ -3,6 +3,8 @@
 import errno
 import io
 import os
+import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -57,6 +59,18 @@ def run_to_end(work: Callable[[], None], resume_command: Callable[[], str | None
         _say(f"error: {complaint}", on_one_process=isinstance(error, BadInputError))
         return 2
     return 0
+
+
+def wait_for(words: list[str]) -> None:
+    """Run a command to its end. Ctrl-C reaches all its processes: a launcher leaves those that it started behind."""
+    process = subprocess.Popen(words, start_new_session=True)
+    try:
+        process.wait()
+    except KeyboardInterrupt:
+        if hasattr(os, "killpg"):  # elsewhere the console tells them all
+            os.killpg(process.pid, signal.SIGINT)
+        process.wait()
+        raise
 
 
 def _say(line: str, on_one_process: bool) -> None:

@@ -20,6 +20,7 @@ from fer_hf.provenance import command_line, commit, local_processes
 from fer_hf.runs.record import RECORD
 from fer_hf.training.arguments import FerTrainingArguments, global_batch_size
 from fer_hf.training.checkpoints import checkpoints, resume_point, resume_run
+from fer_hf.words import plural
 
 
 logger = logging.getLogger(__name__)
@@ -47,10 +48,10 @@ def _remove_empty_folders() -> None:
             folder.rmdir()
 
 
-def _resume_command() -> str | None:
-    """The command that goes on with the run; `None` before there is one."""
+def _resume_command() -> str:
+    """The command that goes on with the run; before there is one, the same again."""
     if not _started:
-        return None
+        return command_line(1, sys.argv)
     args, _ = _started[-1]
     flags = [] if args.output_dir_given else ["--output_dir", args.output_dir]
     if checkpoints(args.output_dir) and not any(word.startswith("--resume_from_checkpoint") for word in sys.argv):
@@ -92,7 +93,8 @@ def start(args: FerTrainingArguments, what: str, metrics: Iterable[str] = METRIC
     commit()  # noted now: the working tree may move on while the run lasts
     logger.info(what)
     logger.info(
-        f"{args.world_size} process(es) on {args.device.type}, {torch.get_num_threads()} CPU threads each, "
+        f"{plural(args.world_size, 'process', 'es')} on {args.device.type}, "
+        f"{plural(torch.get_num_threads(), 'CPU thread')} each, "
         f"global batch {global_batch_size(args)}; output in {args.output_dir}"
     )
 

@@ -59,13 +59,6 @@ def main(argv: list[str] | None = None) -> int:
     return run_to_end(lambda: _run(words), lambda: _resume_command(words))
 
 
-def _resume_command(words: list[str]) -> str:
-    """The same one; only what has written a part of a file wants to be told to go on with it."""
-    has_part = words[:1] == ["predict"] and any(word.partition("=")[0] == "--output" for word in words)
-    flags = ["--resume"] if has_part and "--resume" not in words else []
-    return shlex.join(["fer-hf", *words, *flags])
-
-
 def _run(words: list[str]) -> None:
     # The recipe that trains reads its flags itself.
     args = _parser().parse_args(words[:1] if words[:1] == ["train"] else words)
@@ -73,6 +66,13 @@ def _run(words: list[str]) -> None:
     if getattr(args, "disable_tqdm", False):
         _disable_progress_bars()
     COMMANDS[args.command].run(args)
+
+
+def _resume_command(words: list[str]) -> str:
+    """The command that goes on after Ctrl-C."""
+    flags = [word.partition("=")[0] for word in words]
+    resumes = words[:1] == ["predict"] and "--output" in flags and "--resume" not in flags
+    return shlex.join(["fer-hf", *words, *(["--resume"] if resumes else [])])
 
 
 def _parser() -> OneLineParser:

@@ -41,8 +41,8 @@ _HIDDEN = ({field.name for field in dataclasses.fields(TrainingArguments)} - _CO
 
 class RecipeParser(OneLineParser, HfArgumentParser):
     """
-    The flags of dataclasses, in groups. `--help` is a page with a line for each flag of ours, but those of the machine, and
-    for the common ones of `TrainingArguments`; `--help_all` is argparse's own, with all.
+    The flags of dataclasses, in groups. `--help` is a page with a line for each flag of ours, but those of the
+    machine, and for the common ones of `TrainingArguments`; `--help_all` is argparse's own, with all.
     """
 
     def __init__(self, dataclass_types: tuple[type, ...], prog: str):

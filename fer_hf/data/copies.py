@@ -42,7 +42,7 @@ def leaked_rows(tables: DatasetDict) -> dict[str, np.ndarray]:
 
 def decoded_faces(dataset: Dataset, what: str) -> Iterator[tuple[np.ndarray, Image.Image]]:
     """Pixels of every face, `(height, width)` if gray and else `(height, width, 3)`, and the face as it was stored."""
-    for row in tqdm(dataset.select_columns(["image"]).with_format(None), desc=what, unit="face"):
+    for row in tqdm(dataset.select_columns(["image"]).with_format(None), desc=what, unit="face", delay=3, leave=False):
         yield _pixels(row["image"]), row["image"]
 
 

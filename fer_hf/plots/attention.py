@@ -7,7 +7,10 @@ from typing import BinaryIO
 import numpy as np
 from matplotlib.figure import Figure
 
+from fer_hf.plots.style import no_formulas
 
+
+@no_formulas
 def plot_attention_strips(weights: np.ndarray, labels: Sequence[str], path: str | Path | BinaryIO, title: str) -> None:
     """
     Write attention weights of features as strips below each other, as DACL's authors show them.
@@ -33,6 +36,7 @@ def plot_attention_strips(weights: np.ndarray, labels: Sequence[str], path: str 
     figure.savefig(path, dpi=120)
 
 
+@no_formulas
 def plot_similarity(matrix: np.ndarray, names: Sequence[str], path: str | Path | BinaryIO, title: str) -> None:
     """
     Write how alike the expressions' mean attention vectors are.
@@ -56,6 +60,7 @@ def plot_similarity(matrix: np.ndarray, names: Sequence[str], path: str | Path |
     figure.savefig(path, dpi=150)
 
 
+@no_formulas
 def plot_attention_maps(
     images: np.ndarray, maps: dict[str, np.ndarray], labels: Sequence[str], path: str | Path | BinaryIO
 ) -> None:

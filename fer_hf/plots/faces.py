@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL.Image import Image
 
-from fer_hf.plots.style import BLUE, ORANGE
+from fer_hf.plots.style import BLUE, ORANGE, no_formulas
 
 
+@no_formulas
 def plot_faces(images: dict[str, Sequence[Image]], path: str | Path | BinaryIO) -> None:
     """
     Write a sheet of faces: a column for each expression, its faces below each other.
@@ -32,6 +33,7 @@ def plot_faces(images: dict[str, Sequence[Image]], path: str | Path | BinaryIO) 
     figure.savefig(path, dpi=100)
 
 
+@no_formulas
 def plot_conflicts(groups: Sequence[Sequence[tuple[Image, str]]], path: str | Path | BinaryIO, title: str) -> None:
     """
     Write groups of faces, such as identical ones with different labels: a row for each group.
@@ -54,6 +56,7 @@ def plot_conflicts(groups: Sequence[Sequence[tuple[Image, str]]], path: str | Pa
     figure.savefig(path, dpi=100)
 
 
+@no_formulas
 def plot_reconstructions(
     images: np.ndarray, masked: np.ndarray, reconstructed: np.ndarray, path: str | Path | BinaryIO
 ) -> None:
@@ -79,6 +82,7 @@ def plot_reconstructions(
     figure.savefig(path, dpi=120)
 
 
+@no_formulas
 def plot_predictions(
     images: Sequence[Image],
     probabilities: np.ndarray,
@@ -117,6 +121,7 @@ def plot_predictions(
     figure.savefig(path, dpi=120)
 
 
+@no_formulas
 def plot_probabilities(
     images: Sequence[Image],
     probabilities: Sequence[Sequence[float]],

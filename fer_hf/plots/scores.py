@@ -7,9 +7,11 @@ from typing import BinaryIO
 import numpy as np
 from matplotlib.figure import Figure
 
-from fer_hf.plots.style import BLUE, GRAY, GREEN, LINES, ORANGE
+from fer_hf.plots.style import BLUE, GRAY, GREEN, LINES, ORANGE, no_formulas
+from fer_hf.words import plural
 
 
+@no_formulas
 def plot_reliability(
     counts: np.ndarray,
     confidence: np.ndarray,
@@ -51,6 +53,7 @@ def plot_reliability(
     figure.savefig(path, dpi=150)
 
 
+@no_formulas
 def plot_robustness(robustness: dict[str, list[float]], path: str | Path | BinaryIO, title: str) -> None:
     """
     Write accuracy over the severity of each corruption.
@@ -76,6 +79,7 @@ def plot_robustness(robustness: dict[str, list[float]], path: str | Path | Binar
     figure.savefig(path, dpi=150)
 
 
+@no_formulas
 def plot_class_balance(counts: dict[str, dict[str, int]], path: str | Path | BinaryIO, title: str) -> None:
     """
     Write the share of every class in every split, with the counts.
@@ -95,7 +99,7 @@ def plot_class_balance(counts: dict[str, dict[str, int]], path: str | Path | Bin
         shares = np.array([by_class[name] for name in names]) / total
         colour = (BLUE, ORANGE, GREEN, GRAY)[number % 4]
         bars = axes.barh(np.arange(len(names)) + number * height, shares, height, color=colour)
-        bars.set_label(f"{split} ({total:,} faces)")
+        bars.set_label(f"{split} ({plural(total, 'face')})")
         axes.bar_label(bars, [f"{by_class[name]:,}" for name in names], padding=3, fontsize=8)
     axes.set_yticks(np.arange(len(names)) + 0.4 - height / 2, names)
     axes.invert_yaxis()  # the first class and the first split on top
@@ -109,6 +113,7 @@ def plot_class_balance(counts: dict[str, dict[str, int]], path: str | Path | Bin
     figure.savefig(path, dpi=150)
 
 
+@no_formulas
 def plot_confusion_matrix(
     counts: Sequence[Sequence[int]], names: Sequence[str], path: str | Path | BinaryIO, title: str
 ) -> None:
@@ -133,12 +138,13 @@ def plot_confusion_matrix(
     axes.set_xticks(range(len(names)), names, rotation=30)
     axes.set_yticks(range(len(names)), names)
     accuracy = counts.trace() / max(counts.sum(), 1)
-    axes.set_title(f"{title}\naccuracy {accuracy:.1%} of {counts.sum():,} faces", fontsize=11)
+    axes.set_title(f"{title}\naccuracy {accuracy:.1%} of {plural(counts.sum(), 'face')}", fontsize=11)
     axes.set_xlabel("predicted (percent of the true class)")
     axes.set_ylabel("true")
     figure.savefig(path, dpi=150)
 
 
+@no_formulas
 def plot_leaderboard(
     rows: Sequence[tuple[str, float | None, float, float | None]],
     path: str | Path | BinaryIO,
@@ -168,7 +174,7 @@ def plot_leaderboard(
         text = " not run" if value is None else f" {value:.3f}"
         axes.text((value or 0.0) + spread, place, text, va="center", fontsize=9)
     axes.set_yticks(places, names)
-    axes.set_xlim(0, max(*widths, *(other or 0.0 for other in others)) * 1.15)
+    axes.set_xlim(0, max(*widths, *(other or 0.0 for other in others)) * 1.15 or 1.0)
     axes.set_xlabel(scored_on)
     axes.set_title(title, fontsize=11, wrap=True)
     axes.grid(axis="x", color=GRAY, alpha=0.3)

@@ -7,11 +7,12 @@ import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from fer_hf.data.published import PUBLISHED
+from fer_hf.escape import markdown, markdown_code, markdown_names
 from fer_hf.evaluation.report import with_averages
 from fer_hf.files import write_text
 from fer_hf.metrics import time_to_accuracy
 from fer_hf.models.loading import TEMPERATURE_KEY
-from fer_hf.runs.facts import MODEL_PAPERS, dataset_facts, hub_dataset_id
+from fer_hf.runs.facts import DATASETS, MODEL_PAPERS, dataset_facts, hub_dataset_id
 from fer_hf.runs.record import RunDirectoryError, RunRecord
 from fer_hf.runs.run import PICTURES, Run, as_run
 from fer_hf.runs.upload_files import RECONSTRUCTIONS, face_pictures
@@ -75,7 +76,9 @@ def render_model_card(
             template, values = TEMPLATE, _classifier_values(run, facts, terms, name)
             values |= {"picture_folder": picture_folder, "photo_usage": photo_usage(run, place)}
         faces = [path.name for path in face_pictures(run)] if include_faces else []
-        values |= {**_shared_values(run.record), "facts": facts, "name": name, "faces": faces}
+        is_ours = run.record.dataset["name"] in DATASETS
+        shown = facts if is_ours else {**facts, "title": markdown(facts["title"])}
+        values |= {**_shared_values(run.record), "facts": shown, "name": name, "faces": faces}
         values |= {"place": place, "usage": usage(run, place)}
         values["license"] = terms.get("license_name", terms["license"])
         # Not `ModelCard.from_template`, which renders a missing value as nothing instead of refusing it.
@@ -105,7 +108,9 @@ def _shared_values(record: RunRecord) -> dict:
     }
     return {
         "record": record,
-        "counts": record.dataset["counts"],
+        "counts": markdown_names(record.dataset["counts"]),
+        "text": markdown,
+        "code": markdown_code,
         "made": _made(record),
         "hyperparameters": hyperparameters,
     }
@@ -115,15 +120,19 @@ def _classifier_values(run: Run, facts: dict, terms: dict, name: str) -> dict:
     """What the card of a classifier needs beside what all cards do."""
     record, config = run.record, run.config
     scored_later = [{**entry, "title": dataset_facts(entry["dataset"])["title"]} for entry in run.evaluations]
+    scored_later, results = markdown_names(scored_later), markdown_names(record.results)
+    last = results[markdown(record.last_split)]
     return {
         "card_data": _card_data(record, facts, terms, name, config["model_type"]).to_yaml(),
-        "labels": [label for _, label in sorted((int(key), label) for key, label in config["id2label"].items())],
+        "labels": [
+            markdown(label) for _, label in sorted((int(key), label) for key, label in config["id2label"].items())
+        ],
         "processor": _preprocessing(run.processor),
-        "rows": _rows(record.results),
-        "test": record.results.get("test"),
-        "last_split": record.last_split,
-        "last": record.results[record.last_split],
-        "class_rows": with_averages(record.results[record.last_split]["per_class"]),
+        "rows": _rows(results),
+        "test": results.get("test"),
+        "last_split": markdown(record.last_split),
+        "last": last,
+        "class_rows": with_averages(last["per_class"]),
         "evaluations": scored_later,
         "comparable": {
             (entry["title"], split): text

@@ -3,9 +3,11 @@
 import re
 import shutil
 from pathlib import Path
+from urllib.parse import quote
 
 from huggingface_hub import ModelCard
 
+from fer_hf.escape import markdown
 from fer_hf.files import write_text
 from fer_hf.runs.card import render_model_card
 from fer_hf.runs.record import RunDirectoryError
@@ -81,4 +83,5 @@ def _index_row(path: Path) -> str:
     scores.setdefault("Balanced accuracy", scores.get("Mean per-class accuracy"))  # as older cards call it
     wanted = [scores.get(name) for name in ("Accuracy", "Macro F1", "Balanced accuracy")]
     cells = ["-" if score is None else f"{score:.4f}" for score in wanted]
-    return f"| [{path.stem}]({path.name}) | {results[0].dataset_name} | {split} | {' | '.join(cells)} |"
+    name, dataset = markdown(path.stem), markdown(results[0].dataset_name)
+    return f"| [{name}]({quote(path.name)}) | {dataset} | {split} | {' | '.join(cells)} |"

@@ -27,7 +27,7 @@ _CODE = ("configuration_*.py", "modeling_*.py", "image_processing_*.py")
 
 # A path of one machine. JSON writes a line break as \n, and a backslash as two.
 _MACHINE_PATH = re.compile(
-    r"(?:(?<![\w.~/<-])|(?<=\\[nrt]))/(?:[A-Za-z_]|[\w.-]+/[\w.-])[\w./-]*"  # absolute; no URL, no </tag>
+    r"(?:(?<![\w.~/<-])(?<!&lt;)|(?<=\\[nrt]))/(?:[A-Za-z_]|[\w.-]+/[\w.-])[\w./-]*"  # absolute; no URL, no </tag>
     r"|file:///[\w./-]*"
     r"|(?:(?<![\w./\\])|\.\.[/\\])\.\.[/\\][\w./\\-]*"  # relative, out of the folder
     r"|(?<![A-Za-z0-9])[A-Za-z]:[/\\](?!/)[\w.\\-]*"  # on a drive of Windows

@@ -19,6 +19,7 @@ def add_flags(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     from fer_hf.data.audit import audit
     from fer_hf.data.audit_report import AUDIT_FILES, audit_text, write_audit
+    from fer_hf.escape import printable
     from fer_hf.files import check_output
 
     if args.output_dir:
@@ -27,6 +28,6 @@ def run(args: Namespace) -> None:
             check_output("output_dir", args.output_dir / name, args.overwrite, filter(None, [args.data_dir]))
     tables = load_tables(args)
     result = audit(tables, args.dataset_name)
-    print(audit_text(result))
+    print(printable(audit_text(result)))
     if args.output_dir:
         print(f"\nwritten: {', '.join(map(str, write_audit(result, tables, args.output_dir)))}")

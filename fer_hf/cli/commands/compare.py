@@ -17,12 +17,13 @@ def add_flags(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
+    from fer_hf.escape import printable
     from fer_hf.files import check_output, write_json
     from fer_hf.runs.compare import compare_runs, comparison_text
 
     if args.output:
         check_output("output", args.output, args.overwrite, args.run)
     result = compare_runs(*args.run, args.split)
-    print(comparison_text(result))
+    print(printable(comparison_text(result)))
     if args.output:
         write_json(args.output, result)

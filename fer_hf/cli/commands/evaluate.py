@@ -42,6 +42,7 @@ def run(args: Namespace) -> None:
     from transformers.utils import logging as transformers_logging
 
     from fer_hf.data.select import sample_splits
+    from fer_hf.escape import printable
     from fer_hf.evaluation.evaluate import EvaluationOptions, evaluate, evaluation_text
     from fer_hf.provenance import public_words
     from fer_hf.runs.evaluations import check_place, limits_of_run, save_evaluation
@@ -58,4 +59,4 @@ def run(args: Namespace) -> None:
         limits["max_eval"] = args.max_eval_samples
     tables = sample_splits(load_tables(args), **limits)
     result = evaluate(model, args.dataset_name, tables, options, command, trust_remote_code=args.trust_remote_code)
-    print(evaluation_text(result, *save_evaluation(result, model, args.output)))
+    print(printable(evaluation_text(result, *save_evaluation(result, model, args.output))))

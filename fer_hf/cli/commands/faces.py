@@ -23,6 +23,7 @@ def counts_line(split: str, counts: dict[str, int]) -> str:
 
 def run(args: Namespace) -> None:
     from fer_hf.data.audit_report import samples
+    from fer_hf.escape import printable
     from fer_hf.files import check_output
     from fer_hf.plots import plot_faces
     from fer_hf.runs.record import describe_dataset
@@ -31,7 +32,8 @@ def run(args: Namespace) -> None:
         check_output("output", args.output, args.overwrite, filter(None, [args.data_dir]))
     tables = load_tables(args)
     for split, counts in describe_dataset(args.dataset_name, tables)["counts"].items():
-        print(counts_line(split, counts))
+        print(printable(counts_line(split, counts)))
     if args.output:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
         plot_faces(samples(one_split(tables, args.split)), args.output)
         print(f"sheet of {args.split}: {args.output}")

@@ -52,8 +52,6 @@ def run(args: Namespace) -> None:
 
     if bool(args.paths) == bool(args.dataset_name):
         raise BadInputError("Give either photos (files, folders, URLs) or `dataset_name`.")
-    if args.batch_size < 1:
-        raise BadInputError(f"`--batch_size` must be at least 1, got {args.batch_size}.")
     if args.dataset_name:
         table, left_out = one_split(load_tables(args), args.split), {}
         entries = entries_of_table(table, f"{args.dataset_name}/{args.split}")
