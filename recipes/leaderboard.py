@@ -16,13 +16,13 @@ weights after that.
 
 import os
 import shlex
-import subprocess
 import sys
 from argparse import BooleanOptionalAction, Namespace
 from pathlib import Path
 
 import yaml
 
+from fer_hf.cli.ending import wait_for
 from fer_hf.cli.launch import run
 from fer_hf.cli.parser import OneLineParser, count
 from fer_hf.errors import BadInputError
@@ -99,7 +99,7 @@ def train(title: str, forecast: str, runs: dict[Path, list[str]]) -> None:
             print(f"{title}: finished before: {run_dir}", flush=True)
         else:
             print(f"{title}: {forecast}; {run_dir}", flush=True)
-            subprocess.run([*ACCELERATE, *words[1:]], check=False)
+            wait_for([*ACCELERATE, *words[1:]])
     if not all(is_finished(*run) for run in runs.items()):
         raise BadInputError("a run did not finish: see above what it said")
 

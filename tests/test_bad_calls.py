@@ -102,7 +102,7 @@ CALLS = [
     ("train demo_vit_gradual_unfreez", "did you mean demo_vit_gradual_unfreeze?"),
     ("train --config FOLDERS/none.yaml", "`config`: FOLDERS/none.yaml does not exist"),
     ("train --config FILE", "expected a flat map of flag names to values, got str"),
-    ("train --accelerate_config nowhere", "`accelerate_config`: nowhere does not exist"),
+    ("train --accelerate_config nowhere", "`accelerate_config`: nowhere.yaml does not exist"),
     ("train --num_processes 0", "`--num_processes`: must be at least 1, got 0"),
     (f"{TRAIN} --learning_rat 1", "unknown flag 'learning_rat': did you mean learning_rate"),
     (f"{TRAIN} --learning_rate fast", "`--learning_rate`: invalid float value: 'fast'"),

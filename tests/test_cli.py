@@ -72,3 +72,12 @@ def test_flags_have_the_recipes_names_and_output_is_a_file_everywhere(name, caps
         assert "--output FILE" in text
     if "--output_dir " in text:
         assert "--output_dir DIR" in text
+
+
+def test_completion_is_printed_by_shtab(capsys):
+    pytest.importorskip("shtab")
+    with pytest.raises(SystemExit, match="0"):
+        main(["--print-completion", "bash"])
+    printed = capsys.readouterr().out
+    assert "evaluate" in printed
+    assert "--model_name_or_path" in printed

@@ -48,10 +48,10 @@ def _remove_empty_folders() -> None:
             folder.rmdir()
 
 
-def _resume_command() -> str | None:
-    """The command that goes on with the run; `None` before there is one."""
+def _resume_command() -> str:
+    """The command that goes on with the run; before there is one, the same again."""
     if not _started:
-        return None
+        return command_line(1, sys.argv)
     args, _ = _started[-1]
     flags = [] if args.output_dir_given else ["--output_dir", args.output_dir]
     if checkpoints(args.output_dir) and not any(word.startswith("--resume_from_checkpoint") for word in sys.argv):
