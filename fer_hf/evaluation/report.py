@@ -127,8 +127,7 @@ def report_text(report: dict, title: str) -> str:
     """
     rows = with_averages(report["per_class"])
     width = max(map(len, rows))
-    sample = ", a sample of the split (max_eval_samples): no result of it" if "max_eval_samples" in report else ""
-    lines = [f"{title}: {plural(report['num_faces'], 'face')}{sample}", *_headline_lines(report)]
+    lines = [f"{title}: {_faces(report)}", *_headline_lines(report)]
     if "expected_calibration_error" in report:
         lines.append(f"{'calibration error':<20} {report['expected_calibration_error']:.4f}")
     if rest := report.get("without_copies"):
@@ -165,7 +164,12 @@ def _summary(report: dict) -> str:
     low, high = report["intervals"]["accuracy"]
     accuracy = f"accuracy {report['accuracy']:.4f} ({low:.4f} to {high:.4f})"
     others = ", ".join(f"{title} {report[name]:.4f}" for title, name in _HEADLINE.items() if name != "accuracy")
-    return f"{plural(report['num_faces'], 'face')}, {accuracy}, {others}"
+    return f"{_faces(report)}, {accuracy}, {others}"
+
+
+def _faces(report: dict) -> str:
+    sample = ", a sample of the split (max_eval_samples): no result of it" if "max_eval_samples" in report else ""
+    return plural(report["num_faces"], "face") + sample
 
 
 def _headline_lines(report: dict) -> list[str]:
