@@ -253,7 +253,7 @@ def runs(tmp_path_factory):
     root = str(RECIPE.parent.parent)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
     words = [sys.executable, __file__, str(folder)]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600, cwd=root)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=1800, cwd=root)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -332,16 +332,6 @@ def test_every_byte_of_a_checkpoint_counts(runs, tmp_path, caplog):
     assert resume_point(args, str(last)) == last
 
 
-def test_a_manifest_of_before_checksums_is_read(runs, tmp_path):
-    shutil.copytree(runs / "epochs" / "checkpoint-18", tmp_path / "checkpoint-18")
-    as_written_before(tmp_path / "checkpoint-18")
-    assert flaw(tmp_path / "checkpoint-18") is None
-    (tmp_path / "checkpoint-18" / "trainer_state.json").write_text("{")
-    assert flaw(tmp_path / "checkpoint-18") == "trainer_state.json is cut short"
-    (tmp_path / "checkpoint-18" / "manifest.json").write_text("[]")
-    assert flaw(tmp_path / "checkpoint-18") == "manifest.json names no files and flags"
-
-
 def fake_run(folder, *steps):
     """A run directory with whole checkpoints, as far as anyone can see who does not read the weights."""
     for step in steps:
@@ -351,6 +341,16 @@ def fake_run(folder, *steps):
         (checkpoint / "trainer_state.json").write_text("{}")
         write_manifest(checkpoint, arguments(folder))
     return folder
+
+
+def test_a_manifest_of_before_checksums_is_read(tmp_path):
+    checkpoint = fake_run(tmp_path, 18) / "checkpoint-18"
+    as_written_before(checkpoint)
+    assert flaw(checkpoint) is None
+    (checkpoint / "manifest.json").write_text("[]")
+    assert flaw(checkpoint) == "manifest.json names no files and flags"
+    (checkpoint / "trainer_state.json").write_text("{")
+    assert flaw(checkpoint) == "trainer_state.json is cut short"
 
 
 def test_a_run_a_checkpoint_or_true_may_be_named(tmp_path):
