@@ -126,7 +126,7 @@ def onnx_file(path, **metadata):
         ("bare.onnx", "bare.onnx does not say what its labels are: it was not written by `fer-hf export`"),
         ("old.onnx", "says nothing of an image processor"),
         ("large.onnx", "large.onnx is too large for a browser"),
-        ("elsewhere/none", "There is no folder"),
+        ("elsewhere/none", "elsewhere/none"),
     ],
 )
 def test_what_the_page_cannot_show_is_refused_in_one_line_and_leaves_nothing(web, model, reason, tmp_path, capsys):
