@@ -16,13 +16,13 @@ weights after that.
 
 import os
 import shlex
-import subprocess
 import sys
 from argparse import BooleanOptionalAction, Namespace
 from pathlib import Path
 
 import yaml
 
+from fer_hf.cli.ending import wait_for
 from fer_hf.cli.launch import run
 from fer_hf.cli.parser import OneLineParser, count
 from fer_hf.errors import BadInputError
@@ -38,7 +38,7 @@ ACCELERATE = (sys.executable, "-m", "accelerate.commands.accelerate_cli")
 def main() -> None:
     args = parse()
     plan = yaml.safe_load((HERE / "leaderboard" / f"{args.budget}.yaml").read_text(encoding="utf-8"))
-    plan = shrunk(plan, args.scale, args.epochs, shlex.split(args.flags))
+    plan = shrunk(plan, args.scale, args.epochs, args.flags)
     chosen = args.only or list(plan["rows"])
     for name in chosen:
         if name not in plan["rows"]:
@@ -99,7 +99,7 @@ def train(title: str, forecast: str, runs: dict[Path, list[str]]) -> None:
             print(f"{title}: finished before: {run_dir}", flush=True)
         else:
             print(f"{title}: {forecast}; {run_dir}", flush=True)
-            subprocess.run([*ACCELERATE, *words[1:]], check=False)
+            wait_for([*ACCELERATE, *words[1:]])
     if not all(is_finished(*run) for run in runs.items()):
         raise BadInputError("a run did not finish: see above what it said")
 
@@ -111,7 +111,7 @@ def seeds_in(folder: Path) -> list[int]:
 
 def command(name: str, row: dict, args: Namespace, seed: int) -> list[str]:
     """What to run for one row and seed."""
-    extra = [*shlex.split(args.flags), *(["--disable_tqdm", "true"] if args.disable_tqdm else [])]
+    extra = [*args.flags, *(["--disable_tqdm", "true"] if args.disable_tqdm else [])]
     run_dir, recipes = Path(args.output_dir, name, f"seed-{seed}"), Path(os.path.relpath(HERE))
     return row_command(row, recipes, run_dir, seed, args.data_dir, args.num_processes, extra)
 
@@ -119,7 +119,7 @@ def command(name: str, row: dict, args: Namespace, seed: int) -> list[str]:
 def parse() -> Namespace:
     """The command line."""
     parser = OneLineParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--data_dir", help="folder with FER-2013's own files")
+    parser.add_argument("--data_dir", help="folder with the data set's own files")
     parser.add_argument("--budget", default="cpu", choices=BUDGETS, help="which list of rows")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these rows only")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="one run of each row for every seed")
@@ -130,7 +130,9 @@ def parse() -> Namespace:
     parser.add_argument("--num_processes", type=count, default=1, help="processes of each run (GPUs)")
     parser.add_argument("--dry_run", action="store_true", help="print the commands and what they cost")
     parser.add_argument("--disable_tqdm", action=BooleanOptionalAction, default=False, help="show no progress bars")
-    parser.add_argument("--flags", default="", help="further flags for every run: --flags='--use_cpu'")
+    parser.add_argument(
+        "--flags", type=shlex.split, default=[], help="further flags for every run: --flags='--use_cpu'"
+    )
     return parser.parse_args()
 
 

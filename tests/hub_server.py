@@ -1,4 +1,7 @@
-"""A small Hub on loopback, in memory: enough for the real `huggingface_hub` client to publish and load models."""
+"""
+A small Hub on loopback, in memory: enough for the real `huggingface_hub` client to publish and load models, and to
+publish data sets, which lie among the models as `<name>@data`.
+"""
 
 import base64
 import contextlib
@@ -18,15 +21,17 @@ from fastapi.responses import JSONResponse
 
 # Token -> user and whether it may write. Any other token is unknown to the server.
 USERS = {"x": ("owner", True), "reader": ("owner", False), "guest": ("guest", True)}
-LARGE = (".safetensors", ".png")
+LARGE = (".safetensors", ".png", ".onnx", ".parquet")
+DATA = "@data"
 _NAME = re.compile(r"([\w.-]+/)?[\w.-]+")
 
 
 @dataclass
 class Repo:
-    """One model repository: every commit is a whole tree, every reference names a commit."""
+    """One model repository or Space: every commit is a whole tree, every reference names a commit."""
 
     private: bool
+    sdk: str | None = None  # of a Space
     refs: dict[str, str] = field(default_factory=dict)  # main, branches, tags, refs/pr/N -> commit
     tags: set[str] = field(default_factory=set)
     requests: list[dict] = field(default_factory=list)  # pull requests, as the discussions route tells them
@@ -83,7 +88,7 @@ class Hub:
 
     def repo(self, repo_id: str, revision: str = "main", user: str | None = None) -> Repo:
         hidden = user is not None and repo_id in self.repos and self.repos[repo_id].private
-        if repo_id not in self.repos or (hidden and user != repo_id.split("/")[0]):
+        if repo_id not in self.repos or (hidden and user != repo_id.split("/")[-2]):
             raise Refusal(404 if user != "" else 401, "RepoNotFound", "Repository not found")
         repo = self.repos[repo_id]
         if revision not in repo.refs and revision not in repo.commits:
@@ -94,6 +99,8 @@ class Hub:
         """The JSON of one request; `parts` are the path's segments, unquoted."""
         if method == "POST" and parts != ["api", "validate-yaml"]:
             self.check_right(parts, user, may_write, proposes=query.get("create_pr") == "1")
+        if parts[:2] == ["api", "spaces"]:
+            parts = ["api", "models", f"spaces/{parts[2]}", *parts[3:]]
         if parts[:2] == ["api", "models"]:
             self.repo(f"{parts[2]}/{parts[3]}", user=user)
         match method, parts:
@@ -138,7 +145,7 @@ class Hub:
             case "POST", ["api", "models", owner, name, "commit", revision]:
                 proposed_by = user if query.get("create_pr") == "1" else None
                 return self.commit(f"{owner}/{name}", revision, body, proposed_by)
-            case "POST", [_, _, "info", "lfs", "objects", "batch"]:
+            case "POST", [*_, "info", "lfs", "objects", "batch"]:
                 return {"transfer": "basic", "objects": [self.lfs_action(o) for o in json.loads(body)["objects"]]}
             case "PUT", ["lfs", oid]:
                 if hashlib.sha256(body).hexdigest() != oid:
@@ -153,7 +160,7 @@ class Hub:
 
     def check_right(self, parts: list[str], user: str, may_write: bool, proposes: bool) -> None:
         """Writing needs a token that may, and the owner's; whoever may write may propose a change to a public repo."""
-        owner = {"api": parts[2], "lfs": user}.get(parts[0], parts[0])
+        owner = {"api": parts[2], "lfs": user, "spaces": parts[1]}.get(parts[0], parts[0])
         if parts[:3] == ["api", "repos", "create"]:
             owner = user
         elif parts[-2:-1] == ["preupload"] or parts[-1] == "batch":
@@ -190,13 +197,19 @@ class Hub:
     def create(self, user: str, payload: dict) -> dict:
         owner = payload.get("organization") or user
         repo_id = f"{owner}/{payload['name']}"
+        if payload.get("type") == "space":
+            repo_id = f"spaces/{repo_id}"
+        elif payload.get("type") == "dataset":
+            repo_id += DATA
         if owner != user:
             raise Refusal(403, message=f"You don't have the rights to create a model under {owner}")
+        url = f"{self.endpoint}/{'datasets/' if DATA in repo_id else ''}{repo_id.removesuffix(DATA)}"
         if repo_id in self.repos:
-            return JSONResponse({"url": f"{self.endpoint}/{repo_id}"}, status_code=409)
-        self.repos[repo_id] = Repo(private=payload.get("visibility") == "private" or bool(payload.get("private")))
+            return JSONResponse({"url": url}, status_code=409)
+        private = payload.get("visibility") == "private" or bool(payload.get("private"))
+        self.repos[repo_id] = Repo(private, payload.get("sdk"))
         self.repos[repo_id].commit("main", {".gitattributes": b"*.safetensors filter=lfs\n"}, "initial commit")
-        return {"url": f"{self.endpoint}/{repo_id}", "name": repo_id}
+        return {"url": url, "name": repo_id.removesuffix(DATA)}
 
     def info(self, repo_id: str, revision: str) -> dict:
         repo = self.repo(repo_id, revision)
@@ -259,6 +272,16 @@ class Hub:
         return Response(files[path], media_type="application/octet-stream", headers=headers)
 
 
+def _among_models(parts: list[str]) -> list[str]:
+    """The segments of a path to a data set as those of the model that stands for it here."""
+    match parts:
+        case ["api", "datasets", owner, name, *rest]:
+            return ["api", "models", owner, name + DATA, *rest]
+        case ["datasets", owner, name, *rest]:
+            return [owner, name + DATA, *rest]
+    return parts
+
+
 def make_app(hub: Hub) -> FastAPI:
     """The web application around `hub`."""
     app = FastAPI()
@@ -268,6 +291,7 @@ def make_app(hub: Hub) -> FastAPI:
         # The raw path, because a revision such as refs%2Fpr%2F1 is one segment of it.
         parts = [unquote(part) for part in request.scope["raw_path"].decode().split("?")[0].strip("/").split("/")]
         hub.log.append(f"{request.method} {'/'.join(parts)}")
+        parts = _among_models(parts)
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
         user, may_write = USERS.get(token, ("", False))
         try:

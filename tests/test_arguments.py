@@ -1,5 +1,8 @@
+import re
+import runpy
 import shlex
 import sys
+from dataclasses import fields
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -7,17 +10,21 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from transformers import TrainingArguments
 
 from fer_hf import build
+from fer_hf.cli import parser, parsing
 from fer_hf.cli.arguments import DataArguments, ModelArguments
-from fer_hf.cli.parsing import parse_arguments
-from fer_hf.errors import BadInputError
+from fer_hf.cli.parsing import RecipeParser, parse_arguments
+from fer_hf.errors import BadInputError, is_hub_id, nearest, no_such_path
 from fer_hf.provenance import command_line
 from fer_hf.training import FerTrainingArguments
 from fer_hf.training.arguments import training_summary
 
 
 FLAGS = (ModelArguments, DataArguments, FerTrainingArguments)
+STOCK = {field.name for field in fields(TrainingArguments)}
+RECIPES = Path(__file__).parent.parent / "recipes"
 
 
 @pytest.fixture
@@ -247,3 +254,60 @@ def test_the_old_name_of_balanced_accuracy_is_for_runs_that_began_under_it(demo,
         parse(demo, *old)
     *_, args, _ = parse(demo, *old, "--output_dir", str(tmp_path), "--resume_from_checkpoint", "true")
     assert args.metric_for_best_model == "balanced_accuracy"
+
+
+@pytest.mark.parametrize("recipe", ["vit_gradual_unfreeze", "lr_search", "mae_pretrain"])
+def test_help_is_a_page_and_help_all_has_every_flag(recipe, monkeypatch, capsys):
+    for page in ("--help", "--help_all"):
+        monkeypatch.setattr(sys, "argv", [f"{recipe}.py", page])
+        with pytest.raises(SystemExit, match="0"):
+            runpy.run_path(str(RECIPES / f"{recipe}.py"), run_name="__main__")
+    short, long = capsys.readouterr().out.split("usage: ")[1:]
+    lines = short.splitlines()
+    assert len(lines) <= 80
+    assert lines[1].startswith("  --config ")
+    assert sum(line.split()[0][2:] in STOCK for line in lines[1:] if line[:4] == "  --") >= 20
+    ours = {field.name for field in fields(FerTrainingArguments)} - STOCK - parsing._OF_THE_MACHINE
+    assert all(f"--{name} " in short for name in ours)
+    assert all(f"--{field.name}" in long for field in fields(FerTrainingArguments))
+
+
+def test_flags_that_are_gone_are_gone_and_what_takes_their_place_is_there(demo):
+    known = RecipeParser(FLAGS, "r").flags
+    for old, new in parser._GONE.items():
+        assert old not in known
+        named = re.findall(r"`(\w+)`", new)
+        assert named or new.startswith(("nothing: ", "the environment variable ", "`fer-hf push`")), old
+        assert set(named) <= set(known), old
+    with pytest.raises(BadInputError, match="`no_cuda` is gone in Transformers 5; use `use_cpu`"):
+        parse(demo, "--no-cuda")
+
+
+def test_a_complaint_about_a_name_ends_with_what_is_near_or_with_all():
+    assert nearest("FER2031", ["rafdb", "fer2013"]) == "did you mean fer2013?"
+    assert nearest("x", ["train", "test"]) == "it can be train, test."
+    assert nearest("x", []) == "there are none."
+    assert nearest("xq9", [f"name{i}" for i in range(9, 40)]) == "did you mean name9?"
+
+
+def test_a_complaint_about_a_path_names_the_nearest_one(tmp_path):
+    (tmp_path / "faces" / "train").mkdir(parents=True)
+    typo = tmp_path / "face" / "train" / "happy"
+    assert no_such_path(typo) == f"{typo} does not exist: did you mean {tmp_path / 'faces'}?"
+    assert no_such_path("/nowhere/at/all") == "/nowhere/at/all does not exist."
+
+
+@pytest.mark.parametrize(
+    ("name", "may_be"),
+    [("owner/name", True), ("runs/name", False), ("here/name", False), ("./name", False), ("name", False)],
+)
+def test_a_path_is_no_name_on_the_hub(name, may_be, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("here").mkdir()
+    assert is_hub_id(name) == may_be
+
+
+@pytest.mark.parametrize("flag", ["learning_rate", "weight_decay", "max_grad_norm", "dataloader_num_workers"])
+def test_numbers_below_0_are_refused(demo, flag):
+    with pytest.raises(BadInputError, match=f"`{flag}` must be at least 0, got -1"):
+        parse(demo, f"--{flag}", "-1")

@@ -179,13 +179,40 @@ def test_the_audit_finds_faces_of_another_size_or_mode(drawn):
     ]
 
 
+def test_the_audit_marks_classes_without_a_face(found, drawn):
+    assert found["empty_classes"]["train"] == ["disgust", "sad", "surprise"]
+    assert (
+        "!!  classes      without a face: train disgust; train sad; train surprise; validation angry;"
+        in audit_text(found)
+    )
+    faces = DatasetDict(train=table(drawn[:7], list(range(7))), unlabelled=table(drawn[7:9]).remove_columns("label"))
+    assert audit(faces, "planted")["empty_classes"] == {}
+
+
+def test_the_audit_marks_faces_of_16_bits_and_looks_at_them_as_at_8(drawn):
+    deep = [face.astype(np.uint16) * 257 for face in drawn[:7]]
+    result = audit(DatasetDict(train=table([*drawn[:7], *deep])), "planted")
+    assert (result["images"]["num_16_bit"], result["images"]["num_above_255"]) == (7, 7)
+    assert "7 have 16 bits, 7 of them values above 255" in audit_text(result)
+    near = audit(DatasetDict(train=table(drawn[:7]), test=table(deep)), "planted")["near_copies"]
+    assert near["test_in_train"]["0.99"] == 7
+
+
+def test_a_damaged_image_is_named_by_split_and_row(drawn):
+    good, broken = encoded(Image.fromarray(drawn[0])), encoded(Image.fromarray(drawn[1]))[:900]
+    images = [{"bytes": content, "path": None} for content in (good, broken)]
+    faces = Dataset.from_dict({"image": images, "label": [0, 1], "row": [7, 9]}, features=face_features())
+    with pytest.raises(DataError, match=r"^train, row 9: not a readable image \(image file is truncated"):
+        audit(DatasetDict(train=faces), "planted")
+
+
 def test_every_finding_says_whether_all_is_well(found, drawn):
     bad = {finding["check"] for finding in found["findings"] if not finding["ok"]}
-    assert bad == {"leaks", "near copies", "copies", "conflicts", "flat"}
+    assert bad == {"classes", "leaks", "near copies", "copies", "conflicts", "flat"}
     text = audit_text(found)
     assert "!!  leaks        1 of 12 faces of test are also in train" in text
     assert max(map(len, text.splitlines())) < 130
-    clean = audit(DatasetDict(train=table(drawn)), "clean")
+    clean = audit(DatasetDict(train=table(drawn, [number % 7 for number in range(len(drawn))])), "clean")
     assert all(finding["ok"] for finding in clean["findings"])
 
 
@@ -315,6 +342,17 @@ def test_fer_hf_audit_prints_and_writes(tmp_path, capsys, monkeypatch):
     assert str(tmp_path / "report" / "audit.json") in printed
     # No conflicts, so no picture of them.
     assert sorted(os.listdir(tmp_path / "report")) == ["audit.json", "class_balance.png", "samples.png"]
+
+
+@pytest.mark.parametrize("words", [["faces"], ["audit"], ["convert", "--output_dir", "tables"]])
+def test_commands_say_that_a_split_was_carved(tmp_path, monkeypatch, caplog, words, drawn):
+    for label in ("happy", "sad"):
+        (tmp_path / "faces" / "train" / label).mkdir(parents=True)
+        for number, face in enumerate(drawn[:10]):
+            Image.fromarray(face).save(tmp_path / "faces" / "train" / label / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*words, "--dataset", "imagefolder", "--data_dir", "faces"]) == 0
+    assert "2 of 20 training faces are taken out for validation, stratified, seed 42" in caplog.text
 
 
 def test_fer_hf_audit_refuses_a_file_as_output(tmp_path, capsys):

@@ -35,22 +35,6 @@ def test_faces_marks_the_classes_below_the_mean_of_a_class():
     assert line.endswith("(mean 4,101.3 a class, *: below it)")
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--dataset", "nothing"], "error: There is no data set 'nothing': it can be"),
-        (["--dataset_name", "fer2031"], "error: There is no data set 'fer2031': did you mean fer2013?"),
-        (["--dataset_options", "{"], "error: `dataset_options` must be a map of options, got '{', which is no JSON"),
-        (["--dataset", "fer2013", "--data_dir", "/nowhere"], "error: /nowhere does not exist"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_2(words, message, capsys):
-    assert main(["faces", *words]) == 2
-    complaint = capsys.readouterr().err
-    assert complaint.startswith(message)
-    assert complaint.count("\n") == 1
-
-
 def test_help_versions_and_mistyped_commands_load_nothing_heavy():
     # In one fresh process: this one has loaded everything. The flags of `train` are those of Transformers.
     code = """
@@ -88,3 +72,12 @@ def test_flags_have_the_recipes_names_and_output_is_a_file_everywhere(name, caps
         assert "--output FILE" in text
     if "--output_dir " in text:
         assert "--output_dir DIR" in text
+
+
+def test_completion_is_printed_by_shtab(capsys):
+    pytest.importorskip("shtab")
+    with pytest.raises(SystemExit, match="0"):
+        main(["--print-completion", "bash"])
+    printed = capsys.readouterr().out
+    assert "evaluate" in printed
+    assert "--model_name_or_path" in printed

@@ -142,6 +142,11 @@ def test_votes_may_be_the_labels_that_a_teacher_is_mixed_with(tmp_path, classifi
     np.testing.assert_allclose(mixed, 0.75 * np.array(table["soft_label"][:]) + 0.25 * said, atol=1e-6)
 
 
+def test_faces_without_votes_are_refused_before_a_teacher_is_asked(drawn_faces, tmp_path):
+    with pytest.raises(BadInputError, match="`loss` soft_cross_entropy needs faces with annotators' votes"):
+        ask(drawn_faces["train"], tmp_path, loss="soft_cross_entropy", teacher=["nowhere"])
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from conftest import tiny_vit_config
-from hub_server import running_hub
+from hub_server import Repo, running_hub
 from huggingface_hub import EvalResult, HfApi, ModelCard, constants
 from huggingface_hub.errors import RepositoryNotFoundError
 from PIL import Image
@@ -24,11 +25,13 @@ from fer_hf import MLPHeadConfig, MLPHeadForImageClassification
 from fer_hf.cli.main import main
 from fer_hf.data.published import PUBLISHED
 from fer_hf.errors import BadInputError
+from fer_hf.inference.browser import WEB
+from fer_hf.inference.browser_runtime import FILES as RUNTIME_FILES
 from fer_hf.labels import EXPRESSIONS
 from fer_hf.runs.card import render_model_card, write_model_card
 from fer_hf.runs.facts import DATASETS
 from fer_hf.runs.gallery import add_to_gallery
-from fer_hf.runs.publish import HubError, push
+from fer_hf.runs.publish import HubError, push, push_dataset
 from fer_hf.runs.upload_files import RunDirectoryError, check_publishable, files_to_upload
 
 
@@ -653,6 +656,42 @@ def test_a_private_model_is_hidden_from_others(run_dir, this_process_uses):
             api.model_info("owner/hidden", token=token)
 
 
+def test_a_page_becomes_a_static_space_and_is_replaced_by_the_next(this_process_uses, tmp_path, monkeypatch, capsys):
+    hub, installed = (
+        this_process_uses,
+        shutil.copytree(WEB, tmp_path / "web", ignore=shutil.ignore_patterns("runtime")),
+    )
+    (installed / "runtime").mkdir()
+    for name in RUNTIME_FILES:
+        (installed / "runtime" / name).write_bytes(b"runtime")
+    monkeypatch.setattr("fer_hf.inference.browser.WEB", installed)
+    network = onnx.helper.make_model(onnx.helper.make_graph([], "none", [], []))
+    processor = ViTImageProcessor(size={"height": 48, "width": 48})
+    metadata = {"id2label": {"0": "happy"}, "image_size": [48, 48], "image_processor": processor.to_dict()}
+    onnx.helper.set_model_props(network, {name: json.dumps(value) for name, value in metadata.items()})
+    onnx.save(network, tmp_path / "tiny.onnx")
+    words = ["push", str(tmp_path / "tiny.onnx"), "--space", "owner/faces"]
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"{hub.endpoint}/spaces/owner/faces\n"
+    space = hub.repos["spaces/owner/faces"]
+    assert (space.sdk, space.private) == ("static", False)
+    first = space.tree()[1]
+    assert first.keys() >= {"index.html", "model.onnx", "model.json", "runtime/blazeface.onnx"}
+    assert b"sdk: static" in first["README.md"]
+    (installed / "icon.svg").unlink()
+    assert main(words) == 0
+    assert space.tree()[1].keys() == first.keys() - {"icon.svg"}
+    capsys.readouterr()
+    assert main([*words, "--private"]) == 2
+    assert "owner/faces exists and is public" in capsys.readouterr().err
+    space.commit("main", {"app.py": b"another's"}, "other")
+    assert main(words) == 2
+    assert "holds files that fer_hf did not put there" in capsys.readouterr().err
+    monkeypatch.delenv("HF_TOKEN")
+    assert main(words) == 2
+    assert "no access token" in capsys.readouterr().err
+
+
 def test_cards_are_gathered_with_pictures_and_an_index(run_dir, tmp_path, capsys):
     folder = tmp_path / "model_cards"
     folder.mkdir()
@@ -760,3 +799,57 @@ def test_the_round_trip(run_dir, this_process_uses, tmp_path, monkeypatch, capsy
         second, errors = process.communicate("\n\n")
     assert (first, second) == ("online\n", "offline\n"), errors
     assert len(hub.log) == asked
+
+
+# Data sets
+
+
+def test_a_converted_data_set_goes_up_whole_and_private_and_a_second_time_replaces_the_first(
+    this_process_uses, tmp_path, capsys
+):
+    hub = this_process_uses
+    for train in (14, 21):
+        sizes = json.dumps({"train": train, "validation": 7, "test": 7})
+        words = ["--dataset_options", sizes, "--output_dir", str(tmp_path / str(train)), "--push", "owner/faces"]
+        assert main(["convert", *words, "--disable_tqdm"]) == 0
+        assert f"{hub.endpoint}/datasets/owner/faces" in capsys.readouterr().out
+        repo = hub.repos["owner/faces@data"]
+        assert repo.private
+        _, there = repo.tree()
+        written = [path for path in (tmp_path / str(train)).rglob("*") if path.is_file()]
+        names = {path.relative_to(tmp_path / str(train)).as_posix(): path.read_bytes() for path in written}
+        assert {name: content for name, content in there.items() if name != ".gitattributes"} == names
+    stale = {"data/train-00001-of-00002.parquet": b"old"}
+    repo.commit("main", {**there, **stale}, "shards of another upload")
+    push_dataset(tmp_path / "21", "owner/faces")
+    assert repo.tree()[1] == there
+
+
+@pytest.mark.parametrize(
+    ("token", "private", "files", "message"),
+    [
+        ("x", False, {}, "owner/taken exists and is public"),
+        ("x", True, {"notes.txt": b"mine"}, "the name is taken"),
+        ("reader", True, {}, "no right to write to owner/taken"),
+        ("", True, {}, "no access token"),
+    ],
+)
+def test_a_data_set_is_refused_where_it_would_be_public_or_in_the_way(
+    this_process_uses, tmp_path, monkeypatch, token, private, files, message
+):
+    hub = this_process_uses
+    hub.repos["owner/taken@data"] = Repo(private=private)
+    hub.repos["owner/taken@data"].commit("main", files, "theirs")
+    (tmp_path / "README.md").write_text("---\npretty_name: faces\n---\n")
+    monkeypatch.setenv("HF_TOKEN", token)
+    if not token:
+        monkeypatch.setattr("fer_hf.runs.publish.get_token", lambda: None)
+    with pytest.raises(HubError, match=message):
+        push_dataset(tmp_path, "owner/taken")
+    assert hub.repos["owner/taken@data"].tree()[1] == files
+
+
+def test_a_wrong_name_for_a_data_set_is_refused_before_it_is_written(tmp_path, capsys):
+    assert main(["convert", "--output_dir", str(tmp_path / "faces"), "--push", "faces"]) == 2
+    assert "must be owner/name, got 'faces'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

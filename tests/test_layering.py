@@ -1,6 +1,10 @@
 """Imports point one way: what stands above may use what stands below, never the reverse."""
 
 import ast
+import itertools
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import fer_hf
@@ -14,6 +18,7 @@ LEVELS = {
     "escape": 0,
     "labels": 0,
     "provenance": 0,
+    "words": 0,
     "scores": 0,
     "files": 0.5,
     "metrics": 1,
@@ -101,5 +106,24 @@ def test_commands_load_nothing_heavy_before_they_run():
             if isinstance(node, ast.Import | ast.ImportFrom):
                 name = getattr(node, "module", None) or node.names[0].name
                 assert name in light or name.startswith(
-                    ("fer_hf.errors", "fer_hf.cli.commands", "fer_hf.cli.parser")
+                    ("fer_hf.errors", "fer_hf.words", "fer_hf.cli.commands", "fer_hf.cli.parser")
                 ), path
+
+
+# Packages under another name than their module's.
+DISTRIBUTIONS = {"PIL": "Pillow", "cv2": "opencv-python-headless", "jinja2": "Jinja2", "pillow_heif": "pillow-heif"}
+DISTRIBUTIONS |= {"sklearn": "scikit-learn", "yaml": "PyYAML", "google": "onnx"}  # protobuf comes with onnx
+
+
+def test_the_packages_that_are_imported_are_those_that_are_declared():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {name: words for name, words in project["optional-dependencies"].items() if name != "dev"}
+    declared, extra = (
+        {re.match(r"[\w.-]+", word)[0] for word in words}
+        for words in (project["dependencies"], itertools.chain(*extras.values()))
+    )
+    files = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "recipes").rglob("*.py")]
+    roots = {name.split(".")[0] for path in files for name in imported(path)} - sys.stdlib_module_names - {"fer_hf"}
+    found = {DISTRIBUTIONS.get(root, root) for root in roots}
+    # OpenCV serves one detector, and the message of that says so; extras are also found by name, not imported.
+    assert found - extra - {"opencv-python-headless"} == declared

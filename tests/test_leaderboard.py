@@ -31,6 +31,7 @@ PLANS = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "recipe
 def record(seed, accuracy, **changes):
     test = {"num_faces": 100, "accuracy": accuracy, "macro_f1": accuracy - 0.1, "balanced_accuracy": accuracy - 0.2}
     test["intervals"] = {"accuracy": [accuracy - 0.03, accuracy + 0.01]}
+    test["per_class"] = {"happy": {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 100}}
     parts = {
         "model": {"architecture": "Net", "parameters": 1234},
         "results": {"test": {**test, "without_copies": {"accuracy": accuracy / 2}}},
@@ -117,6 +118,10 @@ def test_a_sources_table_has_its_columns_and_rows_published_beside_measured(tmp_
         f"| 2 | B | 0.5 / 0.2000 | 0.6667 | {f1:.4f} | 1 | no improvement: every face is called sad |",
     ]
     draw_leaderboard(plan, rows, tmp_path / "board.png")
+    # A run of before the last epoch was scored.
+    older = summarise("a", {}, [write(tmp_path / "older", record(0, 0, results=results))])
+    draw_leaderboard(plan, [older], tmp_path / "older.png")
+    assert leaderboard_table(plan, [older]).splitlines()[2] == f"| 1 | - | - / - | 0.6667 | {f1:.4f} | - | - |"
     upright = leaderboard_table({**plan, "rows": {"b": {}}}, rows[1:]).splitlines()
     assert upright[:3] == ["| rank | 1 |", "| --- | --- |", "| network | B |"]
 
@@ -250,7 +255,7 @@ def test_what_was_published_is_quoted_whole_from_the_configurations(monkeypatch)
 
 @pytest.mark.parametrize("budget", PLANS)
 def test_the_flags_of_every_row_are_flags_of_its_recipe(recipe, monkeypatch, budget, tmp_path):
-    args = Namespace(output_dir=str(tmp_path), num_processes=1, data_dir=None, flags="--use_cpu", disable_tqdm=True)
+    args = Namespace(output_dir=str(tmp_path), num_processes=1, data_dir=None, flags=["--use_cpu"], disable_tqdm=True)
     for name, row in PLANS[budget]["rows"].items():
         words = recipe.command(name, planned_row(row, PLANS[budget], CONFIGS), args, seed=3)
         start = next(i for i, word in enumerate(words) if word.endswith(".py"))
@@ -291,13 +296,13 @@ def ran(recipe, monkeypatch):
     """Runs that take no time; those of cnn-v2 fail."""
     names = []
 
-    def run(words, check):
+    def run(words):
         folder = Path(words[words.index("--output_dir") + 1])
         names.append(folder.parent.name)
         if folder.parent.name != "cnn-v2":
             write(folder, record(0, 0.4, command=shlex.join(["accelerate", "launch", *words[3:]])))
 
-    monkeypatch.setattr(recipe.subprocess, "run", run)
+    monkeypatch.setattr(recipe, "wait_for", run)
     return names
 
 
@@ -342,7 +347,7 @@ def test_a_run_of_another_command_does_not_pass_for_a_row(leaderboard, ran, tmp_
         BadInputError, match=r"cnn-v1: .* holds a run of another command \(.*--max_steps 2\); delete it"
     ):
         leaderboard(*words)
-    with pytest.raises(BadInputError, match=r"holds a run on 1 process\(es\), not 2; choose `output_dir`"):
+    with pytest.raises(BadInputError, match=r"holds a run on 1 process, not 2; choose `output_dir`"):
         leaderboard(*words, "--flags=--max_steps 2", "--num_processes", "2")
     assert ran == ["cnn-v1"]
 
@@ -354,7 +359,9 @@ def finished_records(budget):
 
 @pytest.mark.parametrize("budget", [budget for budget in PLANS if "columns" not in PLANS[budget]])
 def test_runs_of_older_commands_are_finished_rows(recipe, budget):
-    args = Namespace(output_dir="out", num_processes=1, data_dir="/faces", flags="--cpu_threads 1", disable_tqdm=True)
+    args = Namespace(
+        output_dir="out", num_processes=1, data_dir="/faces", flags=["--cpu_threads", "1"], disable_tqdm=True
+    )
     rows = {name: planned_row(row, PLANS[budget], CONFIGS) for name, row in PLANS[budget]["rows"].items()}
     found = list(finished_records(budget))
     assert {name for name, *_ in found} == rows.keys()
@@ -382,9 +389,11 @@ def test_bad_words_are_refused(leaderboard, tmp_path):
         leaderboard("--only", "resnet51", "--data_dir", tmp_path)
     with pytest.raises(BadInputError, match="`data_dir` is missing"):
         leaderboard()
-    with pytest.raises(BadInputError, match="`scale` must be at least 1, got 0"):
+    with pytest.raises(BadInputError, match="`--scale`: must be at least 1, got 0"):
         leaderboard("--scale", "0")
     with pytest.raises(BadInputError, match="`epochs` 3 does not go with this budget"):
         leaderboard("--epochs", "3")
     with pytest.raises(BadInputError, match="`flags` must be flags of the recipe, such as '--use_cpu', got 'use_cpu'"):
         leaderboard("--flags", "use_cpu")
+    with pytest.raises(BadInputError, match=r"`--flags`.*invalid"):
+        leaderboard("--flags", "--use_cpu '")

@@ -97,6 +97,22 @@ def test_the_code_travels_with_the_checkpoint(tmp_path):
     assert (config.image_size, config.num_channels) == (48, 3)
 
 
+def test_the_image_size_is_the_backbones_and_may_be_set():
+    config = MLPHeadConfig(backbone_config=copy.deepcopy(BACKBONES["vit"]), image_size=64)
+    assert config.backbone_config.image_size == config.image_size == 64
+    config.image_size = 32
+    assert MLPHeadForImageClassification(config)(torch.randn(1, 3, 32, 32)).logits.shape == (1, 2)
+    assert "image_size" not in config.to_dict()
+
+
+def test_a_checkpoint_of_a_backbone_alone_gets_a_new_head(tmp_path):
+    backbone = ViTModel(BACKBONES["vit"], add_pooling_layer=False)
+    backbone.save_pretrained(tmp_path)
+    model, info = MLPHeadForImageClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert same(model.backbone, backbone)
+    assert {key.partition(".")[0] for key in info["missing_keys"]} == {"classifier"}
+
+
 @pytest.mark.numeric
 @pytest.mark.parametrize(
     ("name", "stock"), [("vit", ViTForImageClassification), ("swin", SwinForImageClassification),

@@ -173,7 +173,7 @@ def test_what_is_left_out_is_counted_by_kind(classifier_folder, photos, monkeypa
     first, *lines, _ = printed.out.splitlines()
     assert first == (
         "not read: .heic 2, links back to a folder above 1, .mp4 1, links that lead nowhere 1, "
-        "files without a suffix 1; pip install 'fer_hf[heif]' for .heic"
+        "files without a suffix 1; pip install pillow-heif for .heic"
     )
     assert [line.split()[0].rpartition("/")[2] for line in lines] == [
         "two.png", "empty.jpg", "more.jfif", "more.jpe", "two.png",

@@ -105,6 +105,15 @@ def test_every_rate_starts_from_the_same_weights_and_a_finished_one_is_not_run_a
     assert alone[0]["value"] == first[1]["value"]
 
 
+def test_a_rate_at_which_the_loss_is_no_number_is_left_out(drawn_faces, processor, tmp_path, caplog):
+    runs = Runs(drawn_faces, processor, tmp_path, max_grad_norm=0.0)
+    results = sweep(runs.model, runs.make_trainer, runs.args(), [1e-3, 1e38], tmp_path)
+    assert [row["learning_rate"] for row in results] == [1e-3]
+    assert "learning rate 1e+38 is left out: The loss is not a number from step" in caplog.text
+    with pytest.raises(BadInputError, match="Every learning rate was too high"):
+        sweep(runs.model, runs.make_trainer, runs.args(), [1e38], tmp_path)
+
+
 def test_the_best_validation_counts_not_the_last(drawn_faces, processor, tmp_path):
     trainer = make_trainer(drawn_faces, processor, tmp_path)
     trainer.state.log_history = [

@@ -2,9 +2,9 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
-import textwrap
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -102,7 +102,7 @@ def test_the_log_says_what_is_new_and_what_thaws_and_shows_both_reports(finished
     assert "new weights: classifier.bias, classifier.weight" in done.stderr
     assert "epoch 0: classifier now training: 231 of" in done.stderr
     assert "epoch 1: vit.layers.2 now training" in done.stderr
-    assert "1 process(es) on cpu" in done.stderr
+    assert "1 process on cpu" in done.stderr
     assert "validation (selects): 32 faces" in done.stdout
     assert "test (scored once): 32 faces" in done.stdout
 
@@ -149,7 +149,7 @@ def test_two_processes_train_the_same_model_as_one(finished, small, tmp_path, ho
         *small, "--per_device_train_batch_size", 4, "--output_dir", tmp_path / "two", processes=2, home=home
     )
     assert two.returncode == 0, two.stderr
-    assert "2 process(es) on cpu" in two.stderr
+    assert "2 processes on cpu" in two.stderr
     logs = [json.loads((run / "trainer_state.json").read_text())["log_history"] for run in (folder, tmp_path / "two")]
     for key in ("loss", "eval_loss"):
         one, two = ([entry[key] for entry in log if key in entry] for log in logs)
@@ -204,11 +204,13 @@ def test_a_run_from_scratch_ends_with_a_record_a_card_and_code_to_paste(tmp_path
     ) in card
     assert "base_model" not in card
     check_publishable(files_to_upload(tmp_path / "run"))
-    _, _, code = capsys.readouterr().out.partition("Use it:\n")
+    _, _, ended = capsys.readouterr().out.partition("Use:\n\n")
+    code, _, steps = ended.partition("\nLook:")
     assert "trust_remote_code=True" in code
+    assert re.search(r"fer-hf report --run .*\nPublish: .*fer-hf push .*\nNext, FER-2013, .*fer-hf train", steps)
     monkeypatch.chdir(tmp_path)
     Image.new("L", (48, 48)).save("face.png")
-    *first, last = textwrap.dedent(code).strip().splitlines()
+    *first, last = code.strip().splitlines()
     exec("\n".join([*first, f"scores = {last}"]), names := {})
     assert len(names["scores"]) == 7
 

@@ -61,4 +61,4 @@ def test_two_processes_train_one_model(tmp_path):
 
 def test_bad_words_are_one_line_and_exit_code_2(capsys):
     assert main(["train", "--accelerate_config", "nowhere.yaml"]) == 2
-    assert capsys.readouterr().err == "error: `accelerate_config` nowhere.yaml: no such file.\n"
+    assert capsys.readouterr().err == "error: `accelerate_config`: nowhere.yaml does not exist.\n"

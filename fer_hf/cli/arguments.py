@@ -103,9 +103,23 @@ class LossArguments:
     @property
     def label_column(self) -> str:
         """The column of the training faces that becomes `labels`. Evaluation is always against `label`."""
-        if self.distills:
-            return "distilled_label"
+        return "distilled_label" if self.distills else self.undistilled_column
+
+    @property
+    def undistilled_column(self) -> str:
+        """The same, without what teachers say."""
         return "soft_label" if self.loss == "soft_cross_entropy" else "label"
+
+    def check_votes(self, faces: Dataset) -> None:
+        """
+        Raises:
+            BadInputError: If faces without annotators' votes are to be trained on votes.
+        """
+        if self.undistilled_column not in faces.column_names:
+            raise BadInputError(
+                f"`loss` {self.loss} needs faces with annotators' votes (a column {self.undistilled_column!r}), such "
+                'as `dataset_name` ferplus with `dataset_options` \'{"target": "distribution"}\'.'
+            )
 
     def record(self) -> dict[str, Any]:
         """What shapes the loss, for the run's record."""
@@ -169,11 +183,7 @@ class LossArguments:
             BadInputError: As [`~fer_hf.losses.class_weights`], if all faces weigh nothing, if faces without
                 votes are to be trained on votes, and if batches of one face are to be mixed.
         """
-        if self.label_column not in faces.column_names:  # teachers have added theirs
-            raise BadInputError(
-                f"`loss` {self.loss} needs faces with annotators' votes (a column {self.label_column!r}), such as "
-                '`dataset_name` ferplus with `dataset_options` \'{"target": "distribution"}\'.'
-            )
+        self.check_votes(faces)
         if self._mixes and args.per_device_train_batch_size < 2:
             raise BadInputError("`mixup_alpha` and `cutmix_alpha` need `per_device_train_batch_size` of 2 or more.")
         if self.class_weights != "none" and sampler != "none":

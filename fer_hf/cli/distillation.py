@@ -50,9 +50,11 @@ def with_teachers(
         `Dataset`: With the column that [`LossArguments.label_column`] names.
 
     Raises:
-        BadInputError: If a teacher does not know the expressions of the faces, or FER+ does not know the faces.
+        BadInputError: If a teacher does not know the expressions of the faces, FER+ does not know the faces, or they
+            have no votes and `loss.loss` needs them.
         ModelError: As [`~fer_hf.models.loading.load_trained_classifier`].
     """
+    loss.check_votes(table)
     scores = []
     for teacher in loss.teacher:
         if teacher == FERPLUS:
@@ -62,12 +64,10 @@ def with_teachers(
         with args.main_process_first(desc=f"asking {teacher}"), torch.random.fork_rng():
             scores.append(_scores_of(teacher, table, model, args))
     names = table.features["label"].names
-    own = table["soft_label" if loss.loss == "soft_cross_entropy" else "label"][:]
-    labels = distributions(torch.tensor(own), len(names))
+    labels = distributions(torch.tensor(table[loss.undistilled_column][:]), len(names))
     mixed = distilled(labels, torch.from_numpy(np.stack(scores)), loss.distill_alpha, loss.distill_temperature)
-    others = table.remove_columns(list({loss.label_column} & set(table.column_names)))
     feature = datasets.List(datasets.Value("float32"), len(names))
-    return others.add_column(loss.label_column, list(mixed.numpy()), feature=feature)
+    return table.add_column(loss.label_column, list(mixed.numpy()), feature=feature)
 
 
 def _scores_of(teacher: str, table: Dataset, flags: ModelArguments, args: FerTrainingArguments) -> np.ndarray:

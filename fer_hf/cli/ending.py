@@ -3,6 +3,8 @@
 import errno
 import io
 import os
+import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -19,7 +21,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 # How libraries that write by themselves say that a disk is full: safetensors, and torch.save.
 _FULL_WORDS = ("No space left on device", "file write failed", "File too large")
-_NETWORK = ("httpx", "httpcore", "requests", "urllib3", "aiohttp")
+_NETWORK = ("httpx", "httpx2", "requests", "urllib3", "aiohttp")
 
 
 def run_to_end(work: Callable[[], None], resume_command: Callable[[], str | None] = lambda: None) -> int:
@@ -48,7 +50,8 @@ def run_to_end(work: Callable[[], None], resume_command: Callable[[], str | None
         _say("interrupted" + (f"; to go on: {command}" if command else ""), on_one_process=True)
         return 130
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _nobody_reads():
+        _drop_unwritable_output()
+        if isinstance(error, BrokenPipeError):
             return 141
         complaint = _complaint(error)
         if complaint is None:
@@ -56,6 +59,18 @@ def run_to_end(work: Callable[[], None], resume_command: Callable[[], str | None
         _say(f"error: {complaint}", on_one_process=isinstance(error, BadInputError))
         return 2
     return 0
+
+
+def wait_for(words: list[str]) -> None:
+    """Run a command to its end. Ctrl-C reaches all its processes: a launcher leaves those that it started behind."""
+    process = subprocess.Popen(words, start_new_session=True)
+    try:
+        process.wait()
+    except KeyboardInterrupt:
+        if hasattr(os, "killpg"):  # elsewhere the console tells them all
+            os.killpg(process.pid, signal.SIGINT)
+        process.wait()
+        raise
 
 
 def _say(line: str, on_one_process: bool) -> None:
@@ -67,14 +82,12 @@ def _say(line: str, on_one_process: bool) -> None:
             print(one_line(line), file=sys.stderr)
 
 
-def _nobody_reads() -> bool:
-    """Whether stdout is a broken pipe; the interpreter, which flushes it at its end, must not find it so."""
+def _drop_unwritable_output() -> None:
+    """The interpreter flushes stdout at its end, and must not find that it cannot be written."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
 
 
 def _complaint(error: BaseException) -> str | None:
@@ -95,9 +108,8 @@ def _reason(error: BaseException) -> str | None:
     number = getattr(error, "errno", None)
     if isinstance(error, BadInputError):
         return str(error)
-    if isinstance(error, ImportError):
-        package = (getattr(error, "name", None) or "").partition(".")[0]
-        return f"{text}; install it: pip install {package}" if package else text
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("fer_hf"):
+        return f"{text}; install it: pip install {(error.name or '').partition('.')[0]}"
     if number in _FULL or any(words in text for words in _FULL_WORDS):
         return f"{where}the disk is full; free some space, and run the same command again."
     if number in _FORBIDDEN:
@@ -110,5 +122,7 @@ def _reason(error: BaseException) -> str | None:
 
 
 def _is_network(error: BaseException) -> bool:
+    if getattr(error, "response", None) is not None:  # it answered, and refused
+        return False
     libraries = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
     return isinstance(error, ConnectionError | TimeoutError) or not libraries.isdisjoint(_NETWORK)

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from fer_hf.provenance import command_line, commit, local_processes
 from fer_hf.runs.record import RECORD
 from fer_hf.training.arguments import FerTrainingArguments, global_batch_size
 from fer_hf.training.checkpoints import checkpoints, resume_point, resume_run
+from fer_hf.words import plural
 
 
 logger = logging.getLogger(__name__)
@@ -27,22 +29,30 @@ logger = logging.getLogger(__name__)
 _WRITTEN = ("config.json", "model.safetensors", "README.md")
 
 
-# The flags of the run that has been started.
-_started: list[FerTrainingArguments] = []
+# The flags of the run that has been started, and its folders that were not there before, innermost first.
+_started: list[tuple[FerTrainingArguments, list[Path]]] = []
 
 
 def run(main: Callable[[], None]) -> None:
     """Call a recipe's `main`; what stops it ends it in one line, as in [`~fer_hf.cli.ending.run_to_end`]."""
     _started.clear()
     if code := run_to_end(main, _resume_command):
+        _remove_empty_folders()
         sys.exit(code)
 
 
-def _resume_command() -> str | None:
-    """The command that goes on with the run; `None` before there is one."""
+def _remove_empty_folders() -> None:
+    """The Trainer makes its folder before anything is checked."""
+    with suppress(OSError):  # one that holds something, as those above it do
+        for folder in _started[-1][1] if _started else []:
+            folder.rmdir()
+
+
+def _resume_command() -> str:
+    """The command that goes on with the run; before there is one, the same again."""
     if not _started:
-        return None
-    args = _started[-1]
+        return command_line(1, sys.argv)
+    args, _ = _started[-1]
     flags = [] if args.output_dir_given else ["--output_dir", args.output_dir]
     if checkpoints(args.output_dir) and not any(word.startswith("--resume_from_checkpoint") for word in sys.argv):
         flags += ["--resume_from_checkpoint", "true"]
@@ -78,11 +88,13 @@ def start(args: FerTrainingArguments, what: str, metrics: Iterable[str] = METRIC
     _check_processes(args)
     _check_metric(args.metric_for_best_model, [*metrics, "loss"])
     _find_run(args)
-    _started.append(args)
+    folder = Path(args.output_dir)
+    _started.append((args, [path for path in (folder, *folder.parents) if not path.exists()]))
     commit()  # noted now: the working tree may move on while the run lasts
     logger.info(what)
     logger.info(
-        f"{args.world_size} process(es) on {args.device.type}, {torch.get_num_threads()} CPU threads each, "
+        f"{plural(args.world_size, 'process', 'es')} on {args.device.type}, "
+        f"{plural(torch.get_num_threads(), 'CPU thread')} each, "
         f"global batch {global_batch_size(args)}; output in {args.output_dir}"
     )
 

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from argparse import Action, Namespace
 from importlib.metadata import version
 
 from fer_hf.cli.commands import (
@@ -76,12 +77,24 @@ def _resume_command(words: list[str]) -> str:
 
 def _parser() -> OneLineParser:
     parser = OneLineParser(prog="fer-hf", description="Facial expression recognition on the Hugging Face stack.")
+    parser.add_argument(
+        "--print-completion", action=_PrintCompletion, choices=("bash", "zsh", "tcsh"), metavar="SHELL",
+        help="print what completes these words in bash, zsh or tcsh (pip install shtab)",
+    )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"fer_hf {version('fer_hf')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         summary = command.__doc__.strip()
         command.add_flags(commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."))
     return parser
+
+
+class _PrintCompletion(Action):
+    def __call__(self, parser: OneLineParser, namespace: Namespace, shell: str, option: str | None = None) -> None:
+        import shtab
+
+        print(shtab.complete(parser, shell))
+        parser.exit()
 
 
 def _disable_progress_bars() -> None:

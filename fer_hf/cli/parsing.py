@@ -34,13 +34,15 @@ _COMMON = {
     "optim_args", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "label_smoothing_factor",
     "eval_strategy", "metric_for_best_model", "seed", "bf16", "use_cpu",
 }  # fmt: skip
-_HIDDEN = {field.name for field in dataclasses.fields(TrainingArguments)} - _COMMON
+# Of ours, those that it does not show: what speaks of the machine alone.
+_OF_THE_MACHINE = {"cache_dir", "cpu_threads", "num_processes", "sync_batch_norm", "channels_last"}
+_HIDDEN = ({field.name for field in dataclasses.fields(TrainingArguments)} - _COMMON) | _OF_THE_MACHINE
 
 
 class RecipeParser(OneLineParser, HfArgumentParser):
     """
-    The flags of dataclasses, in groups. `--help` is a page with a line for each of our flags and the common ones of
-    `TrainingArguments`; `--help_all` is argparse's own, with all.
+    The flags of dataclasses, in groups. `--help` is a page with a line for each flag of ours, but those of the
+    machine, and for the common ones of `TrainingArguments`; `--help_all` is argparse's own, with all.
     """
 
     def __init__(self, dataclass_types: tuple[type, ...], prog: str):

@@ -9,13 +9,14 @@ from PIL import Image
 
 from fer_hf.data.copies import decoded_faces, pixel_hash
 from fer_hf.data.correlation import best_correlations
+from fer_hf.data.images import plain_image
 from fer_hf.data.published import FLAT, PUBLISHED, mirror_signs, pixel_statistics
 from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS
 
 
 NEAR = (0.99, 0.95, 0.90)  # correlations from which a face is called a near copy
-_COMPARED = ("hash", "label", "spread", "size", "mode", "colour")  # over all splits
+_COMPARED = ("hash", "label", "spread", "size", "mode", "colour", "highest")  # over all splits
 _SIDE = 48  # pixels; faces are compared at this size
 
 
@@ -45,8 +46,9 @@ def audit(tables: DatasetDict, name: str) -> dict:
         - `near_copies`: faces of validation and test whose correlation with some face of train, both gray and at
           48x48 pixels, reaches a threshold, identical ones included;
         - `flat`: faces with a standard deviation below 1 gray level, and how many of these are constant;
-        - `images`: sizes, modes, how many faces have colour, and those whose size or mode is not that of most (named:
-          the first 100);
+        - `empty_classes`: by split, those that no face shows;
+        - `images`: sizes, modes, how many faces have colour, how many have 16 bits and how many of these values above
+          255, and those whose size or mode is not that of most (named: the first 100);
         - `pixels`: of train, `mean` and `std` (/ 255, every face counts alike), `lowest` and `highest` gray level,
           and medians or shares over the faces, gray and at 48x48 pixels and flat ones aside: `sharpness` (variance of
           the Laplacian / variance of the face), `unevenness` (mean distance / 255 of the sorted gray levels from an
@@ -71,13 +73,14 @@ def audit(tables: DatasetDict, name: str) -> dict:
         "num_rows": {split: len(table) for split, table in tables.items()},
         "findings": [],
         "counts": counts,
+        "empty_classes": _empty_classes(counts),
         "published": _compare_counts(counts, name),
         "duplicates": _duplicates(groups, looks),
         "leaks": _leaks(looks, names),
         "conflicts": _conflicts(groups, everywhere["label"], everywhere["spread"], place),
         "near_copies": _near_copies(looks),
         "flat": _flat(everywhere["spread"], place),
-        "images": _images(everywhere["size"], everywhere["mode"], everywhere["colour"], place),
+        "images": _images(everywhere, place),
         "pixels": pixel_statistics(looks["train"]),
     }
     counts_agree = result["published"] is not None and result["published"]["agrees"]
@@ -105,8 +108,8 @@ def _look(table: Dataset, split: str) -> dict[str, np.ndarray]:
     """All that is needed of every face of a split, from decoding it once."""
     small = np.empty((len(table), _SIDE, _SIDE), dtype=np.uint8)
     look = {key: [] for key in ("hash", "size", "mode", "colour", "mean", "std", "spread", "lowest", "highest")}
-    for index, (pixels, image) in enumerate(decoded_faces(table, f"looking at {split}")):
-        gray = image.convert("L")
+    for index, (pixels, image) in enumerate(decoded_faces(table, f"looking at {split}", split)):
+        gray = plain_image(image, "L")
         small[index] = gray if gray.size == (_SIDE, _SIDE) else gray.resize((_SIDE, _SIDE), Image.Resampling.BOX)
         look["hash"].append(pixel_hash(pixels))
         look["size"].append(f"{image.width}x{image.height}")
@@ -137,6 +140,13 @@ def _places(tables: DatasetDict, looks: dict[str, dict[str, np.ndarray]], names:
 
 def _by_class(labels: np.ndarray, names: list[str]) -> dict[str, int]:
     return {name: int((labels == label).sum()) for label, name in enumerate(names)}
+
+
+def _empty_classes(counts: dict[str, dict[str, int]]) -> dict[str, list[str]]:
+    """By split, the classes without a face; splits that have them all, or no labels, are not there."""
+    labelled = {split: found for split, found in counts.items() if any(found.values())}
+    empty = {split: [name for name, count in found.items() if not count] for split, found in labelled.items()}
+    return {split: names for split, names in empty.items() if names}
 
 
 def _compare_counts(counts: dict, name: str) -> dict | None:
@@ -219,13 +229,16 @@ def _flat(spreads: np.ndarray, place: Callable[[int], dict]) -> dict:
     }
 
 
-def _images(sizes: np.ndarray, modes: np.ndarray, colour: np.ndarray, place: Callable[[int], dict]) -> dict:
+def _images(everywhere: dict[str, np.ndarray], place: Callable[[int], dict]) -> dict:
+    sizes, modes = everywhere["size"], everywhere["mode"]
     usual_size, usual_mode = (Counter(values.tolist()).most_common(1)[0][0] for values in (sizes, modes))
     outliers = np.flatnonzero((sizes != usual_size) | (modes != usual_mode))
     return {
         "sizes": dict(Counter(sizes.tolist()).most_common()),
         "modes": dict(Counter(modes.tolist()).most_common()),
-        "num_colour": int(colour.sum()),
+        "num_colour": int(everywhere["colour"].sum()),
+        "num_16_bit": int(np.char.startswith(modes, "I;16").sum()),
+        "num_above_255": int((everywhere["highest"] > 255).sum()),
         "num_outliers": len(outliers),
         "outliers": [{**place(n), "size": str(sizes[n]), "mode": str(modes[n])} for n in outliers[:100]],
     }
@@ -234,6 +247,8 @@ def _images(sizes: np.ndarray, modes: np.ndarray, colour: np.ndarray, place: Cal
 def _findings(result: dict) -> Iterator[tuple[str, bool, str]]:
     """Every check in a sentence: its name, whether all is well, and the sentence."""
     yield _about_counts(result["published"], result["dataset"])
+    empty = [f"{split} {name}" for split, names in result["empty_classes"].items() for name in names]
+    yield "classes", not empty, f"without a face: {_first_five(empty) or 'none'}"
     for pair, leak in result["leaks"].items():
         split, other = pair.split("_in_")
         total = result["num_rows"][split]
@@ -256,7 +271,9 @@ def _findings(result: dict) -> Iterator[tuple[str, bool, str]]:
     found = result["images"]
     kinds = ", ".join([*list(found["sizes"])[:3], *list(found["modes"])[:3]])
     text = f"{found['num_outliers']:,} faces unlike most in size or mode ({kinds})"
-    yield "images", not found["num_outliers"], text
+    if found["num_16_bit"]:
+        text += f"; {found['num_16_bit']:,} have 16 bits, {found['num_above_255']:,} of them values above 255"
+    yield "images", not (found["num_outliers"] or found["num_16_bit"]), text
     yield _about_pixels(result["pixels"], PUBLISHED.get(result["dataset"], {}).get("pixels"))
 
 
@@ -266,8 +283,11 @@ def _about_counts(published: dict | None, name: str) -> tuple[str, bool, str]:
     if published["agrees"]:
         return "counts", True, f"as published ({published['source']})"
     listed = [f"{d['split']} {d['class']} {d['found']:,}, not {d['published']:,}" for d in published["differences"]]
-    more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
-    return "counts", False, f"not as published: {'; '.join(listed[:5])}{more} ({published['source']})"
+    return "counts", False, f"not as published: {_first_five(listed)} ({published['source']})"
+
+
+def _first_five(listed: list[str]) -> str:
+    return "; ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
 
 
 def _about_pixels(found: dict, published: dict | None) -> tuple[str, bool, str]:

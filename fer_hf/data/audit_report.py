@@ -8,6 +8,7 @@ from PIL.Image import Image
 
 from fer_hf.files import write_json
 from fer_hf.plots import plot_class_balance, plot_conflicts, plot_faces
+from fer_hf.words import plural
 
 
 # What a picture of conflicts shows: this many groups, and of each this many copies, every label before a second of it.
@@ -27,7 +28,7 @@ def audit_text(result: dict) -> str:
     """
     names = list(result["counts"]["train"])
     widths = [max(len(name), 7) for name in names]
-    lines = [f"{result['dataset']}: {result['num_faces']:,} faces, {result['num_distinct']:,} distinct", ""]
+    lines = [f"{result['dataset']}: {plural(result['num_faces'], 'face')}, {result['num_distinct']:,} distinct", ""]
     lines.append(" " * 12 + "".join(f"{n:>{w + 2}}" for n, w in zip(names, widths, strict=True)) + "    total")
     for split, counts in result["counts"].items():
         cells = "".join(f"{c:>{w + 2},}" for c, w in zip(counts.values(), widths, strict=True))

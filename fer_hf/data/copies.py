@@ -5,8 +5,11 @@ from collections.abc import Iterator
 
 import numpy as np
 from datasets import Dataset, DatasetDict
+from datasets import Image as Undecoded
 from datasets.utils import tqdm
 from PIL import Image
+
+from fer_hf.data.images import open_image, read_bytes
 
 
 def pixel_hashes(dataset: Dataset) -> np.ndarray:
@@ -40,10 +43,22 @@ def leaked_rows(tables: DatasetDict) -> dict[str, np.ndarray]:
     return {split: np.isin(pixel_hashes(tables[split]), train) for split in ("validation", "test") if split in tables}
 
 
-def decoded_faces(dataset: Dataset, what: str) -> Iterator[tuple[np.ndarray, Image.Image]]:
-    """Pixels of every face, `(height, width)` if gray and else `(height, width, 3)`, and the face as it was stored."""
-    for row in tqdm(dataset.select_columns(["image"]).with_format(None), desc=what, unit="face"):
-        yield _pixels(row["image"]), row["image"]
+def decoded_faces(dataset: Dataset, what: str, name: str = "the table") -> Iterator[tuple[np.ndarray, Image.Image]]:
+    """
+    Pixels of every face, `(height, width)` if gray and else `(height, width, 3)`, and the face as it was stored.
+
+    Args:
+        dataset (`datasets.Dataset`): With `image`.
+        what (`str`): Stands beside the progress bar.
+        name (`str`): The split; with the row, it begins the `DataError` about a damaged image.
+    """
+    rows = dataset["row"][:] if "row" in dataset.column_names else range(len(dataset))
+    images = dataset.select_columns(["image"]).with_format(None).cast_column("image", Undecoded(decode=False))
+    for row, example in zip(rows, tqdm(images, desc=what, unit="face", delay=3, leave=False), strict=True):
+        stored = example["image"]
+        content = read_bytes(stored["path"]) if stored["bytes"] is None else stored["bytes"]
+        image = open_image(content, f"{name}, row {row}", min_side=1)
+        yield _pixels(image), image
 
 
 def _pixels(image: Image.Image) -> np.ndarray:

@@ -24,6 +24,7 @@ from fer_hf.data.layouts import find_layout, near_hint, present
 from fer_hf.data.source import Source, face_features, face_tables
 from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS_WITH_CONTEMPT, SOURCE_CODES, canonical_name
+from fer_hf.words import plural
 
 
 # Part of every fingerprint: raise it when the same files are to give other tables, and old caches are left alone.
@@ -186,7 +187,7 @@ def _count(usages: np.ndarray, winners: np.ndarray, path: Path) -> str:
                 f"{path}: of {len(of_split)} rows with Usage {usage}, none is left for the {split} split. Use the "
                 "complete file."
             )
-        kept.append(f"{split} keeps {num_kept:,} of {len(of_split):,} faces")
+        kept.append(f"{split} keeps {num_kept:,} of {plural(len(of_split), 'face')}")
     reasons = {_NO_MAJORITY: "no majority", _VOTES.index("unknown"): "unknown", _VOTES.index("NF"): "not a face"}
     counts = {reason: int((winners == winner).sum()) for winner, reason in reasons.items()}
     left_out = [f"{count:,} {reason}" for reason, count in counts.items() if count] or ["none"]

@@ -12,6 +12,7 @@ from fer_hf.data.caches import map_whole
 from fer_hf.data.copies import pixel_hashes
 from fer_hf.errors import DataError
 from fer_hf.labels import canonical_name
+from fer_hf.words import plural
 
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def select_classes(
         mapped = map_whole(table, _keep, batched=True, fn_kwargs=arguments, features=features)
         selected[split] = mapped.with_format(None)
         if isinstance(table, datasets.Dataset):
-            left_out = f"{len(table) - len(mapped):,} of {len(table):,} faces"
+            left_out = f"{len(table) - len(mapped):,} of {plural(len(table), 'face')}"
             logger.info(f"{split}: {left_out} left out, which are not {', '.join(kept)}")
             if not len(mapped):
                 raise DataError(f"The split {split} has no face that is {', '.join(kept)}. Choose other expressions.")
@@ -170,6 +171,6 @@ def deduplicate_train(tables: DatasetDict) -> DatasetDict:
     held_out = [pixel_hashes(tables[split]) for split in ("validation", "test") if split in tables]
     leaked = np.isin(pixel_hashes(tables["train"]), np.concatenate(held_out))
     logger.info(
-        f"train: {leaked.sum():,} of {len(leaked):,} faces left out, because they are also in validation or test"
+        f"train: {leaked.sum():,} of {plural(len(leaked), 'face')} left out: they are also in validation or test"
     )
     return DatasetDict({**tables, "train": tables["train"].select(np.flatnonzero(~leaked))})

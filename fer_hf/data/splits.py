@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from fer_hf.errors import DataError
+from fer_hf.words import plural
 
 
 logger = logging.getLogger(__name__)
@@ -131,7 +132,9 @@ def carve_missing(
             parts[split], rest = rest[carved], rest[kept]
     if not parts:
         return {"train": rest}, ""
-    sizes = " and ".join(f"{split} ({len(rows):,} faces)" for split, rows in sorted(parts.items(), reverse=True))
+    sizes = " and ".join(
+        f"{split} ({plural(len(rows), 'face')})" for split, rows in sorted(parts.items(), reverse=True)
+    )
     num_kept = np.sum(~np.isin(np.asarray(labels)[rest], left_out))
     sentence = (
         f"{sizes} carved out of train, which keeps {num_kept:,}: stratified, seed {values['split_seed']}. "

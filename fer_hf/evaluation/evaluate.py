@@ -24,6 +24,7 @@ from fer_hf.evaluation.tta import TTA
 from fer_hf.metrics import ExpressionMetrics, fit_temperature
 from fer_hf.models.loading import TEMPERATURE_KEY, load_trained_classifier
 from fer_hf.provenance import environment, own_name
+from fer_hf.words import plural
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,7 @@ def _label_lines(labels: dict) -> list[str]:
     lines = []
     for side, missing in (("model", labels["only_in_dataset"]), ("data set", labels["only_in_model"])):
         if missing:
-            left_out = f": {labels['faces_left_out']:,} faces left out" if side == "model" else ""
+            left_out = f": {plural(labels['faces_left_out'], 'face')} left out" if side == "model" else ""
             lines.append(
                 f"scored over {', '.join(labels['scored'])}; the {side} has no {', '.join(missing)}{left_out}"
             )

@@ -10,6 +10,7 @@ from fer_hf.metrics import (
     expected_calibration_error,
     negative_log_likelihood,
 )
+from fer_hf.words import plural
 
 
 _HEADLINE = {"accuracy": "accuracy", "macro F1": "macro_f1", "balanced accuracy": "balanced_accuracy"}
@@ -126,19 +127,49 @@ def report_text(report: dict, title: str) -> str:
     """
     rows = with_averages(report["per_class"])
     width = max(map(len, rows))
-    sample = ", a sample of the split (max_eval_samples): no result of it" if "max_eval_samples" in report else ""
-    lines = [f"{title}: {report['num_faces']:,} faces{sample}", *_headline_lines(report)]
+    lines = [f"{title}: {_faces(report)}", *_headline_lines(report)]
     if "expected_calibration_error" in report:
         lines.append(f"{'calibration error':<20} {report['expected_calibration_error']:.4f}")
     if rest := report.get("without_copies"):
         copies = report["num_faces"] - rest["num_faces"]
-        lines += ["", f"without the {copies:,} that train holds as well: {rest['num_faces']:,} faces"]
+        lines += ["", f"without the {copies:,} that train holds as well: {plural(rest['num_faces'], 'face')}"]
         lines += _headline_lines(rest)
     lines += ["", f"{'':<{width}}  precision   recall       F1  support"]
     for name, row in rows.items():
         scores = f"{row['precision']:>9.3f}  {row['recall']:>7.3f}  {row['f1']:>7.3f}"
         lines.append(f"{name:<{width}}  {scores}  {row['support']:>7,}")
     return "\n".join(lines)
+
+
+def summary_text(report: dict, title: str) -> str:
+    """
+    The headline figures of a report in a line, and without copies in a second.
+
+    Args:
+        report (`dict`): From [`expression_report`].
+        title (`str`): How the line begins, such as the split.
+    """
+    lines = [f"{title}: {_summary(report)}"]
+    if rest := report.get("without_copies"):
+        lines.append(f"without the {report['num_faces'] - rest['num_faces']:,} that train holds too: {_summary(rest)}")
+    return "\n".join(lines)
+
+
+def per_class_line(report: dict) -> str:
+    """The F1 of every class in a line."""
+    return "F1 by expression: " + ", ".join(f"{name} {row['f1']:.2f}" for name, row in report["per_class"].items())
+
+
+def _summary(report: dict) -> str:
+    low, high = report["intervals"]["accuracy"]
+    accuracy = f"accuracy {report['accuracy']:.4f} ({low:.4f} to {high:.4f})"
+    others = ", ".join(f"{title} {report[name]:.4f}" for title, name in _HEADLINE.items() if name != "accuracy")
+    return f"{_faces(report)}, {accuracy}, {others}"
+
+
+def _faces(report: dict) -> str:
+    sample = ", a sample of the split (max_eval_samples): no result of it" if "max_eval_samples" in report else ""
+    return plural(report["num_faces"], "face") + sample
 
 
 def _headline_lines(report: dict) -> list[str]:

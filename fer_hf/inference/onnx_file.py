@@ -18,6 +18,8 @@ from fer_hf.errors import BadInputError
 
 # Largest difference in logits between PyTorch and ONNX Runtime; both compute in float32.
 TOLERANCE = 1e-4
+# Properties of a file, as JSON.
+METADATA = ("id2label", "image_size", "image_processor")
 
 
 class ExportError(BadInputError):
@@ -76,6 +78,8 @@ def export_onnx(
     metadata = {"id2label": model.config.id2label, "image_size": [height, width]}
     if image_processor is not None:
         metadata["image_processor"] = image_processor.to_dict()
+    for node in program.model.graph.all_nodes():  # stack traces, with paths of this machine
+        node.metadata_props.clear()
     program.model.metadata_props.update({name: json.dumps(value) for name, value in metadata.items()})
     with written_whole(path) as file:
         program.save(file)
@@ -101,7 +105,8 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
     try:
         properties = onnx.load(path, load_external_data=False).metadata_props
-        metadata = {entry.key: json.loads(entry.value) for entry in properties}
+        # A quantizer adds words of its own, which need not be JSON.
+        metadata = {entry.key: json.loads(entry.value) for entry in properties if entry.key in METADATA}
     except (OSError, DecodeError, ValueError) as error:
         raise ExportError(f"{path} cannot be read as an ONNX file: {str(error).partition(chr(10))[0]}") from error
     if not metadata.keys() >= {"id2label", "image_size"}:

@@ -27,12 +27,15 @@ from fer_hf.inference.pipeline import TASK, FacialExpressionPipeline
 from fer_hf.inference.results import Results, check_results, face_rows, face_schema
 from fer_hf.models.loading import load_trained_classifier
 from fer_hf.plots import draw_faces, plot_predictions, plot_probabilities
+from fer_hf.words import plural
 
 
 logger = logging.getLogger(__name__)
 
 # The shipped checkpoint, used if no model is named.
 DEFAULT_MODEL = "fer-compact-cnn"
+# Photos that take fewer seconds show no bar.
+QUICK = 3.0
 # A sheet shows the first so many faces, and of one photo so many have bars.
 MAX_SHEET, MAX_BARS = 70, 10
 
@@ -206,7 +209,7 @@ def _with_own_pictures(entries: Iterable[Entry]) -> list[Entry]:
 def left_out_text(left_out: Counter[str]) -> str:
     """What lies in the folders and was not read, and how phones' photos can be."""
     text = "not read: " + ", ".join(f"{one_line(kind)} {count:,}" for kind, count in left_out.most_common())
-    return text + ("; pip install 'fer_hf[heif]' for .heic" if HEIF_SUFFIXES & left_out.keys() else "")
+    return text + ("; pip install pillow-heif for .heic" if HEIF_SUFFIXES & left_out.keys() else "")
 
 
 def entries_of_table(table: datasets.Dataset, name: str) -> list[Entry]:
@@ -270,7 +273,14 @@ def predict_to(
     labels = list(classifier.model.config.id2label.values())
     with Results(places.output, labels, settings or {}, places.resume) as results:
         waiting = [entry for entry in entries if entry.name not in results.done]
-        bar = tqdm(total=len(entries), initial=len(entries) - len(waiting), unit="photo", disable=disable_tqdm)
+        bar = tqdm(
+            total=len(entries),
+            initial=len(entries) - len(waiting),
+            desc="photos",
+            unit="photo",
+            delay=QUICK,
+            disable=disable_tqdm,
+        )
         with bar:
             for entry, image, faces in _answers(classifier, waiting, batch_size):
                 bar.update()
@@ -290,7 +300,7 @@ def predict_to(
         print(f"written: {place}")
     if unreadable := len(entries) - len(results.done):
         raise BadInputError(
-            f"{unreadable:,} of {_counted(len(entries), 'photo')} could not be read; they are named above."
+            f"{unreadable:,} of {plural(len(entries), 'photo')} could not be read; they are named above."
         )
 
 
@@ -307,13 +317,9 @@ def _line(name: str, faces: list[dict]) -> str:
 
 
 def _summary(results: Results) -> str:
-    head = f"{_counted(len(results.done), 'photo')}, {_counted(results.expressions.total(), 'face')}"
+    head = f"{plural(len(results.done), 'photo')}, {plural(results.expressions.total(), 'face')}"
     each = ", ".join(f"{one_line(name)} {count:,}" for name, count in results.expressions.most_common())
     return f"{head}: {each}" if each else head
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _cut(image: Image.Image, face: dict) -> Image.Image:
@@ -330,7 +336,7 @@ def _plot_faces(
     shown = shown[:MAX_BARS] if num_photos == 1 else shown
     images, faces = zip(*shown, strict=True)
     scores = np.array([[face["scores"][label] for label in labels] for face in faces])
-    of_all = f" of {num_faces:,} faces" if num_faces > len(shown) else " face" if len(shown) == 1 else " faces"
+    of_all = f" of {plural(num_faces, 'face')}" if num_faces > len(shown) else " face" if len(shown) == 1 else " faces"
     if num_photos == 1:
         plot_probabilities(images, scores, labels, path, f"{len(shown)}{of_all}")
     else:

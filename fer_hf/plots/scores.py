@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fer_hf.plots.style import BLUE, GRAY, GREEN, LINES, ORANGE, no_formulas
+from fer_hf.words import plural
 
 
 @no_formulas
@@ -98,7 +99,7 @@ def plot_class_balance(counts: dict[str, dict[str, int]], path: str | Path | Bin
         shares = np.array([by_class[name] for name in names]) / total
         colour = (BLUE, ORANGE, GREEN, GRAY)[number % 4]
         bars = axes.barh(np.arange(len(names)) + number * height, shares, height, color=colour)
-        bars.set_label(f"{split} ({total:,} faces)")
+        bars.set_label(f"{split} ({plural(total, 'face')})")
         axes.bar_label(bars, [f"{by_class[name]:,}" for name in names], padding=3, fontsize=8)
     axes.set_yticks(np.arange(len(names)) + 0.4 - height / 2, names)
     axes.invert_yaxis()  # the first class and the first split on top
@@ -137,7 +138,7 @@ def plot_confusion_matrix(
     axes.set_xticks(range(len(names)), names, rotation=30)
     axes.set_yticks(range(len(names)), names)
     accuracy = counts.trace() / max(counts.sum(), 1)
-    axes.set_title(f"{title}\naccuracy {accuracy:.1%} of {counts.sum():,} faces", fontsize=11)
+    axes.set_title(f"{title}\naccuracy {accuracy:.1%} of {plural(counts.sum(), 'face')}", fontsize=11)
     axes.set_xlabel("predicted (percent of the true class)")
     axes.set_ylabel("true")
     figure.savefig(path, dpi=150)
@@ -169,11 +170,13 @@ def plot_leaderboard(
     axes.barh(places, widths, xerr=spreads, color=BLUE, height=0.7, label=scores[0], ecolor="black")
     dots = [float("nan") if other is None else other for other in others]
     axes.plot(dots, places, "o", color="white", markeredgecolor="black", label=scores[1])
-    for place, value, spread in zip(places, values, spreads, strict=True):
-        text = " not run" if value is None else f" {value:.3f}"
-        axes.text((value or 0.0) + spread, place, text, va="center", fontsize=9)
+    for place, value, spread, width, dot in zip(places, values, spreads, widths, dots, strict=True):
+        text, end = " not run" if value is None else f" {value:.3f}", width + spread
+        crossed = value is not None and end - 0.01 < dot < end + 0.1  # by a dot: the figure goes into the bar
+        place_of_text = {"x": width - spread, "ha": "right", "color": "white"} if crossed else {"x": end}
+        axes.text(y=place, s=text + " " * crossed, va="center", fontsize=9, **place_of_text)
     axes.set_yticks(places, names)
-    axes.set_xlim(0, max(*widths, *(other or 0.0 for other in others)) * 1.15)
+    axes.set_xlim(0, max(*widths, *(other or 0.0 for other in others)) * 1.15 or 1.0)
     axes.set_xlabel(scored_on)
     axes.set_title(title, fontsize=11, wrap=True)
     axes.grid(axis="x", color=GRAY, alpha=0.3)

@@ -10,6 +10,7 @@ from fer_hf.evaluation.predictions import Predictions
 from fer_hf.metrics.bootstrap import draw_counts, interval
 from fer_hf.provenance import own_name
 from fer_hf.runs.run import Run, as_run
+from fer_hf.words import plural
 
 
 def compare_runs(run_a: str | Path | Run, run_b: str | Path | Run, split: str | None = None, seed: int = 0) -> dict:
@@ -112,7 +113,7 @@ def comparison_text(result: dict) -> str:
     lines = [
         f"A: {result['runs'][0]}",
         f"B: {result['runs'][1]}",
-        f"{result['split']}: {result['num_faces']:,} faces"
+        f"{result['split']}: {plural(result['num_faces'], 'face')}"
         + ", a sample of the split" * ("max_eval_samples" in result),
         "",
     ]

@@ -10,7 +10,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from fer_hf.data.copies import leaked_rows
 from fer_hf.escape import printable
 from fer_hf.evaluation.predictions import Predictions, save_predictions
-from fer_hf.evaluation.report import expression_report, of_sample, report_text
+from fer_hf.evaluation.report import expression_report, of_sample, per_class_line, summary_text
 from fer_hf.files import write_json
 from fer_hf.metrics import calibrated_probabilities, calibration_bins
 from fer_hf.plots import (
@@ -138,15 +138,17 @@ def _record(
 
 
 def _print_reports(record: RunRecord) -> None:
-    """Every split's report on the terminal."""
+    """Every split's figures on the terminal, in a line or two; cards and pages have the tables."""
+    print()
     about = {"validation": "validation (selects)" if record.best else "validation", "test": "test (scored once)"}
     for split, report in record.results.items():
-        print(printable(f"\n{report_text(report, about[split])}"))
+        print(printable(summary_text(report, about[split])))
+    print(printable(per_class_line(record.results[record.last_split])))
     if last := record.last_epoch:
         title = f"{' and '.join(last['splits'])} together, after the last epoch"
-        print(printable(f"\n{report_text(last['report'], title)}"))
+        print(printable(summary_text(last["report"], title)))
     if not record.tested:
-        print(f"\n{record.dataset['name']} has no test split: the run tested nothing.")
+        print(f"{record.dataset['name']} has no test split: the run tested nothing.")
 
 
 def _draw(trainer: FerTrainer, record: RunRecord, last: Predictions, folder: Path) -> None:

@@ -14,6 +14,7 @@ from fer_hf.metrics import ExpressionMetrics
 from fer_hf.plots import plot_leaderboard
 from fer_hf.runs.record import RunRecord
 from fer_hf.runs.run import Run, as_run
+from fer_hf.words import plural
 
 
 # Of a plan that names none: titles, and where in a row or in its runs the values stand.
@@ -86,11 +87,10 @@ def _facts(record: RunRecord) -> dict:
     reports = {**record.results, "last_epoch": record.last_epoch and record.last_epoch["report"]}
     if record.results.keys() == {"validation", "test"}:
         reports["both"] = _together(*record.results.values())
-    reports["final"] = {**reports[record.last_split]}
-    if "per_class" in reports["final"]:
-        reports["final"]["per_class"] = with_averages(reports["final"]["per_class"])
+    final = record.results[record.last_split]
     return {
         **reports,
+        "final": {**final, "per_class": with_averages(final["per_class"])},
         "parameters": record.model["parameters"],
         "faces_seen": record.runtime["steps"] * record.training["global_batch_size"],
         "minutes": record.runtime["train_seconds"] / 60,
@@ -239,7 +239,7 @@ def _ranked(plan: dict, rows: list[dict]) -> list[dict]:
 def _without_improvement(runs: list[dict], scored: str) -> list[str]:
     """A note for the runs that give every face one class."""
     found = []
-    for run in runs:
+    for run in filter(lambda run: run.get(scored), runs):
         called = np.flatnonzero(np.sum(run[scored]["confusion_matrix"], axis=0))
         found += [list(run["final"]["per_class"])[called[0]]] if len(called) == 1 else []
     of = "" if len(runs) == 1 else f" in {len(found)} of {len(runs)} runs"
@@ -262,7 +262,8 @@ def draw_leaderboard(plan: dict, rows: list[dict], path: str | Path) -> None:
         other = other["mean"] if isinstance(other, dict) else other
         bars.append((row["name"], score["mean"], score["sd"] or 0.0, other if other is None else float(other)))
     scored, score = measured.split(".")
-    faces = dict.fromkeys(f"{run[scored]['num_faces']:,} faces" for row in rows for run in row["runs"])
+    reports = [run[scored] for row in rows for run in row["runs"] if run.get(scored)]
+    faces = dict.fromkeys(plural(report["num_faces"], "face") for report in reports)
     scored_on = ", ".join([plan.get("scored_on", "test"), " or ".join(faces) or "not run"])
     dots = "published" if "compared" in plan else "balanced accuracy"
     plot_leaderboard(bars, path, plan["title"], scored_on, (score.replace("_", " "), dots))

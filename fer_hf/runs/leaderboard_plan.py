@@ -14,6 +14,7 @@ from fer_hf.models import describe
 from fer_hf.models.zoo import DACL_LOSSES, architecture_config, dacl_mode
 from fer_hf.provenance import public_words
 from fer_hf.runs.record import RECORD, RunRecord
+from fer_hf.words import plural
 
 
 # A backward pass costs about two forward ones.
@@ -36,11 +37,8 @@ def shrunk(plan: dict, scale: int | None, epochs: int | None, flags: Sequence[st
         flags (`Sequence[str]`): Words that go to every run.
 
     Raises:
-        BadInputError: If they are not what they should be, or `epochs` are given to a budget of multiply-adds.
+        BadInputError: If `flags` begin with something else, or `epochs` are given to a budget of multiply-adds.
     """
-    for name, value in (("scale", scale), ("epochs", epochs)):
-        if value is not None and value < 1:
-            raise BadInputError(f"`{name}` must be at least 1, got {value}.")
     if flags and not flags[0].startswith("--"):
         raise BadInputError(f"`flags` must be flags of the recipe, such as '--use_cpu', got {' '.join(flags)!r}.")
     if epochs and "multiply_adds" in plan:
@@ -88,17 +86,17 @@ def planned_row(row: dict, plan: dict, configs: Path, processes: int = 1) -> dic
     if "multiply_adds" in plan:
         batch = merged["per_device_train_batch_size"] * processes
         steps = max(1, round(plan["multiply_adds"] / (PASSES_PER_STEP * cost * batch)))
-        length, num_faces = f"{steps:,} steps", steps * batch
+        length, num_faces = plural(steps, "step"), steps * batch
         # Validation is scored at the end, with test: looks on the way would cost dear networks more than training.
         flags |= {"max_steps": steps, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
     else:
         epochs, faces = merged["num_train_epochs"], TRAINING_FACES[merged["dataset_name"]]
-        length = f"{epochs} epochs"
+        length = plural(epochs, "epoch")
         num_faces = epochs * min(faces, merged.get("max_train_samples", faces))
     # Small faces, or some of the patches, cost less than what a whole face of the model's own size does.
     known = cost is not None and not merged.keys() & {"progressive_resizing", "patch_dropout"}
     total = f" at {cost / 1e6:,.1f} M multiply-adds: {PASSES_PER_STEP * cost * num_faces:.1e} in all" if known else ""
-    forecast = f"{length}, {num_faces:,} faces{total}"
+    forecast = f"{length}, {plural(num_faces, 'face')}{total}"
     return {**about, "flags": flags, "multiply_adds": cost, "forecast": forecast, "refused": False}
 
 
@@ -183,7 +181,9 @@ def is_finished(run_dir: Path, words: list[str]) -> bool:
             f"{run_dir} holds a run of another command ({record.command}); delete it or choose `output_dir`."
         )
     if processes != asked:
-        raise BadInputError(f"{run_dir} holds a run on {processes} process(es), not {asked}; choose `output_dir`.")
+        raise BadInputError(
+            f"{run_dir} holds a run on {plural(processes, 'process', 'es')}, not {asked}; choose `output_dir`."
+        )
     return True
 
 

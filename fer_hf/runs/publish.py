@@ -1,5 +1,9 @@
-"""The upload of a run to the Hugging Face Hub."""
+"""The upload of a run, or of a converted data set, to the Hugging Face Hub."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_session, get_token
@@ -14,6 +18,7 @@ from fer_hf.runs.upload_files import check_publishable, files_to_upload, stale
 
 
 _FREE_NAMES = {".gitattributes", "README.md", "LICENSE", "LICENSE.md"}  # a repository with these alone is empty
+_TABLES = "data/*.parquet"
 
 
 class HubError(BadInputError):
@@ -75,43 +80,112 @@ def push(
     run = as_run(run)
     card = write_model_card(run, repo_id, license, include_faces)
     files = {path.relative_to(run).as_posix(): path for path in files_to_upload(run, include_faces)}
+    target = _Target(repo_id, "model", private, create_pr, revision)
+    return _publish(files, card, target, token, commit_message or "Upload model with fer_hf")
+
+
+def push_dataset(folder: str | Path, repo_id: str, token: str | None = None) -> str:
+    """
+    Upload a folder that [`~fer_hf.data.convert.convert`] wrote to a private repository of data sets, in one commit. A
+    data set that this function uploaded before is replaced.
+
+    Args:
+        folder (`str` or `Path`):
+            The folder.
+        repo_id, token:
+            As for [`push`].
+
+    Returns:
+        `str`: URL of the repository.
+
+    Raises:
+        RunDirectoryError: If the card names a path of a machine. Nothing was sent.
+        HubError: As [`push`], and if the repository exists and is public.
+    """
+    check_repo_id(repo_id)
+    folder = Path(folder)
+    card, tables = folder / "README.md", sorted(folder.glob(_TABLES))
+    files = {path.relative_to(folder).as_posix(): path for path in (card, *tables)}
+    return _publish(files, card, _Target(repo_id, "dataset", private=True), token, "Upload data set with fer_hf")
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where files go."""
+
+    repo_id: str
+    repo_type: str
+    private: bool = False
+    create_pr: bool = False
+    revision: str | None = None
+
+    @property
+    def repo(self) -> dict[str, str]:
+        """What every call of the Hub's client needs."""
+        return {"repo_id": self.repo_id, "repo_type": self.repo_type}
+
+    def is_ours(self, there: list[str]) -> bool:
+        """Whether files in a repository are what an earlier upload of this kind left there."""
+        if self.repo_type == "model":
+            return RECORD in there
+        return all(fnmatch(name, _TABLES) for name in set(there) - _FREE_NAMES)
+
+    def left_over(self, there: list[str], names: set[str]) -> list[str]:
+        """Which of them an upload of the files `names` does not replace."""
+        if self.repo_type == "model":
+            return stale(there, names)
+        return sorted(name for name in there if fnmatch(name, _TABLES) and name not in names)
+
+
+def _publish(files: dict[str, Path], card: Path, target: _Target, token: str | None, title: str) -> str:
+    """Send files, by their names in the repository, in one commit; the URL where they are then."""
     check_publishable(list(files.values()))
+    with hub(target.repo_id, target.revision, token) as api:
+        user = api.whoami()["name"]  # a bad token shows here, before large files are hashed
+        _validate(card, api, target)  # and a bad card, before anything is made
+        _make_repository(api, target)
+        return _send(api, files, target, user, title)
+
+
+@contextmanager
+def hub(repo_id: str, revision: str | None = None, token: str | None = None) -> Iterator[HfApi]:
+    """
+    The Hub, for writing to a repository.
+
+    Raises:
+        HubError: If there is no token; and instead of whatever else goes wrong in the block.
+    """
     if (token := token or get_token()) is None:
         raise HubError("no access token: set HF_TOKEN, or run `hf auth login`.")
-    api, title = HfApi(token=token), commit_message or "Upload model with fer_hf"
     try:
-        user = api.whoami()["name"]  # a bad token shows here, before large files are hashed
-        _validate(card, api)  # and a bad card, before anything is made
-        _make_repository(api, repo_id, private, create_pr, revision)
-        return _send(api, files, repo_id, user, title, create_pr, revision)
+        yield HfApi(token=token)
     except HubError:
         raise
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
         raise HubError(_explain(error, repo_id, revision)) from error
 
 
-def _make_repository(api: HfApi, repo_id: str, private: bool, create_pr: bool, revision: str | None) -> None:
+def _make_repository(api: HfApi, target: _Target) -> None:
     """Make the repository and its branch if they are missing; raise [`HubError`] if the name is not ours to take."""
-    api.create_repo(repo_id, private=private or None, exist_ok=True)
-    if private and not api.repo_info(repo_id).private:
-        raise HubError(f"{repo_id} exists and is public: make it private on the Hub first, or drop `private`.")
-    if not create_pr and not (revision or "").startswith("refs/"):
-        _check_name_is_free(api.list_repo_files(repo_id), repo_id)
-        if revision:
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
+    api.create_repo(**target.repo, private=target.private or None, exist_ok=True)
+    if target.private and not api.repo_info(**target.repo).private:
+        raise HubError(f"{target.repo_id} exists and is public: make it private on the Hub first, or drop `private`.")
+    if not target.create_pr and not (target.revision or "").startswith("refs/"):
+        _check_name_is_free(api.list_repo_files(**target.repo), target)
+        if target.revision:
+            api.create_branch(**target.repo, branch=target.revision, exist_ok=True)
 
 
-def _send(
-    api: HfApi, files: dict[str, Path], repo_id: str, user: str, title: str, create_pr: bool, revision: str | None
-) -> str:
+def _send(api: HfApi, files: dict[str, Path], target: _Target, user: str, title: str) -> str:
     """Commit the files, and delete what an earlier upload left; the URL of the repository or the pull request."""
-    request = _open_request(api, repo_id, user, title) if create_pr and revision is None else None
+    revision, create_pr = target.revision, target.create_pr
+    request = _open_request(api, target.repo_id, user, title) if create_pr and revision is None else None
     if request:
         revision, create_pr = request.git_reference, False
-    left_over = stale(api.list_repo_files(repo_id, revision=revision), set(files))
+    left_over = target.left_over(api.list_repo_files(**target.repo, revision=revision), set(files))
     commit = api.create_commit(
-        repo_id,
-        [CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in files.items()]
+        **target.repo,
+        operations=[CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in files.items()]
         + [CommitOperationDelete(path_in_repo=name) for name in left_over],
         commit_message=title,
         revision=revision,
@@ -119,14 +193,15 @@ def _send(
     )
     if request:
         return request.url
-    return commit.pr_url or f"{api.endpoint}/{repo_id}" + (f"/tree/{revision}" if revision else "")
+    place = f"{api.endpoint}/{'' if target.repo_type == 'model' else 'datasets/'}{target.repo_id}"
+    return commit.pr_url or place + (f"/tree/{revision}" if revision else "")
 
 
-def _validate(card: Path, api: HfApi) -> None:
+def _validate(card: Path, api: HfApi, target: _Target) -> None:
     """The Hub's own check of a card. (`ModelCard.validate` asks huggingface.co alone before huggingface_hub 2.)"""
     response = get_session().post(
         f"{api.endpoint}/api/validate-yaml",
-        json={"repoType": "model", "content": card.read_text(encoding="utf-8")},
+        json={"repoType": target.repo_type, "content": card.read_text(encoding="utf-8")},
         headers=build_hf_headers(token=api.token),
     )
     if response.status_code == 400:
@@ -135,11 +210,11 @@ def _validate(card: Path, api: HfApi) -> None:
     hf_raise_for_status(response)
 
 
-def _check_name_is_free(there: list[str], repo_id: str) -> None:
-    if set(there) - _FREE_NAMES and RECORD not in there:
+def _check_name_is_free(there: list[str], target: _Target) -> None:
+    if set(there) - _FREE_NAMES and not target.is_ours(there):
+        proposal = ", or propose the change with `create_pr`" if target.repo_type == "model" else ""
         raise HubError(
-            f"the name is taken: {repo_id} holds files that fer_hf did not put there. Choose another `repo_id`, or "
-            "propose the change with `create_pr`."
+            f"the name is taken: {target.repo_id} holds files that fer_hf did not put there. Choose another{proposal}."
         )
 
 

@@ -14,6 +14,11 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_utils import has_length
+
+
+# Work of fewer seconds shows no bar.
+QUICK = 3.0
 
 
 class EpochCallback(TrainerCallback):
@@ -98,17 +103,49 @@ class RunningLoss:
 
 
 class BarCallback(ProgressCallback):
-    """The stock progress bar, without its dump of every log as a dict."""
+    """The stock progress bars, with a label and without the dump of every log as a dict; quick ones are not shown."""
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        super().on_train_begin(args, state, control, **kwargs)
+        if self.training_bar is not None:
+            self.training_bar.set_description("training")
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, eval_dataloader=None, **kwargs
+    ):
+        if state.is_world_process_zero and has_length(eval_dataloader):
+            if self.prediction_bar is None:
+                self.prediction_bar = tqdm(
+                    total=len(eval_dataloader), desc="scoring", unit="batch", leave=False, delay=QUICK,
+                    dynamic_ncols=True,
+                )  # fmt: skip
+            self.prediction_bar.update(1)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         """Left to [`LogLineCallback`]."""
 
 
+# Ends of what a log line leaves out; `train_loss` is a mean over the whole run, logged once at its end.
+_HIDDEN = (
+    "_second", "_seconds", "_runtime", "_flos", "train_loss", "grad_norm", "trainable_parameters", "weighted_f1",
+    "balanced_accuracy",
+)  # fmt: skip
+
+
 class LogLineCallback(TrainerCallback):
-    """Writes each log as one short line on stderr, above the bar where there is one."""
+    """
+    Writes each log as one short line on stderr, above the bar where there is one. Training and the validation that
+    follows at once share a line.
+    """
+
+    def __init__(self):
+        self.waiting: dict = {}
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs=None, **kwargs):
-        if state.is_world_process_zero and (line := log_line(logs or {})):
+        logs = {**self.waiting, **(logs or {})}
+        waits = control.should_evaluate and not any(key.startswith("eval_") for key in logs)
+        self.waiting = logs if waits else {}
+        if state.is_world_process_zero and not waits and (line := log_line(logs)):
             tqdm.write(line, file=sys.stderr)
 
 
@@ -122,15 +159,16 @@ def show_short_logs(trainer: Trainer) -> None:
 
 def log_line(logs: dict) -> str:
     """
-    `epoch 3.00  train  loss 1.718  learning_rate 0.00068 ...`, without speeds and totals; empty when nothing is left.
+    `epoch 3.00  train  loss 1.718  accuracy 0.5 ...  validation  loss 1.7 ...`, without speeds, totals and what a
+    line has no room for; empty when nothing is left. `trainer_state.json` has all.
     """
-    hidden = ("_second", "_seconds", "_runtime", "_flos")
-    kept = {key: value for key, value in logs.items() if not key.endswith(hidden)}
-    kept.pop("train_loss", None)  # a mean over the whole run, logged once at its end
-    epoch = kept.pop("epoch", 0.0)
-    kind = "validation" if any(key.startswith("eval_") for key in kept) else "train"
-    shown = [f"{key.removeprefix('eval_')} {_short(value)}" for key, value in kept.items()]
-    return "  ".join([f"epoch {epoch:6.2f}", f"{kind:<10}", *shown]) if shown else ""
+    kept = {key: value for key, value in logs.items() if not key.endswith(_HIDDEN)}
+    words = [f"epoch {kept.pop('epoch', 0.0):6.2f}"]
+    for part, is_part in (("train", False), ("validation", True)):
+        shown = {key: value for key, value in kept.items() if key.startswith("eval_") == is_part}
+        words += [part] if shown else []
+        words += [f"{key.removeprefix('eval_')} {_short(value)}" for key, value in shown.items()]
+    return "  ".join(words) if kept else ""
 
 
 def _short(value: float | int | str) -> str:

@@ -70,6 +70,10 @@ class FerTrainer(EvaluatingTrainer):
         kwargs:
             As for [`~transformers.Trainer`].
 
+    Attributes:
+        train_sampler (`EpochSampler`, *optional*): Of the last training; it is told the epoch, as the faces are.
+        phases (`PhaseCallback`): What each phase of the last training cost.
+
     Raises:
         BadInputError: If `label_smoothing_factor` is not what `compute_loss_func` does, or the model cannot be trained
             with one of the tricks.

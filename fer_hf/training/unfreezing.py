@@ -13,6 +13,7 @@ from fer_hf.errors import BadInputError, nearest, parse_map
 from fer_hf.models.heads import head_modules, is_under
 from fer_hf.scores import larger_is_better
 from fer_hf.training.arguments import FerTrainingArguments
+from fer_hf.words import plural
 
 
 logger = logging.getLogger(__name__)
@@ -291,7 +292,7 @@ class GradualUnfreezing(TrainerCallback):
         new = self._new(self._unfrozen, unfrozen)
         self._unfrozen = unfrozen
         trained, total = count_parameters(model)
-        logger.info(f"epoch {epoch}: {', '.join(new)} now training: {trained:,} of {total:,} parameters")
+        logger.info(f"epoch {epoch}: {', '.join(new)} now training: {trained:,} of {plural(total, 'parameter')}")
 
     def _check_length(self, args: TrainingArguments) -> None:
         late = [epoch for epoch in self.schedule or {} if args.max_steps <= 0 and epoch >= args.num_train_epochs]

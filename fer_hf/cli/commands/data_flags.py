@@ -1,7 +1,7 @@
 """What several commands share: which data set they read, the flags and loading it; whether they replace files."""
 
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fer_hf.errors import BadInputError
 
@@ -42,11 +42,15 @@ def add_overwrite_flag(parser: ArgumentParser) -> None:
     )
 
 
-def load_tables(args: Namespace) -> "DatasetDict":
-    """The data set that the flags name."""
+def load_tables(args: Namespace, **options: Any) -> "DatasetDict":
+    """The data set that the flags name. What its loader says of it, such as carved splits, is shown on stderr."""
+    import logging
+
     from fer_hf.data.loading import load_named
 
-    return load_named(args.dataset_name, args.data_dir, args.dataset_options)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("fer_hf.data").setLevel(logging.INFO)
+    return load_named(args.dataset_name, args.data_dir, args.dataset_options, **options)
 
 
 def one_split(tables: "DatasetDict", split: str) -> "Dataset":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fer_hf.cli.commands.data_flags import add_quiet_flag
 from fer_hf.errors import BadInputError
+from fer_hf.words import plural
 
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--card_dir", metavar="DIR", help="only add the card, with pictures, to this folder of cards and its index"
     )
+    parser.add_argument(
+        "--space",
+        metavar="OWNER/NAME",
+        help="make the page of `fer-hf page` a static Space; alone, nothing else is done",
+    )
     add_quiet_flag(parser)
 
 
@@ -37,6 +43,11 @@ def run(args: Namespace) -> None:
 
     if args.disable_tqdm:
         disable_progress_bars()
+    if args.space is not None:
+        from fer_hf.runs.space import push_space
+
+        print(push_space(args.run_dir, args.space, args.private))
+        return
     if args.repo_id is not None:
         check_repo_id(args.repo_id)
     elif args.card_dir is None:
@@ -63,7 +74,7 @@ def _show_files(run: "Run", args: Namespace) -> None:
     sizes = {path.relative_to(run).as_posix(): path.stat().st_size for path in files}
     for name, size in sizes.items():
         print(f"{_size(size):>12}  {name}")
-    print(f"{_size(sum(sizes.values())):>12}  {len(sizes)} files for {args.repo_id}")
+    print(f"{_size(sum(sizes.values())):>12}  {plural(len(sizes), 'file')} for {args.repo_id}")
     if stays := files_left_out(run, files):
         print(f"not uploaded: {', '.join(stays)}")
     if faces := [path.relative_to(run).as_posix() for path in face_pictures(run)]:

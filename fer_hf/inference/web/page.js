@@ -75,6 +75,7 @@ async function readPicture(source) {
 async function startWebcam() {
   const video = document.createElement("video");
   video.muted = video.playsInline = true;
+  webcam.disabled = true; // a second start would leave the first one's camera on
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480, facingMode: "user" } });
     video.srcObject = stream;
@@ -82,6 +83,8 @@ async function startWebcam() {
   } catch (error) {
     stopWebcam();
     return say(`The webcam could not be started: ${error.message}`);
+  } finally {
+    webcam.disabled = false;
   }
   const own = stream;
   webcam.textContent = "Stop webcam";

@@ -1,5 +1,7 @@
 """Configuration of a pre-trained vision transformer under a multi-layer head."""
 
+from typing import Any
+
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
@@ -62,10 +64,21 @@ class MLPHeadConfig(PreTrainedConfig):
             self.pooling = BACKBONE_POOLING.get(self.backbone_config.model_type)
         super().__post_init__(**kwargs)
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs) -> "MLPHeadConfig":
+        """As for all configurations. That of a backbone alone, such as a stock checkpoint's, goes under a new head."""
+        if config_dict.get("model_type") in BACKBONE_POOLING:
+            config_dict = {"backbone_config": config_dict}
+        return super().from_dict(config_dict, **kwargs)
+
     @property
     def image_size(self) -> int:
         """Height and width in pixels of the faces."""
         return self.backbone_config.image_size
+
+    @image_size.setter
+    def image_size(self, value: int) -> None:
+        self.backbone_config.image_size = value
 
     @property
     def num_channels(self) -> int:

@@ -6,7 +6,10 @@ from torch.nn.functional import cross_entropy
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
+from transformers.integrations.accelerate import force_accelerate_hooks
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
+from transformers.utils import can_return_tuple
 
 
 def match_channels(pixel_values: torch.Tensor, num_channels: int) -> torch.Tensor:
@@ -61,6 +64,21 @@ def init_as_pytorch(module: nn.Conv2d | nn.Linear | nn.MultiheadAttention) -> No
         init.uniform_(module.bias, -bound, bound)
 
 
+class EncoderLayer(GradientCheckpointingLayer, nn.TransformerEncoderLayer):
+    """PyTorch's encoder layer, with the batch first."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, batch_first=True, **kwargs)
+
+    @property
+    def out_proj(self) -> nn.Linear:
+        """The projection at the end of the attention."""
+        return self.self_attn.out_proj
+
+    # Offloaded weights come when their layer is called, and the attention takes those of `out_proj` without a call.
+    _sa_block = force_accelerate_hooks("out_proj")(nn.TransformerEncoderLayer._sa_block)
+
+
 def count_faces(labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | float | int:
     """The faces of an optimizer step: those of this batch, or the Trainer's count, which knows label elements only."""
     if num_items_in_batch is None:
@@ -109,16 +127,53 @@ class FacePreTrainedModel(PreTrainedModel):
             raise ValueError(f"`problem_type` must be single_label_classification, got {config.problem_type!r}.")
         super().__init__(config)
 
+    def get_features(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutputWithPooling:
+        """What the backbone makes of images."""
+        return self.backbone(pixel_values, return_dict=True, **kwargs)
+
+
+class FaceBackboneMixin:
+    """The forward of a backbone: `encode`, then `pool`, of which a network writes its own."""
+
+    @can_return_tuple
+    def forward(
+        self, pixel_values: torch.Tensor, output_hidden_states: bool | None = None, **kwargs
+    ) -> BaseModelOutputWithPooling:
+        """
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, 1 or 3, height, width)`):
+                Faces as the image processor makes them.
+            output_hidden_states (`bool`, *optional*):
+                Also return the states on the way, as `encode` says.
+            return_dict (`bool`, *optional*):
+                As for all models of Transformers: `False` gives a tuple.
+
+        Returns:
+            [`~transformers.modeling_outputs.BaseModelOutputWithPooling`]: `last_hidden_state`, as `encode` gives it,
+            and `pooler_output`, as `pool` gives it: what the classifier sees.
+
+        Raises:
+            ValueError: If the faces have another size than the network takes.
+        """
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        last, states = self.encode(match_channels(pixel_values, self.config.num_channels))
+        return BaseModelOutputWithPooling(
+            last_hidden_state=last,
+            pooler_output=self.pool(last),
+            hidden_states=tuple(states) if output_hidden_states else None,
+        )
+
 
 class FaceClassifierMixin:
     """The forward of a classifier: the backbone, then `classifier` on what it pools."""
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor,
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        output_hidden_states: bool | None = None,
         **kwargs,
     ) -> ImageClassifierOutput:
         """
@@ -127,31 +182,25 @@ class FaceClassifierMixin:
                 Faces as the image processor makes them.
             labels, num_items_in_batch (*optional*):
                 As for [`classification_loss`]; with labels the output has a `loss`.
-            output_hidden_states (`bool`, *optional*):
-                Also return the backbone's states.
             kwargs:
-                For the backbone, such as `output_attentions`.
+                For the backbone, such as `output_hidden_states` and `output_attentions`; and `return_dict`.
 
         Returns:
             [`~transformers.modeling_outputs.ImageClassifierOutput`]: `logits` of shape `(batch_size, num_labels)`, and
             the backbone's `hidden_states` and `attentions` where they were asked for.
         """
-        features = self.get_features(pixel_values, output_hidden_states=output_hidden_states, **kwargs)
+        features = self.get_features(pixel_values, **kwargs)
         logits = self.get_logits(features.pooler_output)  # (batch_size, num_labels)
         return ImageClassifierOutput(
             loss=classification_loss(logits, labels, num_items_in_batch),
             logits=logits,
             hidden_states=features.hidden_states,
-            attentions=features.get("attentions"),
+            attentions=features.attentions,
         )
-
-    def get_features(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutputWithPooling:
-        """What the backbone makes of images."""
-        return self.backbone(pixel_values, **kwargs)
 
     def get_logits(self, pooled: torch.Tensor) -> torch.Tensor:
         """Features `(batch_size, num_features)` to logits `(batch_size, num_labels)`."""
         return self.classifier(pooled)
 
 
-__all__ = ["FaceClassifierMixin", "FacePreTrainedModel"]
+__all__ = ["FaceBackboneMixin", "FaceClassifierMixin", "FacePreTrainedModel"]

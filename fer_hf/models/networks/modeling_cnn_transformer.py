@@ -3,16 +3,15 @@
 import torch
 from torch import nn
 from transformers import initialization as init
-from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .configuration_cnn_transformer import CNNTransformerConfig
 from .modeling_classifier import (
+    EncoderLayer,
+    FaceBackboneMixin,
     FaceClassifierMixin,
     FacePreTrainedModel,
     check_image_size,
     init_as_pytorch,
-    match_channels,
 )
 
 
@@ -39,17 +38,13 @@ class CNNTransformerEmbeddings(nn.Module):
         return tokens + self.position_embeddings
 
 
-class CNNTransformerLayer(GradientCheckpointingLayer, nn.TransformerEncoderLayer):
-    """PyTorch's encoder layer."""
-
-
 class CNNTransformerPreTrainedModel(FacePreTrainedModel):
     """What the two models below share: how weights start, and what goes in."""
 
     config: CNNTransformerConfig
     # Of the encoder's layers only: recomputing the stem's BatchNorm layers would count their batches twice.
     supports_gradient_checkpointing = True
-    _no_split_modules = ["CNNTransformerEmbeddings", "CNNTransformerLayer"]
+    _no_split_modules = ["CNNTransformerEmbeddings", "EncoderLayer"]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -64,22 +59,19 @@ class CNNTransformerPreTrainedModel(FacePreTrainedModel):
             super()._init_weights(module)
 
 
-class CNNTransformerModel(CNNTransformerPreTrainedModel):
-    """
-    Stem and encoder without the classifier.
-    """
+class CNNTransformerModel(FaceBackboneMixin, CNNTransformerPreTrainedModel):
+    """Stem and encoder without the classifier."""
 
     def __init__(self, config: CNNTransformerConfig):
         super().__init__(config)
         width = config.stem_widths[-1]
         self.embeddings = CNNTransformerEmbeddings(config)
         self.layers = nn.ModuleList(
-            CNNTransformerLayer(
+            EncoderLayer(
                 width,
                 config.num_attention_heads,
                 config.intermediate_size,
                 config.dropout,
-                batch_first=True,
                 norm_first=config.norm_first,
             )
             for _ in range(config.num_hidden_layers)
@@ -90,38 +82,20 @@ class CNNTransformerModel(CNNTransformerPreTrainedModel):
         # Initialize weights and apply final processing
         self.post_init()
 
-    def forward(
-        self, pixel_values: torch.Tensor, output_hidden_states: bool | None = None, **kwargs
-    ) -> BaseModelOutputWithPooling:
+    def encode(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """
-        Args:
-            pixel_values (`torch.FloatTensor` of shape `(batch_size, 1 or 3, image_size, image_size)`):
-                Faces as the image processor makes them.
-            output_hidden_states (`bool`, *optional*):
-                Also return the tokens before the first layer and after each.
-
-        Returns:
-            [`~transformers.modeling_outputs.BaseModelOutputWithPooling`]: `last_hidden_state`
-            `(batch_size, height * width, stem_widths[-1])` with the height and width of the stem's last map, 196
-            tokens at 224 pixels, and `pooler_output`, their mean.
-
-        Raises:
-            ValueError: If the faces have another size than the position embeddings.
+        Tokens `(batch_size, height * width, stem_widths[-1])` with the height and width of the stem's last map, 196 at
+        224 pixels; and those before the first layer and after each.
         """
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
         check_image_size(pixel_values, self.config.image_size)
-        hidden = self.embeddings(match_channels(pixel_values, self.config.num_channels))
-        hidden_states = [hidden]
+        states = [self.embeddings(pixel_values)]
         for layer in self.layers:
-            hidden = layer(hidden)
-            hidden_states.append(hidden)
-        hidden = self.layernorm(hidden)
-        return BaseModelOutputWithPooling(
-            last_hidden_state=hidden,
-            pooler_output=hidden.mean(dim=1),
-            hidden_states=tuple(hidden_states) if output_hidden_states else None,
-        )
+            states.append(layer(states[-1]))
+        return self.layernorm(states[-1]), states
+
+    def pool(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The mean of the tokens."""
+        return tokens.mean(dim=1)
 
 
 class CNNTransformerForImageClassification(FaceClassifierMixin, CNNTransformerPreTrainedModel):

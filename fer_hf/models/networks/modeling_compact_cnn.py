@@ -3,10 +3,9 @@
 import torch
 from torch import nn
 from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
 
 from .configuration_compact_cnn import CompactCNNConfig
-from .modeling_classifier import FaceClassifierMixin, FacePreTrainedModel, init_as_pytorch, match_channels
+from .modeling_classifier import FaceBackboneMixin, FaceClassifierMixin, FacePreTrainedModel, init_as_pytorch
 
 
 class CompactCNNPreTrainedModel(FacePreTrainedModel):
@@ -66,7 +65,7 @@ class CompactCNNBlock(nn.Module):
         return (self.layers(hidden) + self.shortcut(hidden)).relu_()
 
 
-class CompactCNNModel(CompactCNNPreTrainedModel):
+class CompactCNNModel(FaceBackboneMixin, CompactCNNPreTrainedModel):
     """
     A 3x3 convolution, then stages of residual blocks (ResNet-D of He et al., 2018,
     https://huggingface.co/papers/1812.01187) with squeeze-and-excitation. Dense convolutions throughout: on a CPU,
@@ -88,33 +87,16 @@ class CompactCNNModel(CompactCNNPreTrainedModel):
         # Initialize weights and apply final processing
         self.post_init()
 
-    def forward(
-        self, pixel_values: torch.Tensor, output_hidden_states: bool | None = None, **kwargs
-    ) -> BaseModelOutputWithPoolingAndNoAttention:
-        """
-        Args:
-            pixel_values (`torch.FloatTensor` of shape `(batch_size, 1 or 3, height, width)`):
-                Faces as the image processor makes them.
-            output_hidden_states (`bool`, *optional*):
-                Also return the maps after the stem and each stage.
-
-        Returns:
-            [`~transformers.modeling_outputs.BaseModelOutputWithPoolingAndNoAttention`]: `last_hidden_state`, the last
-            feature map `(batch_size, channels, height, width)`, and `pooler_output`, its mean, `(batch_size,
-            channels)`.
-        """
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-        hidden = self.stem(match_channels(pixel_values, self.config.num_channels))
-        maps = [hidden]
+    def encode(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The last map `(batch_size, channels, height, width)`; and those after the stem and each stage."""
+        maps = [self.stem(pixel_values)]
         for stage in self.stages:
-            hidden = stage(hidden)
-            maps.append(hidden)
-        return BaseModelOutputWithPoolingAndNoAttention(
-            last_hidden_state=hidden,
-            pooler_output=hidden.mean(dim=(2, 3)),
-            hidden_states=tuple(maps) if output_hidden_states else None,
-        )
+            maps.append(stage(maps[-1]))
+        return maps[-1], maps
+
+    def pool(self, last_map: torch.Tensor) -> torch.Tensor:
+        """The map's mean over positions, `(batch_size, channels)`."""
+        return last_map.mean(dim=(2, 3))
 
 
 class CompactCNNForImageClassification(FaceClassifierMixin, CompactCNNPreTrainedModel):

@@ -6,15 +6,16 @@ import torch
 from torch import distributed, nn
 from torch.nn.functional import one_hot
 from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention, ImageClassifierOutput
+from transformers.modeling_outputs import ImageClassifierOutput
+from transformers.utils import can_return_tuple
 
 from .configuration_dacl import DACLConfig
 from .modeling_classifier import (
+    FaceBackboneMixin,
     FacePreTrainedModel,
     classification_loss,
     count_faces,
     init_as_pytorch,
-    match_channels,
 )
 from .modeling_resnet import add_resnet, resnet_maps
 
@@ -71,7 +72,7 @@ class DACLPreTrainedModel(FacePreTrainedModel):
             super()._init_weights(module)
 
 
-class DACLModel(DACLPreTrainedModel):
+class DACLModel(FaceBackboneMixin, DACLPreTrainedModel):
     """The ResNet without its last linear layer. Parameters keep torchvision's names, so that its checkpoints fit."""
 
     def __init__(self, config: DACLConfig):
@@ -81,29 +82,14 @@ class DACLModel(DACLPreTrainedModel):
         # Initialize weights and apply final processing
         self.post_init()
 
-    def forward(
-        self, pixel_values: torch.Tensor, output_hidden_states: bool | None = None, **kwargs
-    ) -> BaseModelOutputWithPoolingAndNoAttention:
-        """
-        Args:
-            pixel_values (`torch.FloatTensor` of shape `(batch_size, 1 or 3, height, width)`):
-                Faces as the image processor makes them.
-            output_hidden_states (`bool`, *optional*):
-                Also return the maps after the stem and each stage.
+    def encode(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The last map `(batch_size, num_features, height, width)`; and those after the stem and each stage."""
+        maps = resnet_maps(self, pixel_values)
+        return maps[-1], maps
 
-        Returns:
-            [`~transformers.modeling_outputs.BaseModelOutputWithPoolingAndNoAttention`]: `last_hidden_state`, the last
-            feature map `(batch_size, num_features, height, width)`, and `pooler_output`, its mean over positions,
-            `(batch_size, num_features)`.
-        """
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-        maps = resnet_maps(self, match_channels(pixel_values, self.config.num_channels))
-        return BaseModelOutputWithPoolingAndNoAttention(
-            last_hidden_state=maps[-1],
-            pooler_output=self.avgpool(maps[-1]).flatten(1),  # (batch_size, num_features)
-            hidden_states=maps if output_hidden_states else None,
-        )
+    def pool(self, last_map: torch.Tensor) -> torch.Tensor:
+        """The map's mean over positions, `(batch_size, num_features)`."""
+        return self.avgpool(last_map).flatten(1)
 
 
 class DACLAttention(nn.Module):
@@ -255,12 +241,12 @@ class DACLForImageClassification(DACLPreTrainedModel):
         # Initialize weights and apply final processing
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor,
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        output_hidden_states: bool | None = None,
         **kwargs,
     ) -> DACLOutput:
         """
@@ -273,8 +259,8 @@ class DACLForImageClassification(DACLPreTrainedModel):
             num_items_in_batch (`torch.Tensor` or `int`, *optional*):
                 The Trainer's count of label elements over all accumulated batches and processes. If `None`, the loss
                 is the mean over this batch, and the centers move at once.
-            output_hidden_states (`bool`, *optional*):
-                As for [`DACLModel`].
+            kwargs:
+                For the backbone, such as `output_hidden_states`; and `return_dict`.
 
         Returns:
             [`DACLOutput`]
@@ -282,7 +268,7 @@ class DACLForImageClassification(DACLPreTrainedModel):
         Raises:
             ValueError: If the attention network cannot take faces of this size.
         """
-        outputs = self.backbone(pixel_values, output_hidden_states=output_hidden_states)
+        outputs = self.backbone(pixel_values, return_dict=True, **kwargs)
         features = outputs.pooler_output  # (batch_size, num_features)
         logits = self.classifier(features)  # (batch_size, num_labels)
         attention = self._attention_weights(outputs.last_hidden_state, pixel_values)

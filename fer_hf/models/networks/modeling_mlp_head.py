@@ -8,6 +8,7 @@ from torch.nn.functional import dropout
 from transformers import AutoModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils import can_return_tuple
 
 from .configuration_mlp_head import MLPHeadConfig
 from .modeling_classifier import FaceClassifierMixin, FacePreTrainedModel, match_channels
@@ -68,24 +69,12 @@ class MLPHeadPreTrainedModel(FacePreTrainedModel):
                     bound = 1 / math.sqrt(layer.in_features)
                     init.uniform_(layer.bias, -bound, bound)
 
-    def _pooled(
-        self,
-        pixel_values: torch.Tensor,
-        output_hidden_states: bool | None = None,
-        output_attentions: bool | None = None,
-        **kwargs,
-    ) -> BaseModelOutputWithPooling:
+    def get_features(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutputWithPooling:
         """The backbone's output, with what the head sees as `pooler_output`."""
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-        if output_attentions is None:
-            output_attentions = self.config.output_attentions
-        outputs = self.backbone(
-            match_channels(pixel_values, self.config.num_channels),
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-            **kwargs,
-        )
+        for name in ("output_hidden_states", "output_attentions"):
+            if kwargs.get(name) is None:
+                kwargs[name] = getattr(self.config, name)
+        outputs = self.backbone(match_channels(pixel_values, self.config.num_channels), return_dict=True, **kwargs)
         if self.config.pooling == "pooler":
             pooled = outputs.pooler_output  # (batch_size, hidden_size)
         elif self.config.pooling == "cls":
@@ -109,27 +98,21 @@ class MLPHeadModel(MLPHeadPreTrainedModel):
         # Initialize weights and apply final processing
         self.post_init()
 
-    def forward(
-        self,
-        pixel_values: torch.Tensor,
-        output_hidden_states: bool | None = None,
-        output_attentions: bool | None = None,
-        **kwargs,
-    ) -> BaseModelOutputWithPooling:
+    @can_return_tuple
+    def forward(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutputWithPooling:
         """
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, 1 or 3, height, width)`):
                 Faces as the image processor makes them; gray ones are repeated for a backbone that takes RGB.
-            output_hidden_states, output_attentions (`bool`, *optional*):
-                As for the backbone; attentions need `attn_implementation="eager"`.
             kwargs:
-                For the backbone, such as `interpolate_pos_encoding`.
+                For the backbone, such as `output_hidden_states` and `interpolate_pos_encoding`; attentions need
+                `attn_implementation="eager"`. And `return_dict`.
 
         Returns:
             [`~transformers.modeling_outputs.BaseModelOutputWithPooling`]: `last_hidden_state`, the tokens, and
             `pooler_output`, what the head sees, `(batch_size, hidden_size)`.
         """
-        return self._pooled(pixel_values, output_hidden_states, output_attentions, **kwargs)
+        return self.get_features(pixel_values, **kwargs)
 
 
 class MLPHeadForImageClassification(FaceClassifierMixin, MLPHeadPreTrainedModel):
@@ -145,9 +128,6 @@ class MLPHeadForImageClassification(FaceClassifierMixin, MLPHeadPreTrainedModel)
 
         # Initialize weights and apply final processing
         self.post_init()
-
-    def get_features(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutputWithPooling:
-        return self._pooled(pixel_values, **kwargs)
 
 
 __all__ = ["MLPHeadForImageClassification", "MLPHeadModel", "MLPHeadPreTrainedModel"]

@@ -2,15 +2,14 @@
 
 import torch
 from torch import nn
-from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
 
 from .configuration_plain_cnn import PlainCNNConfig
 from .modeling_classifier import (
+    FaceBackboneMixin,
     FaceClassifierMixin,
     FacePreTrainedModel,
     check_image_size,
     init_as_pytorch,
-    match_channels,
     output_layers,
 )
 
@@ -29,10 +28,8 @@ class PlainCNNPreTrainedModel(FacePreTrainedModel):
             init_as_pytorch(module)
 
 
-class PlainCNNModel(PlainCNNPreTrainedModel):
-    """
-    Stages of 3x3 convolutions, each ending in 2x2 max pooling.
-    """
+class PlainCNNModel(FaceBackboneMixin, PlainCNNPreTrainedModel):
+    """Stages of 3x3 convolutions, each ending in 2x2 max pooling."""
 
     def __init__(self, config: PlainCNNConfig):
         super().__init__(config)
@@ -54,37 +51,18 @@ class PlainCNNModel(PlainCNNPreTrainedModel):
         # Initialize weights and apply final processing
         self.post_init()
 
-    def forward(
-        self, pixel_values: torch.Tensor, output_hidden_states: bool | None = None, **kwargs
-    ) -> BaseModelOutputWithPoolingAndNoAttention:
-        """
-        Args:
-            pixel_values (`torch.FloatTensor` of shape `(batch_size, 1 or 3, image_size, image_size)`):
-                Faces as the image processor makes them.
-            output_hidden_states (`bool`, *optional*):
-                Also return the maps after each stage.
-
-        Returns:
-            [`~transformers.modeling_outputs.BaseModelOutputWithPoolingAndNoAttention`]: `last_hidden_state`, the last
-            feature map `(batch_size, channels, height, width)`, and `pooler_output`, the same map in one row,
-            `(batch_size, channels * height * width)`.
-
-        Raises:
-            ValueError: If the faces have another size than the configuration's.
-        """
+    def encode(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The last map `(batch_size, channels, height, width)`; and those after each stage."""
         check_image_size(pixel_values, self.config.image_size)
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-        hidden = match_channels(pixel_values, self.config.num_channels)
         maps = []
         for stage in self.stages:
-            hidden = stage(hidden)
-            maps.append(hidden)
-        return BaseModelOutputWithPoolingAndNoAttention(
-            last_hidden_state=hidden,
-            pooler_output=hidden.flatten(1),
-            hidden_states=tuple(maps) if output_hidden_states else None,
-        )
+            pixel_values = stage(pixel_values)
+            maps.append(pixel_values)
+        return pixel_values, maps
+
+    def pool(self, last_map: torch.Tensor) -> torch.Tensor:
+        """The map in one row, `(batch_size, channels * height * width)`."""
+        return last_map.flatten(1)
 
 
 class PlainCNNForImageClassification(FaceClassifierMixin, PlainCNNPreTrainedModel):

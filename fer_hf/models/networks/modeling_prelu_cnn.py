@@ -3,15 +3,14 @@
 import torch
 from torch import nn
 from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
 
 from .configuration_prelu_cnn import PReLUCNNConfig
 from .modeling_classifier import (
+    FaceBackboneMixin,
     FaceClassifierMixin,
     FacePreTrainedModel,
     check_image_size,
     init_as_pytorch,
-    match_channels,
     output_layers,
 )
 
@@ -32,7 +31,7 @@ class PReLUCNNPreTrainedModel(FacePreTrainedModel):
             init.constant_(module.weight, 0.25)
 
 
-class PReLUCNNModel(PReLUCNNPreTrainedModel):
+class PReLUCNNModel(FaceBackboneMixin, PReLUCNNPreTrainedModel):
     """
     Three convolutions with PReLU (one slope each) and BatchNorm; beside the second BatchNorm a 1x1 convolution takes
     the same map, and the two are added.
@@ -63,36 +62,18 @@ class PReLUCNNModel(PReLUCNNPreTrainedModel):
         # Initialize weights and apply final processing
         self.post_init()
 
-    def forward(
-        self, pixel_values: torch.Tensor, output_hidden_states: bool | None = None, **kwargs
-    ) -> BaseModelOutputWithPoolingAndNoAttention:
-        """
-        Args:
-            pixel_values (`torch.FloatTensor` of shape `(batch_size, 1 or 3, image_size, image_size)`):
-                Faces as the image processor makes them.
-            output_hidden_states (`bool`, *optional*):
-                Also return the map after each of the three blocks.
-
-        Returns:
-            [`~transformers.modeling_outputs.BaseModelOutputWithPoolingAndNoAttention`]: `last_hidden_state`, the last
-            feature map `(batch_size, 36, 7, 7)`, and `pooler_output`, the same map in one row, `(batch_size, 1764)`.
-
-        Raises:
-            ValueError: If the faces have another size than the configuration's.
-        """
+    def encode(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The last map `(batch_size, 36, 7, 7)`; and those after each of the three blocks."""
         check_image_size(pixel_values, self.config.image_size)
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-        hidden = match_channels(pixel_values, self.config.num_channels)
-        first = self.norm1(self.max_pool(self.act1(self.conv1(hidden))))  # (batch_size, 44, 22, 22)
+        first = self.norm1(self.max_pool(self.act1(self.conv1(pixel_values))))  # (batch_size, 44, 22, 22)
         hidden = self.max_pool(self.act2(self.conv2(first)))  # (batch_size, 40, 9, 9)
         second = self.norm2(hidden) + self.residual2(hidden)
         third = self.norm3(self.average_pool(self.act3(self.conv3(second))))  # (batch_size, 36, 7, 7)
-        return BaseModelOutputWithPoolingAndNoAttention(
-            last_hidden_state=third,
-            pooler_output=third.flatten(1),
-            hidden_states=(first, second, third) if output_hidden_states else None,
-        )
+        return third, [first, second, third]
+
+    def pool(self, last_map: torch.Tensor) -> torch.Tensor:
+        """The map in one row, `(batch_size, 1764)`."""
+        return last_map.flatten(1)
 
 
 class PReLUCNNForImageClassification(FaceClassifierMixin, PReLUCNNPreTrainedModel):

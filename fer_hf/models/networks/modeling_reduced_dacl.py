@@ -3,10 +3,9 @@
 import torch
 from torch import nn
 from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
 
 from .configuration_reduced_dacl import ReducedDACLConfig
-from .modeling_classifier import FaceClassifierMixin, FacePreTrainedModel, init_as_pytorch, match_channels
+from .modeling_classifier import FaceBackboneMixin, FaceClassifierMixin, FacePreTrainedModel, init_as_pytorch
 from .modeling_resnet import add_resnet, resnet_maps
 
 
@@ -47,7 +46,7 @@ class ReducedDACLAttention(nn.Module):
         return hidden + (value @ weights.mT).view_as(hidden)
 
 
-class ReducedDACLModel(ReducedDACLPreTrainedModel):
+class ReducedDACLModel(FaceBackboneMixin, ReducedDACLPreTrainedModel):
     """
     ResNet-18 and self-attention on its *pooled* map, without the last linear layer.
 
@@ -63,28 +62,14 @@ class ReducedDACLModel(ReducedDACLPreTrainedModel):
         # Initialize weights and apply final processing
         self.post_init()
 
-    def forward(
-        self, pixel_values: torch.Tensor, output_hidden_states: bool | None = None, **kwargs
-    ) -> BaseModelOutputWithPoolingAndNoAttention:
-        """
-        Args:
-            pixel_values (`torch.FloatTensor` of shape `(batch_size, 1 or 3, height, width)`):
-                Faces as the image processor makes them.
-            output_hidden_states (`bool`, *optional*):
-                Also return the maps after the stem and each stage.
+    def encode(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The last map `(batch_size, num_features, height, width)`; and those after the stem and each stage."""
+        maps = resnet_maps(self, pixel_values)
+        return maps[-1], maps
 
-        Returns:
-            [`~transformers.modeling_outputs.BaseModelOutputWithPoolingAndNoAttention`]: `last_hidden_state`, the last
-            feature map `(batch_size, num_features, height, width)`, and `pooler_output`, what the last linear layer
-            sees, `(batch_size, num_features)`.
-        """
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-        maps = resnet_maps(self, match_channels(pixel_values, self.config.num_channels))
-        pooled = self.attention(self.avgpool(maps[-1])).flatten(1)  # (batch_size, num_features)
-        return BaseModelOutputWithPoolingAndNoAttention(
-            last_hidden_state=maps[-1], pooler_output=pooled, hidden_states=maps if output_hidden_states else None
-        )
+    def pool(self, last_map: torch.Tensor) -> torch.Tensor:
+        """The mean over positions, under the attention: `(batch_size, num_features)`."""
+        return self.attention(self.avgpool(last_map)).flatten(1)
 
 
 class ReducedDACLForImageClassification(FaceClassifierMixin, ReducedDACLPreTrainedModel):

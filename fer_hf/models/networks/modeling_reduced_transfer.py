@@ -4,11 +4,15 @@ import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 from transformers import initialization as init
-from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .configuration_reduced_transfer import ReducedTransFERConfig
-from .modeling_classifier import FaceClassifierMixin, FacePreTrainedModel, init_as_pytorch, match_channels
+from .modeling_classifier import (
+    EncoderLayer,
+    FaceBackboneMixin,
+    FaceClassifierMixin,
+    FacePreTrainedModel,
+    init_as_pytorch,
+)
 
 
 class ReducedTransFERStem(nn.Module):
@@ -60,17 +64,13 @@ class ReducedTransFERBranches(nn.Module):
         return torch.cat(maps, dim=2)  # (batch_size, hidden_size, num_branches * height, width)
 
 
-class ReducedTransFERLayer(GradientCheckpointingLayer, nn.TransformerEncoderLayer):
-    """PyTorch's encoder layer with its defaults: norms last, ReLU."""
-
-
 class ReducedTransFERPreTrainedModel(FacePreTrainedModel):
     """What the two models below share: how weights start, and what goes in."""
 
     config: ReducedTransFERConfig
     # Of the encoder's layers only: recomputing the stem's BatchNorm layers would count their batches twice.
     supports_gradient_checkpointing = True
-    _no_split_modules = ["BasicBlock", "ReducedTransFERLayer"]
+    _no_split_modules = ["BasicBlock", "EncoderLayer"]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -83,22 +83,19 @@ class ReducedTransFERPreTrainedModel(FacePreTrainedModel):
             super()._init_weights(module)
 
 
-class ReducedTransFERModel(ReducedTransFERPreTrainedModel):
-    """
-    The reduced TransFER without its classifier.
-    """
+class ReducedTransFERModel(FaceBackboneMixin, ReducedTransFERPreTrainedModel):
+    """The reduced TransFER without its classifier."""
 
     def __init__(self, config: ReducedTransFERConfig):
         super().__init__(config)
         self.stem = ReducedTransFERStem(config)
         self.branches = ReducedTransFERBranches(config)
         self.layers = nn.ModuleList(
-            ReducedTransFERLayer(
+            EncoderLayer(
                 config.hidden_size,
                 config.num_attention_heads,
                 config.intermediate_size,
                 config.dropout,
-                batch_first=True,
             )
             for _ in range(config.num_hidden_layers)
         )
@@ -106,34 +103,19 @@ class ReducedTransFERModel(ReducedTransFERPreTrainedModel):
         # Initialize weights and apply final processing
         self.post_init()
 
-    def forward(
-        self, pixel_values: torch.Tensor, output_hidden_states: bool | None = None, **kwargs
-    ) -> BaseModelOutputWithPooling:
+    def encode(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """
-        Args:
-            pixel_values (`torch.FloatTensor` of shape `(batch_size, 1 or 3, height, width)`):
-                Faces as the image processor makes them.
-            output_hidden_states (`bool`, *optional*):
-                Also return the tokens before the first layer and after each.
-
-        Returns:
-            [`~transformers.modeling_outputs.BaseModelOutputWithPooling`]: `last_hidden_state`
-            `(batch_size, num_branches * height * width, hidden_size)` with the height and width of the stem's map,
-            98 tokens at 224 pixels, and `pooler_output`, their mean.
+        Tokens `(batch_size, num_branches * height * width, hidden_size)` with the height and width of the stem's map,
+        98 at 224 pixels; and those before the first layer and after each.
         """
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-        features = self.branches(self.stem(match_channels(pixel_values, self.config.num_channels)))
-        hidden = features.flatten(2).transpose(1, 2)  # (batch_size, num_branches * height * width, hidden_size)
-        hidden_states = [hidden]
+        states = [self.branches(self.stem(pixel_values)).flatten(2).transpose(1, 2)]
         for layer in self.layers:
-            hidden = layer(hidden)
-            hidden_states.append(hidden)
-        return BaseModelOutputWithPooling(
-            last_hidden_state=hidden,
-            pooler_output=hidden.mean(dim=1),
-            hidden_states=tuple(hidden_states) if output_hidden_states else None,
-        )
+            states.append(layer(states[-1]))
+        return states[-1], states
+
+    def pool(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The mean of the tokens."""
+        return tokens.mean(dim=1)
 
 
 class ReducedTransFERForImageClassification(FaceClassifierMixin, ReducedTransFERPreTrainedModel):

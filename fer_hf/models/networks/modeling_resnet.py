@@ -31,9 +31,9 @@ def add_resnet(model: nn.Module, network: str, num_channels: int, stem: str = "i
         model.add_module(name, child)
 
 
-def resnet_maps(model: nn.Module, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def resnet_maps(model: nn.Module, hidden: torch.Tensor) -> list[torch.Tensor]:
     """The maps `(batch_size, channels, height, width)` after the stem and each stage of [`add_resnet`]'s layers."""
     maps = [model.maxpool(model.relu(model.bn1(model.conv1(hidden))))]
     for stage in (model.layer1, model.layer2, model.layer3, model.layer4):
         maps.append(stage(maps[-1]))
-    return tuple(maps)
+    return maps

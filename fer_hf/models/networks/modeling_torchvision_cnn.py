@@ -4,10 +4,9 @@ import torch
 from torch import nn
 from torchvision import models
 from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
 
 from .configuration_torchvision_cnn import TorchvisionCNNConfig
-from .modeling_classifier import FaceClassifierMixin, FacePreTrainedModel, init_as_pytorch, match_channels
+from .modeling_classifier import FaceBackboneMixin, FaceClassifierMixin, FacePreTrainedModel, init_as_pytorch
 from .modeling_resnet import add_resnet, resnet_maps
 
 
@@ -36,10 +35,8 @@ class TorchvisionCNNPreTrainedModel(FacePreTrainedModel):
             super()._init_weights(module)
 
 
-class TorchvisionCNNModel(TorchvisionCNNPreTrainedModel):
-    """
-    The network without its last linear layer. Parameters keep torchvision's names, so that its checkpoints fit.
-    """
+class TorchvisionCNNModel(FaceBackboneMixin, TorchvisionCNNPreTrainedModel):
+    """The network without its last linear layer. Parameters keep torchvision's names, so that its checkpoints fit."""
 
     def __init__(self, config: TorchvisionCNNConfig):
         super().__init__(config)
@@ -57,38 +54,25 @@ class TorchvisionCNNModel(TorchvisionCNNPreTrainedModel):
         # Initialize weights and apply final processing
         self.post_init()
 
-    def forward(
-        self, pixel_values: torch.Tensor, output_hidden_states: bool | None = None, **kwargs
-    ) -> BaseModelOutputWithPoolingAndNoAttention:
+    def encode(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """
-        Args:
-            pixel_values (`torch.FloatTensor` of shape `(batch_size, 1 or 3, height, width)`):
-                Faces as the image processor makes them.
-            output_hidden_states (`bool`, *optional*):
-                Also return the maps after the stem and each stage (ResNets), or after each pooling (AlexNet, VGG16).
-
-        Returns:
-            [`~transformers.modeling_outputs.BaseModelOutputWithPoolingAndNoAttention`]: `last_hidden_state`, the last
-            feature map `(batch_size, channels, height, width)`, and `pooler_output`, what the last linear layer sees,
-            `(batch_size, num_features)`.
+        The last map `(batch_size, channels, height, width)`; and those after the stem and each stage (ResNets), or
+        after each pooling (AlexNet, VGG16).
         """
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-        hidden = match_channels(pixel_values, self.config.num_channels)
         if self.config.network.startswith("resnet"):
-            maps = resnet_maps(self, hidden)
-            hidden = maps[-1]
-            pooled = self.avgpool(hidden).flatten(1)  # (batch_size, num_features)
-        else:
-            maps = []
-            for layer in self.features:
-                hidden = layer(hidden)
-                if isinstance(layer, nn.MaxPool2d):
-                    maps.append(hidden)
-            pooled = self.classifier(self.avgpool(hidden).flatten(1))  # (batch_size, num_features)
-        return BaseModelOutputWithPoolingAndNoAttention(
-            last_hidden_state=hidden, pooler_output=pooled, hidden_states=tuple(maps) if output_hidden_states else None
-        )
+            maps = resnet_maps(self, pixel_values)
+            return maps[-1], maps
+        hidden, maps = pixel_values, []
+        for layer in self.features:
+            hidden = layer(hidden)
+            if isinstance(layer, nn.MaxPool2d):
+                maps.append(hidden)
+        return hidden, maps
+
+    def pool(self, last_map: torch.Tensor) -> torch.Tensor:
+        """What the last linear layer sees, `(batch_size, num_features)`."""
+        pooled = self.avgpool(last_map).flatten(1)
+        return pooled if self.config.network.startswith("resnet") else self.classifier(pooled)
 
 
 def _with_input_channels(conv: nn.Conv2d, channels: int) -> nn.Conv2d:

@@ -8,6 +8,7 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
+from transformers.utils import can_return_tuple
 
 from .configuration_transfer import TransFERConfig
 from .modeling_classifier import FacePreTrainedModel, check_image_size, classification_loss, match_channels
@@ -151,7 +152,7 @@ class TransFEREmbeddings(nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         tokens = self.projection(hidden).flatten(2).transpose(1, 2)  # (batch_size, height * width, hidden_size)
-        tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+        tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         return tokens + self.position_embeddings
 
 
@@ -266,6 +267,7 @@ class TransFERModel(TransFERPreTrainedModel):
         # Initialize weights and apply final processing
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor,
@@ -327,6 +329,7 @@ class TransFERForImageClassification(TransFERPreTrainedModel):
         # Initialize weights and apply final processing
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor,
@@ -346,7 +349,7 @@ class TransFERForImageClassification(TransFERPreTrainedModel):
         Returns:
             [`TransFERClassifierOutput`]: `logits` of shape `(batch_size, num_labels)` and `local_attentions`.
         """
-        features = self.backbone(pixel_values, **kwargs)
+        features = self.backbone(pixel_values, return_dict=True, **kwargs)
         logits = self.classifier(features.pooler_output)  # (batch_size, num_labels)
         return TransFERClassifierOutput(
             loss=classification_loss(logits, labels, num_items_in_batch),
