@@ -15,7 +15,8 @@ from fer_hf.inference.detectors import whole_image
 from fer_hf.inference.predict import Places, find_entries, load_pipeline, predict_to
 
 
-NUM_PHOTOS = int(os.environ.get("FER_HF_SOAK", 1000))  # by hand: 20000
+# By hand: 20000. A few hundred are over before memory has settled.
+NUM_PHOTOS = int(os.environ.get("FER_HF_SOAK", 1000))
 
 
 def make_photos(folder: Path, count: int) -> int:
