@@ -113,16 +113,21 @@ def command_line(processes: int, words: list[str] | None = None) -> str:
         processes (`int`): Training processes, on all machines.
         words (`list[str]`, *optional*): Those of the recipe. Default: [`public_words`] of its own.
     """
-    module = getattr(sys.modules["__main__"], "__spec__", None)  # set under `python -m`
     words = public_words(sys.argv) if words is None else words
-    if module is not None and module.name.startswith("fer_hf."):
-        words = ["-m", module.name, *words[1:]]
+    if module := packaged_module():
+        words = ["-m", module, *words[1:]]
     if "ACCELERATE_MIXED_PRECISION" in os.environ:
         several = ["--num_processes", str(processes)] if processes > 1 else []
         return shlex.join(["accelerate", "launch", *several, *words])
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return shlex.join(["torchrun", "--nproc_per_node", str(local_processes()), *words])
     return shlex.join(["python", *words])
+
+
+def packaged_module() -> str | None:
+    """The module of the package that runs, under `fer-hf train` or `python -m`; `None` if a file does."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if spec is not None and spec.name.startswith("fer_hf.") else None
 
 
 def public_words(words: list[str]) -> list[str]:

@@ -17,6 +17,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from fer_hf.cli.parser import OneLineParser, unknown_flag
 from fer_hf.errors import BadInputError, nearest, no_such_path
 from fer_hf.files import expand_home
+from fer_hf.provenance import packaged_module
 from fer_hf.training.arguments import FerTrainingArguments
 from fer_hf.training.checkpoints import resume_run
 
@@ -108,7 +109,7 @@ def parse_arguments(
         SystemExit: With code 0, by argparse, after `--help` and `--help_all`.
     """
     args = expand_home(sys.argv[1:] if args is None else args)
-    parser = RecipeParser(dataclass_types, prog=f"{recipe}.py")
+    parser = RecipeParser(dataclass_types, prog="fer-hf train" if packaged_module() else f"{recipe}.py")
     given = _given(parser, args)
     config = _find_config(given, default_config)
     if config is not None:
