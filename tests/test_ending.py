@@ -125,7 +125,13 @@ def test_an_interruption_reaches_what_a_launcher_has_started(tmp_path):
     child = f"import pathlib, time; pathlib.Path({str(tmp_path / 'begun')!r}).touch(); time.sleep(600)"
     launcher = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]).wait()"
     code = f"import sys; from fer_hf.cli.ending import wait_for; wait_for([sys.executable, '-c', {launcher!r}])"
-    started = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    # Processes in the background of a shell ignore SIGINT, and so would this one.
+    started = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while not (tmp_path / "begun").exists():
         assert started.poll() is None
         time.sleep(0.05)

@@ -710,14 +710,12 @@ def test_cards_are_gathered_with_pictures_and_an_index(run_dir, tmp_path, capsys
         assert main(["push", str(run_dir), *words]) == 2
         assert capsys.readouterr().err.startswith("error: `repo_id` is missing: ")
     add_to_gallery(run_dir, folder, "owner/a-second")
-    old = (folder / "a-second.md").read_text().replace("Balanced accuracy", "Mean per-class accuracy")
-    (folder / "of-old.md").write_text(old)
     (run_dir / "confusion_matrix.png").unlink()
     add_to_gallery(run_dir, folder, "owner/tiny-vit")  # again: its row and its pictures are replaced
     assert not list((folder / "tiny-vit").iterdir())
     test = RECORD["results"]["test"]
     scores = [f"{test[name]:.4f}" for name in ("accuracy", "macro_f1", "balanced_accuracy")]
-    names = ("a-second", "of-old", "tiny-vit")
+    names = ("a-second", "tiny-vit")
     rows = [f"| [{name}]({name}.md) | FER-2013 | test | {' | '.join(scores)} |" for name in names]
     index = (folder / "README.md").read_text()
     assert index.startswith((ROOT / "model_cards" / "README.md").read_text().split("<!-- cards")[0])

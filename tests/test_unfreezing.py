@@ -94,7 +94,7 @@ def test_under_a_multi_layer_head_the_stock_classifiers_names_mean_the_same_laye
         ["backbone.layers.0"],
         ["backbone.embeddings"],
     ]
-    with pytest.raises(UnfreezingError, match=r"'vit.layers.12'.*Near names: backbone\.layers"):
+    with pytest.raises(UnfreezingError, match=r"'vit.layers.12'.*did you mean backbone\.layers"):
         resolve_module(model, "vit.layers.12")
 
 
@@ -115,7 +115,7 @@ def test_parameters_beside_the_modules_and_lone_blocks_are_in_the_order():
 
 
 def test_an_unknown_module_name_is_an_error_with_near_names(tiny_vit):
-    with pytest.raises(UnfreezingError, match=r"'vit.layers.12'.*Near names: vit\.layers\.\d"):
+    with pytest.raises(UnfreezingError, match=r"'vit.layers.12'.*did you mean vit\.layers\.\d"):
         GradualUnfreezing(tiny_vit, schedule={"2": "vit.layers.12"})
 
 
