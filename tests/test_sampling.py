@@ -162,7 +162,8 @@ def test_oversampling_mirrors_then_rotates_one_class(drawn_faces):
     assert all(np.array_equal(a, b) for a, b in zip(larger["image"], again["image"], strict=True))
 
 
-def test_oversampling_gives_the_counts_of_the_report(drawn_faces):
+def test_oversampling_gives_the_counts_of_the_report_and_its_log_says_so(drawn_faces, caplog):
+    caplog.set_level("INFO", "fer_hf.data")
     # 80 % of FER-2013's train.csv: 349 disgusted faces of 22,967 become 1,396 of 24,014.
     features = drawn_faces["train"].features
     black = io.BytesIO()
@@ -171,6 +172,7 @@ def test_oversampling_gives_the_counts_of_the_report(drawn_faces):
     columns = {"image": [{"bytes": black.getvalue(), "path": None}] * 22_967, "label": labels, "row": range(22_967)}
     larger = oversample(datasets.Dataset.from_dict(columns, features=features), "disgust")
     assert (len(larger), larger["label"][:].count(1), sum(larger["made"][:])) == (24_014, 1_396, 1_047)
+    assert "disgust: 349 -> 1,396 faces; training faces: 22,967 -> 24,014" in caplog.text
 
 
 def test_oversampling_is_a_flag(tmp_path):

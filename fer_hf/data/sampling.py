@@ -2,6 +2,7 @@
 The order of training faces: pure functions of seed and epoch, weights that balance classes, and oversampling.
 """
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch.utils.data import Sampler
 
 from fer_hf.errors import BadInputError
 
+
+logger = logging.getLogger(__name__)
 
 SAMPLERS = ("none", "inverse_frequency", "class_balanced", "effective_number")
 
@@ -187,4 +190,9 @@ def oversample(table: datasets.Dataset, expression: str, degrees: float = 10.0, 
     columns |= {"image": [*mirrored, *turned], "made": [True] * (3 * len(rows))}
     made = datasets.Dataset.from_dict(columns, features=features)
     kept = table.add_column("made", [False] * len(table)).cast(features)
-    return datasets.concatenate_datasets([kept, made])
+    larger = datasets.concatenate_datasets([kept, made])
+    logger.info(
+        f"oversampled {expression}: {len(rows):,} -> {4 * len(rows):,} faces; "
+        f"training faces: {len(table):,} -> {len(larger):,}"
+    )
+    return larger

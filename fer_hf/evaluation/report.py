@@ -168,7 +168,11 @@ def _summary(report: dict) -> str:
 
 
 def _faces(report: dict) -> str:
-    sample = ", a sample of the split (max_eval_samples): no result of it" if "max_eval_samples" in report else ""
+    sample = (
+        ", a sample of the split (max_eval_samples), which is no result of the split"
+        if "max_eval_samples" in report
+        else ""
+    )
     return plural(report["num_faces"], "face") + sample
 
 
