@@ -17,6 +17,8 @@ CNNs and pre-trained ViTs shows them for 1e-3, 1e-4 and 1e-5. The test split is 
 same `--output_dir`, a search goes on: what is finished is not run again.
 """
 
+import fer_hf.cli  # isort: skip # noqa: F401 - before torch, whose threads it sets up
+
 from pathlib import Path
 
 from datasets import DatasetDict

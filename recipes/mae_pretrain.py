@@ -11,6 +11,8 @@ its image processor: fine-tuning starts from it with `--model_name_or_path`, and
 faces are seen without their labels, validation faces select the epoch, test faces are never touched.
 """
 
+import fer_hf.cli  # isort: skip # noqa: F401 - before torch, whose threads it sets up
+
 from dataclasses import dataclass, field
 from pathlib import Path
 

@@ -13,6 +13,8 @@ sampling and BatchNorm in the head. Without `--unfreeze_...` everything trains f
 under a general name.
 """
 
+import fer_hf.cli  # isort: skip # noqa: F401 - before torch, whose threads it sets up
+
 from pathlib import Path
 
 from datasets import DatasetDict

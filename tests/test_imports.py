@@ -1,7 +1,10 @@
 """`import fer_hf`: quick, and our models and our pipeline are known to Transformers whatever is imported first."""
 
+import ast
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +28,16 @@ def test_importing_the_package_loads_nothing_heavy_and_every_public_name_is_ther
         assert name in fer_hf.__all__
     with pytest.raises(AttributeError, match="module 'fer_hf' has no attribute 'lode_dataset'"):
         fer_hf.lode_dataset  # noqa: B018
+
+
+def test_openmp_is_set_up_before_torch_loads_it():
+    printed = fresh("import os, sys, fer_hf.cli; print('torch' in sys.modules, os.environ['GOMP_SPINCOUNT'])")
+    assert printed == ["False", os.environ.get("GOMP_SPINCOUNT", "10000")]
+    for recipe in Path(fer_hf.__file__).parents[1].glob("recipes/*.py"):
+        body = ast.parse(recipe.read_text(encoding="utf-8")).body
+        imported = [ast.unparse(node).split()[1] for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+        heavy = [name for name in imported if name.split(".")[0] in ("datasets", "torch", "transformers")]
+        assert not heavy or imported[0].startswith("fer_hf"), recipe
 
 
 LOAD = "print(type({}.from_pretrained(fer_hf.asset('fer-compact-cnn'))).__name__)"
