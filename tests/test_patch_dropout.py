@@ -3,7 +3,14 @@
 import pytest
 import torch
 from helpers import moved, tensor_trainer
-from transformers import DeiTConfig, DeiTForImageClassification, ViTConfig, ViTForImageClassification
+from transformers import (
+    DeiTConfig,
+    DeiTForImageClassification,
+    Dinov2Config,
+    Dinov2ForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 from fer_hf import build
 from fer_hf.errors import BadInputError
@@ -23,12 +30,15 @@ def small_vit():
 
 def tokens_seen(model):
     seen = []
-    model.base_model.layers[0].register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
+    body = model.base_model
+    layers = body.encoder.layer if isinstance(model, Dinov2ForImageClassification) else body.layers
+    layers[0].register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
     return seen
 
 
 @pytest.mark.parametrize(("kind", "config", "prefix"), [
     (ViTForImageClassification, ViTConfig, 1), (DeiTForImageClassification, DeiTConfig, 2),
+    (Dinov2ForImageClassification, Dinov2Config, 1),
 ])  # fmt: skip
 def test_the_encoder_sees_every_special_token_and_so_many_whole_patches(kind, config, prefix):
     torch.manual_seed(0)
@@ -144,7 +154,7 @@ def test_rates_that_are_none_are_refused(rate):
 
 
 def test_models_without_patches_to_spare_are_refused(tmp_path):
-    with pytest.raises(BadInputError, match="`patch_dropout` is for ViT and DeiT, got CompactCNN"):
+    with pytest.raises(BadInputError, match="`patch_dropout` is for ViT, DeiT and DINOv2, got CompactCNN"):
         trainer_of(build("compact-cnn", num_channels=3, widths=(4, 4, 4, 4)), tmp_path, 0.5)
     with pytest.raises(BadInputError, match=r"`patch_dropout` 0\.99 hides all of the 36 patches of a face"):
         trainer_of(small_vit(), tmp_path, 0.99)

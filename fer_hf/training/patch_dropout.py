@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import DeiTModel, PreTrainedModel, ViTModel
+from transformers import DeiTModel, Dinov2Model, PreTrainedModel, ViTModel
 
 from fer_hf.errors import BadInputError
 from fer_hf.training.tricks import Trick
@@ -34,11 +34,11 @@ class PatchDropout(Trick):
             model (`PreTrainedModel`): The model to train.
 
         Raises:
-            BadInputError: If it is no [`~transformers.ViTModel`] or [`~transformers.DeiTModel`], with or without a
-                head, or would see no patch.
+            BadInputError: If it is no [`~transformers.ViTModel`], [`~transformers.DeiTModel`] or
+                [`~transformers.Dinov2Model`], with or without a head, or would see no patch.
         """
-        if not isinstance(model.base_model, (ViTModel, DeiTModel)):
-            raise BadInputError(f"`patch_dropout` is for ViT and DeiT, got {type(model).__name__}.")
+        if not isinstance(model.base_model, (ViTModel, DeiTModel, Dinov2Model)):
+            raise BadInputError(f"`patch_dropout` is for ViT, DeiT and DINOv2, got {type(model).__name__}.")
         count = model.base_model.embeddings.patch_embeddings.num_patches
         if self.num_kept(count) == 0:
             raise BadInputError(f"`patch_dropout` {self.rate} hides all of the {count} patches of a face.")
