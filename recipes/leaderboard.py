@@ -14,20 +14,23 @@ is selected on validation, and test is scored once for each run; where a source 
 weights after that.
 """
 
+import math
 import os
 import shlex
 import sys
 from argparse import BooleanOptionalAction, Namespace
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
-from fer_hf.cli.ending import wait_for
-from fer_hf.cli.launch import run
+from fer_hf.cli.ending import run_commands
+from fer_hf.cli.launch import available_cores, run
 from fer_hf.cli.parser import OneLineParser, count
 from fer_hf.errors import BadInputError
 from fer_hf.runs.leaderboard import leaderboard_table, summarise, write_leaderboard
 from fer_hf.runs.leaderboard_plan import is_finished, keep_records, planned_row, row_command, shrunk
+from fer_hf.runs.record import RECORD
 
 
 HERE = Path(__file__).parent
@@ -57,61 +60,66 @@ def main() -> None:
 
 def fill(plan: dict, chosen: list[str], args: Namespace) -> None:
     """Train the chosen rows, and put every finished row into the table; of a source's table the others, too."""
-    folder, failed = Path(args.output_dir), []
     rows = {name: planned_row(row, plan, HERE / "configs", args.num_processes) for name, row in plan["rows"].items()}
-    results = {name: summarise(name, row, []) for name, row in rows.items()}
-    for number, (name, row) in enumerate(rows.items(), start=1):
-        # Of rows that were not asked for, what is finished stays in the table.
-        seeds = args.seeds if name in chosen else seeds_in(folder / name)
-        runs = {folder / name / f"seed-{seed}": command(name, row, args, seed) for seed in seeds}
-        try:
-            if name in chosen and not row["refused"]:
-                train(f"[{number}/{len(rows)}] {name}", row["forecast"], runs)
-            if not runs or not all(is_finished(*run) for run in runs.items()):
-                continue
-            results[name] = summarise(name, row, list(runs))
-        except BadInputError as error:
-            if name in chosen:
-                failed.append(f"{name}: {error}")
-            else:
-                print(f"{name} is left out of the table: {error}", flush=True)
-            continue
-        write_leaderboard(folder, plan, list(results.values()))  # after each row, to be looked at
-        if args.records_dir is not None:
-            keep_records(folder, Path(args.records_dir, args.budget), list(runs))
-    if any(row["runs"] for row in results.values()):
-        print(
-            f"\n{leaderboard_table(plan, list(results.values()))}\n\nTable, picture and all figures are in {folder}."
-        )
-    if failed:
+    runs = {name: runs_of(name, row, args, name in chosen) for name, row in rows.items()}
+    _, complaints = tabulate(plan, rows, runs, args)
+    for name in complaints.keys() - chosen:
+        print(f"{name} is left out of the table: {complaints[name]}", flush=True)
+    asked = [name for name in chosen if name not in complaints and not rows[name]["refused"]]
+    for _ in run_commands(waiting(asked, rows, runs), args.jobs, args.seconds or math.inf, logs=args.jobs > 1):
+        tabulate(plan, rows, runs, args)  # after each run, to be looked at
+    results, complaints = tabulate(plan, rows, runs, args)
+    if any(row["runs"] for row in results):
+        print(f"\n{leaderboard_table(plan, results)}\n\nTable, picture and all figures are in {args.output_dir}.")
+    log = " or its log" if args.jobs > 1 else ""
+    for name in asked:
+        if not all((run_dir / RECORD).is_file() for run_dir in runs[name]):
+            complaints[name] = f"a run did not finish: see above{log} what it said; the same command goes on"
+    if failed := [f"{name}: {complaints[name]}" for name in chosen if name in complaints]:
         raise BadInputError(f"Rows without a figure: {'; '.join(failed)}")
 
 
-def train(title: str, forecast: str, runs: dict[Path, list[str]]) -> None:
-    """
-    Run those of a row's runs that are not finished.
-
-    Raises:
-        BadInputError: If one of them leaves no record.
-    """
-    for run_dir, words in runs.items():
-        if is_finished(run_dir, words):
-            print(f"{title}: finished before: {run_dir}", flush=True)
-        else:
-            print(f"{title}: {forecast}; {run_dir}", flush=True)
-            wait_for([*ACCELERATE, *words[1:]])
-    if not all(is_finished(*run) for run in runs.items()):
-        raise BadInputError("a run did not finish: see above what it said")
+def runs_of(name: str, row: dict, args: Namespace, asked: bool) -> dict[Path, list[str]]:
+    """The folders of a row's runs, each with its command; of a row that was not asked for, those that are there."""
+    folder = Path(args.output_dir, name)
+    there = sorted(int(path.name.removeprefix("seed-")) for path in folder.glob("seed-*") if path.is_dir())
+    return {folder / f"seed-{seed}": command(name, row, args, seed) for seed in (args.seeds if asked else there)}
 
 
-def seeds_in(folder: Path) -> list[int]:
-    """The seeds of a row's runs in its folder, finished or not."""
-    return sorted(int(path.name.removeprefix("seed-")) for path in folder.glob("seed-*"))
+def waiting(names: list[str], rows: dict, runs: dict) -> Iterator[tuple[Path, list[str]]]:
+    """The runs that are still to be made, and what makes them."""
+    for number, name in enumerate(names, start=1):
+        for run_dir, words in runs[name].items():
+            finished = (run_dir / RECORD).is_file()
+            about = "finished before" if finished else rows[name]["forecast"]
+            print(f"[{number}/{len(names)}] {name}: {about}; {run_dir}", flush=True)
+            if not finished:
+                yield run_dir, [*ACCELERATE, *words[1:]]
+
+
+def tabulate(plan: dict, rows: dict, runs: dict, args: Namespace) -> tuple[list[dict], dict[str, str]]:
+    """Write the table of all rows, with those whose runs are finished; what is wrong with other runs, by row."""
+    results, kept, complaints = [], [], {}
+    for name, row in rows.items():
+        try:
+            finished = list(runs[name]) if all(is_finished(*run) for run in runs[name].items()) else []
+            results.append(summarise(name, row, finished))
+            kept += finished
+        except BadInputError as error:
+            complaints[name] = str(error)
+            results.append(summarise(name, row, []))
+    if kept:
+        write_leaderboard(Path(args.output_dir), plan, results)
+        if args.records_dir is not None:
+            keep_records(Path(args.output_dir), Path(args.records_dir, args.budget), kept)
+    return results, complaints
 
 
 def command(name: str, row: dict, args: Namespace, seed: int) -> list[str]:
     """What to run for one row and seed."""
     extra = [*args.flags, *(["--disable_tqdm", "true"] if args.disable_tqdm else [])]
+    if args.jobs > 1 and "--cpu_threads" not in args.flags:
+        extra += ["--cpu_threads", str(max(1, available_cores() // args.jobs))]
     run_dir, recipes = Path(args.output_dir, name, f"seed-{seed}"), Path(os.path.relpath(HERE))
     return row_command(row, recipes, run_dir, seed, args.data_dir, args.num_processes, extra)
 
@@ -128,6 +136,10 @@ def parse() -> Namespace:
     parser.add_argument("--scale", type=count, metavar="PIXELS", help="no network sees larger faces")
     parser.add_argument("--epochs", type=count, metavar="N", help="epochs of every run")
     parser.add_argument("--num_processes", type=count, default=1, help="processes of each run (GPUs)")
+    parser.add_argument("--jobs", type=count, default=1, metavar="N", help="runs side by side, each with a log")
+    parser.add_argument(
+        "--seconds", type=count, metavar="N", help="interrupt what runs then: the same command goes on"
+    )
     parser.add_argument("--dry_run", action="store_true", help="print the commands and what they cost")
     parser.add_argument("--disable_tqdm", action=BooleanOptionalAction, default=False, help="show no progress bars")
     parser.add_argument(

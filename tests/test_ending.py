@@ -13,7 +13,7 @@ import pytest
 from helpers import call_recipe, draw_no_pictures, make_trainer
 from huggingface_hub.errors import HTTPError  # of the library that it reaches the Hub with
 
-from fer_hf.cli.ending import run_to_end
+from fer_hf.cli.ending import run_commands, run_to_end
 from fer_hf.cli.main import main
 from fer_hf.errors import BadInputError
 from fer_hf.training.callbacks import LogLineCallback
@@ -124,7 +124,8 @@ def test_an_interrupted_run_names_the_command_that_goes_on(classifier_folder, mo
 def test_an_interruption_reaches_what_a_launcher_has_started(tmp_path):
     child = f"import pathlib, time; pathlib.Path({str(tmp_path / 'begun')!r}).touch(); time.sleep(600)"
     launcher = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]).wait()"
-    code = f"import sys; from fer_hf.cli.ending import wait_for; wait_for([sys.executable, '-c', {launcher!r}])"
+    command = f"(pathlib.Path('run'), [sys.executable, '-c', {launcher!r}])"
+    code = f"import pathlib, sys; from fer_hf.cli.ending import run_commands; list(run_commands([{command}]))"
     # Processes in the background of a shell ignore SIGINT, and so would this one.
     started = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -138,6 +139,24 @@ def test_an_interruption_reaches_what_a_launcher_has_started(tmp_path):
     started.send_signal(signal.SIGINT)  # to this one alone, as `kill` does
     started.communicate(timeout=60)  # until the last that holds the pipe has ended
     assert started.returncode != 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals to groups of processes are of POSIX")
+def test_commands_run_side_by_side_and_none_outlives_the_wait(tmp_path):
+    def command(name, code):
+        return tmp_path / name, [sys.executable, "-c", f"import pathlib, signal, time; {code}"]
+
+    begun = f"pathlib.Path({str(tmp_path / 'begun')!r})"
+    listen = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # which the background of a shell takes away
+    # The first ends once the second has begun: one after the other they would never end.
+    first = command("first", f"print('waits', flush=True)\nwhile not {begun}.exists(): time.sleep(0.01)")
+    second = command("second", f"{listen}; {begun}.touch()\nwhile True: time.sleep(0.01)")
+    running = run_commands([first, second, command("third", "print('third')")], jobs=2, logs=True)
+    assert [next(running).name, next(running).name] == ["first", "third"]
+    running.close()
+    assert (tmp_path / "first.log").read_text() == "waits\n"
+    assert "KeyboardInterrupt" in (tmp_path / "second.log").read_text()
+    assert list(run_commands([second], seconds=0)) == []
 
 
 def stop_at_the_second_epoch(self, args, state, control, **kwargs):

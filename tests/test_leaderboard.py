@@ -255,7 +255,8 @@ def test_what_was_published_is_quoted_whole_from_the_configurations(monkeypatch)
 
 @pytest.mark.parametrize("budget", PLANS)
 def test_the_flags_of_every_row_are_flags_of_its_recipe(recipe, monkeypatch, budget, tmp_path):
-    args = Namespace(output_dir=str(tmp_path), num_processes=1, data_dir=None, flags=["--use_cpu"], disable_tqdm=True)
+    args = Namespace(output_dir=str(tmp_path), num_processes=1, data_dir=None, flags=["--use_cpu"], jobs=2)
+    args.disable_tqdm = True
     for name, row in PLANS[budget]["rows"].items():
         words = recipe.command(name, planned_row(row, PLANS[budget], CONFIGS), args, seed=3)
         start = next(i for i, word in enumerate(words) if word.endswith(".py"))
@@ -296,13 +297,14 @@ def ran(recipe, monkeypatch):
     """Runs that take no time; those of cnn-v2 fail."""
     names = []
 
-    def run(words):
-        folder = Path(words[words.index("--output_dir") + 1])
-        names.append(folder.parent.name)
-        if folder.parent.name != "cnn-v2":
-            write(folder, record(0, 0.4, command=shlex.join(["accelerate", "launch", *words[3:]])))
+    def run(commands, jobs, seconds, logs):
+        for folder, words in commands:
+            names.append(folder.parent.name)
+            if folder.parent.name != "cnn-v2":
+                write(folder, record(0, 0.4, command=shlex.join(["accelerate", "launch", *words[3:]])))
+            yield folder
 
-    monkeypatch.setattr(recipe, "wait_for", run)
+    monkeypatch.setattr(recipe, "run_commands", run)
     return names
 
 
@@ -359,9 +361,7 @@ def finished_records(budget):
 
 @pytest.mark.parametrize("budget", [budget for budget in PLANS if "columns" not in PLANS[budget]])
 def test_runs_of_older_commands_are_finished_rows(recipe, budget):
-    args = Namespace(
-        output_dir="out", num_processes=1, data_dir="/faces", flags=["--cpu_threads", "1"], disable_tqdm=True
-    )
+    args = Namespace(output_dir="out", num_processes=1, data_dir="/faces", flags=[], disable_tqdm=True, jobs=2)
     rows = {name: planned_row(row, PLANS[budget], CONFIGS) for name, row in PLANS[budget]["rows"].items()}
     found = list(finished_records(budget))
     assert {name for name, *_ in found} == rows.keys()

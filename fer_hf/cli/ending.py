@@ -2,13 +2,17 @@
 
 import errno
 import io
+import math
 import os
 import signal
 import subprocess
 import sys
+import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
+from pathlib import Path
 
 from fer_hf.errors import BadInputError
 from fer_hf.escape import one_line
@@ -61,16 +65,44 @@ def run_to_end(work: Callable[[], None], resume_command: Callable[[], str | None
     return 0
 
 
-def wait_for(words: list[str]) -> None:
-    """Run a command to its end. Ctrl-C reaches all its processes: a launcher leaves those that it started behind."""
-    process = subprocess.Popen(words, start_new_session=True)
+def run_commands(
+    commands: Iterable[tuple[Path, list[str]]], jobs: int = 1, seconds: float = math.inf, logs: bool = False
+) -> Iterator[Path]:
+    """
+    Run commands to their ends, and give the folder of each when it has ended.
+
+    Args:
+        commands (iterable of `(Path, list[str])`): The folder of a run and what makes it; taken when it starts.
+        jobs (`int`, defaults to 1): How many run side by side.
+        seconds (`float`, *optional*): When they are over, no command starts, and those that run are interrupted as by
+            Ctrl-C, with all their processes: a launcher leaves those that it started behind.
+        logs (`bool`, defaults to `False`): Whether what a command prints goes to `<its folder>.log`.
+    """
+    waiting, running, end = iter(commands), {}, time.monotonic() + seconds
     try:
-        process.wait()
-    except KeyboardInterrupt:
-        if hasattr(os, "killpg"):  # elsewhere the console tells them all
-            os.killpg(process.pid, signal.SIGINT)
-        process.wait()
-        raise
+        while time.monotonic() < end:
+            for folder, words in islice(waiting, jobs - len(running)):
+                running[folder] = _start(words, folder.with_name(f"{folder.name}.log") if logs else None)
+            if not running:
+                return
+            for folder in [folder for folder, process in running.items() if process.poll() is not None]:
+                del running[folder]
+                yield folder
+            time.sleep(0.1)
+    finally:
+        for process in running.values():
+            if hasattr(os, "killpg"):  # elsewhere the console tells them all
+                os.killpg(process.pid, signal.SIGINT)
+        for process in running.values():
+            process.wait()
+
+
+def _start(words: list[str], log: Path | None) -> subprocess.Popen:
+    if log is None:
+        return subprocess.Popen(words, start_new_session=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        return subprocess.Popen(words, start_new_session=True, stdout=file, stderr=subprocess.STDOUT)
 
 
 def _say(line: str, on_one_process: bool) -> None:
