@@ -128,23 +128,6 @@ def test_the_command_fits_on_validation_and_keeps_it(tiny_vit, processor, drawn_
     assert "calibration" not in evaluate(str(tmp_path), "synthetic", drawn_faces, EvaluationOptions(tta="flip"))
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--model", "fer-compact-vit-mae", "--calibrate"], "keeps the temperature in the model's folder"),
-        (["--model", "MODEL", "--calibrate", "--tta", "flip"], "leave out `tta` 'flip'"),
-    ],
-)
-def test_what_cannot_be_calibrated_is_refused(words, message, tiny_vit, processor, tmp_path, capsys):
-    tiny_vit.save_pretrained(tmp_path)
-    processor.save_pretrained(tmp_path)
-    before = (tmp_path / "config.json").read_bytes()
-    options = ["--dataset_options", '{"train": 7, "validation": 7, "test": 7}']
-    assert main(["evaluate", *[str(tmp_path) if w == "MODEL" else w for w in words], *options]) == 2
-    assert message in capsys.readouterr().err
-    assert (tmp_path / "config.json").read_bytes() == before
-
-
 # Bins
 
 
