@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
@@ -113,7 +114,8 @@ def no_pictures(monkeypatch):
     asked = {}
 
     def note(plot, *args, **options):
-        asked.setdefault(plot.__name__, []).append((args, options))
+        drawn = partial(plot, *args, **options)
+        asked.setdefault(drawn.func.__name__, []).append((drawn.args, drawn.keywords))
         return "data:image/png;base64,AAAA"
 
     monkeypatch.setattr(page, "_picture", note)

@@ -13,8 +13,9 @@ from fer_hf.files import write_text
 from fer_hf.metrics import time_to_accuracy
 from fer_hf.models.loading import TEMPERATURE_KEY
 from fer_hf.runs.facts import DATASETS, MODEL_PAPERS, dataset_facts, hub_dataset_id
+from fer_hf.runs.pictures import PICTURES
 from fer_hf.runs.record import RunDirectoryError, RunRecord
-from fer_hf.runs.run import PICTURES, Run, as_run
+from fer_hf.runs.run import Run, as_run
 from fer_hf.runs.upload_files import RECONSTRUCTIONS, face_pictures
 from fer_hf.runs.usage import photo_usage, ships, usage
 

@@ -6,19 +6,9 @@ from pathlib import Path
 
 from fer_hf.errors import no_such_path
 from fer_hf.evaluation.predictions import FILE, Predictions, load_predictions
+from fer_hf.runs.pictures import PICTURES
 from fer_hf.runs.record import RECORD, RunRecord, read_json, with_new_names
 from fer_hf.runs.shapes import Config, Evaluation, RunDirectoryError, TrainerState, check_shape
-
-
-# Pictures without faces, by the section of the card that shows them: file -> (section, what it shows).
-PICTURES = {
-    "confusion_matrix.png": ("results", "Confusion matrix"),
-    "validation_confusion_matrix.png": ("results", "Confusion matrix of validation"),
-    "reliability.png": ("calibration", "Reliability diagram, without a temperature"),
-    "learning_curves.png": ("training", "Learning curves"),
-    "phases.png": ("training", "Phases of unfreezing"),
-    "class_balance.png": ("data", "Faces by expression and split"),
-}
 
 
 class Run:
