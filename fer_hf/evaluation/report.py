@@ -183,3 +183,38 @@ def _headline_lines(report: dict) -> list[str]:
         span = "" if low is None else f"  ({low:.4f} to {high:.4f})"
         lines.append(f"{title:<20} {report[name]:.4f}{span}")
     return lines
+
+
+def calibration(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict:
+    """
+    The scores of a split's probabilities, before and after division by a temperature.
+
+    Args:
+        logits (`np.ndarray` of shape `(num_faces, num_labels)`): Before softmax.
+        labels (`np.ndarray` of shape `(num_faces,)`): True class ids.
+        temperature (`float`): From [`~fer_hf.metrics.fit_temperature`].
+
+    Returns:
+        `dict`: `temperature`; `before` and `after`, each with `expected_calibration_error` and
+        `negative_log_likelihood`.
+    """
+    result = {"temperature": temperature}
+    for name, value in (("before", 1.0), ("after", temperature)):
+        probabilities = calibrated_probabilities(logits, value)
+        result[name] = {
+            "expected_calibration_error": expected_calibration_error(probabilities, labels),
+            "negative_log_likelihood": negative_log_likelihood(logits, labels, value),
+        }
+    return result
+
+
+def calibration_text(result: dict) -> str:
+    """The numbers of [`calibration`] as a line for the terminal."""
+    changes = [
+        f"{title} {result['before'][name]:.4f} -> {result['after'][name]:.4f}"
+        for title, name in (
+            ("calibration error", "expected_calibration_error"),
+            ("negative log-likelihood", "negative_log_likelihood"),
+        )
+    ]
+    return f"temperature {result['temperature']:.3f}: {', '.join(changes)}"
