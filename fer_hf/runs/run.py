@@ -60,10 +60,7 @@ class Run:
         name = "trainer_state.json"
         if not (self.folder / name).is_file():
             return None
-        state = with_new_names(self._read(name, TrainerState))
-        if "log_history" not in state:
-            raise RunDirectoryError(f"{self.folder / name} lacks `log_history`.")
-        return state["log_history"]
+        return with_new_names(self._read(name, TrainerState))["log_history"]
 
     def _read(self, name: str, kind: type) -> dict:
         content = read_json(self.folder / name)
@@ -86,8 +83,6 @@ class Run:
         for path in sorted(self.folder.glob("evaluation/*.json")):
             item = with_new_names(read_json(path))
             check_shape(item, Evaluation, path)
-            if not {"dataset", "split", "report"} <= item.keys():
-                raise RunDirectoryError(f"{path} is no evaluation: it lacks `dataset`, `split` or `report`.")
             found.append({"tta": "none", **item})
         return found
 
