@@ -93,6 +93,23 @@ def with_averages(per_class: dict[str, dict]) -> dict[str, dict]:
     return {**per_class, **{title: {**row, "support": int(support.sum())} for title, row in averages.items()}}
 
 
+def score_rows_of(reports: dict[str, dict], without_copies: str) -> list[tuple[str, dict]]:
+    """
+    The rows of a table of scores: a name and figures.
+
+    Args:
+        reports (`dict[str, dict]`): By name, such as the split.
+        without_copies (`str`): What is said in the row below one, of its faces that have no copy in train.
+    """
+    rows = []
+    for name, report in reports.items():
+        name += ", a sample" * ("max_eval_samples" in report)
+        rows.append((name, report))
+        if "without_copies" in report:
+            rows.append((f"{name}, {without_copies}", report["without_copies"]))
+    return rows
+
+
 def headline(predicted: np.ndarray, labels: np.ndarray) -> dict:
     """
     What is told of a part of a split.

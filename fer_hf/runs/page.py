@@ -17,7 +17,7 @@ from fer_hf.data.select import sample_faces
 from fer_hf.errors import BadInputError
 from fer_hf.evaluation.attention import attention, class_means, similarity
 from fer_hf.evaluation.predictions import Predictions, first_right, sure_and_wrong
-from fer_hf.evaluation.report import with_averages
+from fer_hf.evaluation.report import score_rows_of, with_averages
 from fer_hf.files import check_output, write_text
 from fer_hf.metrics import calibrated_probabilities
 from fer_hf.models.loading import load_trained_classifier
@@ -100,7 +100,9 @@ def _page(
 ) -> str:
     """The HTML, filled in."""
     record, evaluations = run.record, [{**item, "title": _title(item)} for item in run.evaluations]
-    score_rows, evaluation_rows = _score_rows(record.results), _score_rows(_reports(evaluations))
+    score_rows, evaluation_rows = (
+        score_rows_of(reports, "faces without a copy in train") for reports in (record.results, _reports(evaluations))
+    )
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     try:
         return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
@@ -136,17 +138,6 @@ def _reports(evaluations: list[dict]) -> dict[str, dict]:
         for part, scored in item.get("parts", {}).items():
             reports[f"{item['title']}: {part} alone"] = scored["report"]
     return reports
-
-
-def _score_rows(reports: dict[str, dict]) -> list[tuple[str, dict]]:
-    """A row for each report, and below it one for its faces without a copy in train, where that is known."""
-    rows = []
-    for name, report in reports.items():
-        name += ", a sample" * ("max_eval_samples" in report)
-        rows.append((name, report))
-        if "without_copies" in report:
-            rows.append((f"{name}, faces without a copy in train", report["without_copies"]))
-    return rows
 
 
 def _picture(plot: Callable, *args, **options) -> str:
