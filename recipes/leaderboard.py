@@ -14,10 +14,13 @@ is selected on validation, and test is scored once for each run; where a source 
 weights after that.
 """
 
+import json
 import os
 import shlex
+import shutil
 import sys
 from argparse import BooleanOptionalAction, Namespace
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
@@ -27,7 +30,7 @@ from fer_hf.cli.launch import run
 from fer_hf.cli.parser import OneLineParser, count
 from fer_hf.errors import BadInputError
 from fer_hf.runs.leaderboard import leaderboard_table, summarise, write_leaderboard
-from fer_hf.runs.leaderboard_plan import is_finished, keep_records, planned_row, row_command, shrunk
+from fer_hf.runs.leaderboard_plan import is_finished, planned_row, shrunk
 
 
 HERE = Path(__file__).parent
@@ -78,7 +81,7 @@ def fill(plan: dict, chosen: list[str], args: Namespace) -> None:
             continue
         write_leaderboard(folder, plan, list(results.values()))  # after each row, to be looked at
         if args.records_dir is not None:
-            keep_records(folder, Path(args.records_dir, args.budget), list(runs))
+            keep_records(folder, Path(args.records_dir, args.budget), runs)
     if any(row["runs"] for row in results.values()):
         print(
             f"\n{leaderboard_table(plan, list(results.values()))}\n\nTable, picture and all figures are in {folder}."
@@ -110,10 +113,27 @@ def seeds_in(folder: Path) -> list[int]:
 
 
 def command(name: str, row: dict, args: Namespace, seed: int) -> list[str]:
-    """What to run for one row and seed."""
-    extra = [*args.flags, *(["--disable_tqdm", "true"] if args.disable_tqdm else [])]
-    run_dir, recipes = Path(args.output_dir, name, f"seed-{seed}"), Path(os.path.relpath(HERE))
-    return row_command(row, recipes, run_dir, seed, args.data_dir, args.num_processes, extra)
+    """What to run for one row and seed: goes on with an unfinished run; the further flags come last and so win."""
+    recipes = Path(os.path.relpath(HERE))
+    words = ["accelerate", "launch", "--num_processes", str(args.num_processes)]
+    words += ["--multi_gpu"] if args.num_processes > 1 else []
+    words += [str(recipes / f"{row['recipe']}.py")]
+    words += ["--config", str(recipes / "configs" / row["config"])] if row["config"] else []
+    for flag, value in row["flags"].items():
+        words += [f"--{flag}", json.dumps(value) if isinstance(value, dict) else str(value)]
+    words += ["--seed", str(seed), "--output_dir", str(Path(args.output_dir, name, f"seed-{seed}"))]
+    words += ["--data_dir", args.data_dir] if args.data_dir else []
+    quiet = ["--disable_tqdm", "true"] if args.disable_tqdm else []
+    return [*words, "--resume_from_checkpoint", "true", *args.flags, *quiet]
+
+
+def keep_records(folder: Path, records: Path, runs: Iterable[Path]) -> None:
+    """Copy the table and the records of runs: all that stays of those whose weights are not kept."""
+    files = [*(run / "run_record.json" for run in runs), *folder.glob("leaderboard.*")]
+    for file in files:
+        place = records / file.relative_to(folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place)
 
 
 def parse() -> Namespace:
