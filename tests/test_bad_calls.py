@@ -45,6 +45,10 @@ CALLS = [
     ("faces --dataset_options {", "`dataset_options` must be a map of options, got '{', which is no JSON"),
     ("faces --dataset_options [1]", "`dataset_options` must be a map of options, got '[1]'"),
     ("faces --dataset_options '{\"trian\": 7}'", "'synthetic' has no option 'trian': did you mean train?"),
+    (
+        "faces --dataset hub:a/b --dataset_options '{\"revison\": 1}'",
+        "has no option 'revison': did you mean revision?",
+    ),
     ("faces --dataset_options '{\"train\": -1}'", "train"),
     ("faces --dataset_options '{\"streaming\": true}'", "`dataset_options` cannot set 'streaming'"),
     ('convert --output_dir new --dataset_options \'{"data_dir": "x"}\'', "`dataset_options` cannot set 'data_dir'"),
