@@ -14,12 +14,14 @@ is selected on validation, and test is scored once for each run; where a source 
 weights after that.
 """
 
+import json
 import math
 import os
 import shlex
+import shutil
 import sys
 from argparse import BooleanOptionalAction, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import yaml
@@ -29,7 +31,7 @@ from fer_hf.cli.launch import available_cores, run
 from fer_hf.cli.parser import OneLineParser, count
 from fer_hf.errors import BadInputError
 from fer_hf.runs.leaderboard import leaderboard_table, summarise, write_leaderboard
-from fer_hf.runs.leaderboard_plan import is_finished, keep_records, planned_row, row_command, shrunk
+from fer_hf.runs.leaderboard_plan import is_finished, planned_row, shrunk
 from fer_hf.runs.record import RECORD
 
 
@@ -116,12 +118,33 @@ def tabulate(plan: dict, rows: dict, runs: dict, args: Namespace) -> tuple[list[
 
 
 def command(name: str, row: dict, args: Namespace, seed: int) -> list[str]:
-    """What to run for one row and seed."""
-    extra = [*args.flags, *(["--disable_tqdm", "true"] if args.disable_tqdm else [])]
-    if args.jobs > 1 and "--cpu_threads" not in args.flags:
-        extra += ["--cpu_threads", str(max(1, available_cores() // args.jobs))]
-    run_dir, recipes = Path(args.output_dir, name, f"seed-{seed}"), Path(os.path.relpath(HERE))
-    return row_command(row, recipes, run_dir, seed, args.data_dir, args.num_processes, extra)
+    """What to run for one row and seed: goes on with an unfinished run; the further flags come last and so win."""
+    recipes = Path(os.path.relpath(HERE))
+    words = ["accelerate", "launch", "--num_processes", str(args.num_processes)]
+    words += ["--multi_gpu"] if args.num_processes > 1 else []
+    words += [str(recipes / f"{row['recipe']}.py")]
+    words += ["--config", str(recipes / "configs" / row["config"])] if row["config"] else []
+    for flag, value in row["flags"].items():
+        words += [f"--{flag}", json.dumps(value) if isinstance(value, dict) else str(value)]
+    words += ["--seed", str(seed), "--output_dir", str(Path(args.output_dir, name, f"seed-{seed}"))]
+    words += ["--data_dir", args.data_dir] if args.data_dir else []
+    words += [
+        "--resume_from_checkpoint",
+        "true",
+        *args.flags,
+        *(["--disable_tqdm", "true"] if args.disable_tqdm else []),
+    ]
+    shared = args.jobs > 1 and "--cpu_threads" not in args.flags
+    return [*words, *(["--cpu_threads", str(max(1, available_cores() // args.jobs))] if shared else [])]
+
+
+def keep_records(folder: Path, records: Path, runs: Iterable[Path]) -> None:
+    """Copy the table and the records of runs: all that stays of those whose weights are not kept."""
+    files = [*(run / "run_record.json" for run in runs), *folder.glob("leaderboard.*")]
+    for file in files:
+        place = records / file.relative_to(folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place)
 
 
 def parse() -> Namespace:

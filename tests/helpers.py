@@ -153,5 +153,4 @@ def call_recipe(monkeypatch: pytest.MonkeyPatch, recipe: Path, *flags) -> None:
 
 def draw_no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs end without their pictures, which take half a second each."""
-    for name in [name for name in vars(finish) if name.startswith("plot_")]:
-        monkeypatch.setattr(finish, name, lambda *args: None)
+    monkeypatch.setattr(finish, "pictures_of", lambda *args: {})

@@ -355,12 +355,6 @@ def test_commands_say_that_a_split_was_carved(tmp_path, monkeypatch, caplog, wor
     assert "2 of 20 training faces are taken out for validation, stratified, seed 42" in caplog.text
 
 
-def test_fer_hf_audit_refuses_a_file_as_output(tmp_path, capsys):
-    (tmp_path / "file").touch()
-    assert cli.main(["audit", "--output_dir", str(tmp_path / "file")]) == 2
-    assert "`output_dir` must be a folder" in capsys.readouterr().err
-
-
 # The real data
 
 

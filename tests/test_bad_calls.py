@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fer_hf import asset
 from fer_hf.cli.main import main
 from fer_hf.labels import EXPRESSIONS
 
@@ -44,6 +45,10 @@ CALLS = [
     ("faces --dataset_options {", "`dataset_options` must be a map of options, got '{', which is no JSON"),
     ("faces --dataset_options [1]", "`dataset_options` must be a map of options, got '[1]'"),
     ("faces --dataset_options '{\"trian\": 7}'", "'synthetic' has no option 'trian': did you mean train?"),
+    (
+        "faces --dataset hub:a/b --dataset_options '{\"revison\": 1}'",
+        "has no option 'revison': did you mean revision?",
+    ),
     ("faces --dataset_options '{\"train\": -1}'", "train"),
     ("faces --dataset_options '{\"streaming\": true}'", "`dataset_options` cannot set 'streaming'"),
     ('convert --output_dir new --dataset_options \'{"data_dir": "x"}\'', "`dataset_options` cannot set 'data_dir'"),
@@ -79,14 +84,19 @@ CALLS = [
     # Options
     (f"{EVALUATE} --tta five_crop", "`tta` must be one of none, flip, ten_crop"),
     (f"{EVALUATE} --device cuda:99", "`device` 'cuda:99' cannot be used"),
-    (f"{EVALUATE} --calibrate --tta flip", "`calibrate` fits the temperature of single views"),
+    (f"{EVALUATE} --calibrate --tta flip", "leave out `tta` 'flip'"),
+    (f"evaluate {FEW} --model SHIPPED --calibrate", "`calibrate` keeps the temperature in the model's folder"),
     ("predict", "Give either photos (files, folders, URLs) or `dataset_name`."),
+    ("predict face.png --dataset synthetic", "Give either photos (files, folders, URLs) or `dataset_name`."),
+    (f"predict {FEW} --model TINY --split dev", "`split` must be one of train, validation, test"),
     ("predict face.png --detector yunett", "`detector` 'yunett' is unknown: did you mean yunet"),
     (f"{PREDICT} --detector_path x", "`detector_path` is for the detector yunet only"),
     ("predict EMPTY", "no images in this folder"),
     (f"{EXPORT} --model TINY --format int4", "`--format` must be one of onnx, int8, got 'int4'"),
     # Outputs
     ("faces --output EMPTY", "`output` must be a file"),
+    (f"{EVALUATE} --output EMPTY", "`output` must be a file"),
+    ("report --run SHIPPED --output EMPTY", "`output` must be a file"),
     ("faces --output FILE/new.png", "cannot be written"),
     ("faces --output FILE", "exists. Name another place, or replace it with --overwrite"),
     ("audit --output_dir FILE", "`output_dir` must be a folder"),
@@ -96,6 +106,8 @@ CALLS = [
     ("compare --run EMPTY EMPTY", "run_record.json"),
     ("report --run FOLDERS/one_clas", "No run: FOLDERS/one_clas does not exist: did you mean"),
     ("report --run EMPTY --data_dir EMPTY", "needs `dataset_name`"),
+    ("report --run EMPTY", "holds no run_record.json"),
+    ("report --run SHIPPED --faces --output new.html", "`faces` needs the run's data"),
     ("push EMPTY", "`repo_id` is missing"),
     ("push FILE --repo_id a/b", "is not a directory"),
     # Training
@@ -163,7 +175,7 @@ def places(tmp_path_factory, classifier_folder, backbone_folder) -> dict[str, st
     (root / "empty").mkdir()
     (root / "file").write_text("nothing")
     own = {name.upper(): str(root / name) for name in ("cut", "pointer", "folders", "empty", "file")}
-    return {**own, "TINY": classifier_folder, "BACKBONE": backbone_folder}
+    return {**own, "TINY": classifier_folder, "BACKBONE": backbone_folder, "SHIPPED": asset("fer-compact-cnn")}
 
 
 @pytest.fixture
@@ -197,7 +209,9 @@ def test_a_bad_call_ends_in_one_line(words, complaint, places, here, monkeypatch
     monkeypatch.setattr(sys, "argv", ["fer-hf"])
     before = files(here, *places.values())
     assert call(shlex.split(in_place(words, places))) == 2
-    said = [line for line in capfd.readouterr().err.splitlines() if "error" in line or "Traceback" in line]
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    said = [line for line in printed.err.splitlines() if "error" in line or "Traceback" in line]
     assert len(said) == 1
     assert said[0].startswith("error: ")
     assert in_place(complaint, places) in said[0]

@@ -8,12 +8,12 @@ import torch
 from transformers import AutoConfig, AutoModelForImageClassification
 
 from fer_hf.cli.main import main
-from fer_hf.evaluation.calibration import calibration, calibration_text, store_temperature
 from fer_hf.evaluation.evaluate import EvaluationOptions, evaluate
-from fer_hf.evaluation.predictions import Predictions
+from fer_hf.evaluation.report import calibration, calibration_text
 from fer_hf.metrics import calibrated_probabilities, calibration_bins, expected_calibration_error, fit_temperature
 from fer_hf.metrics.calibration import TEMPERATURES
 from fer_hf.models.loading import TEMPERATURE_KEY
+from fer_hf.runs.evaluations import save_evaluation
 
 
 def honest_faces(num_faces=4000, scale=2.0):
@@ -67,7 +67,7 @@ def test_what_has_no_best_temperature_gets_the_end_of_the_range():
 
 def test_calibration_mends_what_was_too_sure_of_itself():
     logits, labels = honest_faces()
-    result = calibration(Predictions(4 * logits, labels), fit_temperature(4 * logits, labels))
+    result = calibration(4 * logits, labels, fit_temperature(4 * logits, labels))
     assert result["before"]["expected_calibration_error"] > 0.2
     assert result["after"]["expected_calibration_error"] < 0.03
     odds = calibrated_probabilities(4 * logits, result["temperature"])
@@ -84,8 +84,9 @@ def test_calibration_mends_what_was_too_sure_of_itself():
 def test_a_stored_temperature_is_read_back_and_nothing_else_changes(tiny_vit, tmp_path):
     tiny_vit.save_pretrained(tmp_path)
     before = json.loads((tmp_path / "config.json").read_text())
-    store_temperature(tmp_path, 1.5)
-    store_temperature(tmp_path, 1.25)
+    for temperature in (1.5, 1.25):
+        result = {"split": "validation", "report": {}, "calibration": {"temperature": temperature, "fitted_on": {}}}
+        save_evaluation(result, str(tmp_path))
     assert json.loads((tmp_path / "config.json").read_text()) == {**before, TEMPERATURE_KEY: 1.25}
     model = AutoModelForImageClassification.from_pretrained(tmp_path)
     assert getattr(model.config, TEMPERATURE_KEY) == 1.25
@@ -126,23 +127,6 @@ def test_the_command_fits_on_validation_and_keeps_it(tiny_vit, processor, drawn_
     assert {**later, "fitted_on": found["fitted_on"]} == found
     # Views are averaged before softmax: another temperature, which nobody fitted.
     assert "calibration" not in evaluate(str(tmp_path), "synthetic", drawn_faces, EvaluationOptions(tta="flip"))
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--model", "fer-compact-vit-mae", "--calibrate"], "keeps the temperature in the model's folder"),
-        (["--model", "MODEL", "--calibrate", "--tta", "flip"], "leave out `tta` 'flip'"),
-    ],
-)
-def test_what_cannot_be_calibrated_is_refused(words, message, tiny_vit, processor, tmp_path, capsys):
-    tiny_vit.save_pretrained(tmp_path)
-    processor.save_pretrained(tmp_path)
-    before = (tmp_path / "config.json").read_bytes()
-    options = ["--dataset_options", '{"train": 7, "validation": 7, "test": 7}']
-    assert main(["evaluate", *[str(tmp_path) if w == "MODEL" else w for w in words], *options]) == 2
-    assert message in capsys.readouterr().err
-    assert (tmp_path / "config.json").read_bytes() == before
 
 
 # Bins

@@ -426,38 +426,6 @@ def test_damaged_faces_are_scored_in_every_severity(tmp_path, processor, drawn_f
     assert "accuracy at severity" in evaluation_text(result)
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--split", "tset"], "`split` must be one of train, validation, test"),
-        (["--split", "test+test"], "`split` must be one of"),
-        (["--tta", "five_crop"], "`tta` must be one of none, flip, ten_crop"),
-        (["--batch_size", "0"], "`--batch_size`: must be at least 1, got 0"),
-        (["--subgroups", "gender"], "`subgroups` must name columns of test"),
-        (["--model", "/nowhere"], "/nowhere does not exist. A model is"),
-        (["--device", "cuda:99"], "`device` 'cuda:99' cannot be used"),
-        (["--output", "."], "`output` must be a file"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_2(words, message, capsys):
-    assert main(["evaluate", "--model", "fer-compact-vit-mae", *OPTIONS, *words]) == 2
-    complaint = capsys.readouterr().err
-    assert message in complaint
-    assert complaint.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    "words", [["evaluate"], ["predict", "--dataset", "synthetic"], ["export", "--output", "model.onnx"]]
-)
-def test_no_command_answers_from_random_weights(words, backbone_folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main([*words, "--model", backbone_folder, *OPTIONS]) == 2
-    printed = capsys.readouterr()
-    assert "is no trained classifier: it has no weights classifier.bias" in printed.err
-    assert printed.out == ""
-    assert not list(tmp_path.iterdir())
-
-
 def test_faces_without_labels_cannot_be_scored(tmp_path, processor, drawn_faces):
     unlabelled = drawn_faces["test"].map(lambda face: {"label": -1}, features=drawn_faces["test"].features)
     with pytest.raises(BadInputError, match="28 of 28 faces have no label"):

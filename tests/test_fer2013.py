@@ -230,8 +230,8 @@ def test_a_bad_row_is_refused_with_its_line_and_leaves_no_cache(tmp_path, rows, 
 
 def test_the_line_is_right_in_later_blocks_and_in_other_processes(tmp_path, monkeypatch):
     monkeypatch.setattr(fer2013_csv, "_BLOCK", 20_000)
-    folder = write_csv(tmp_path / "data", change(6, 0, "9"))
-    assert_refused(folder, tmp_path / "cache", "fer2013.csv, line 8", "'9'", num_proc=2)
+    folder = write_csv(tmp_path / "data", change(6, 1, "9"))
+    assert_refused(folder, tmp_path / "cache", "fer2013.csv, line 8", "1 pixels", num_proc=2)
 
 
 # What stands there as fer2013.csv, and what it is called.

@@ -79,7 +79,7 @@ BAD_LABELS = {
     "a row too few": (make_labels()[:-1], ["8 rows", "has 9", "row by row"]),
     "other Usage": (
         [line.replace("PublicTest,fer0000004", "Training,fer0000004") for line in make_labels()],
-        ["line 6", "Usage PublicTest, but Training in the same line"],
+        ["line 6", "Usage Training, but PublicTest in the same row"],
     ),
     "unknown Usage": ([line.replace("PublicTest", "Test") for line in make_labels()], ["line 6", "'Test'"]),
     "no number": ([line.replace("6,0,0,0,4", "6,0,0,0,x") for line in make_labels()], ["line 2", "'angry' are 'x'"]),

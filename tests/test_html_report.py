@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
@@ -113,7 +114,8 @@ def no_pictures(monkeypatch):
     asked = {}
 
     def note(plot, *args, **options):
-        asked.setdefault(plot.__name__, []).append((args, options))
+        drawn = partial(plot, *args, **options)
+        asked.setdefault(drawn.func.__name__, []).append((drawn.args, drawn.keywords))
         return "data:image/png;base64,AAAA"
 
     monkeypatch.setattr(page, "_picture", note)
@@ -335,34 +337,6 @@ def test_names_have_no_effect_on_a_page(tmp_path, drawn_faces, names):
     page = page_of(write_report(run))
     assert "script" not in page.tags
     assert HOSTILE in [row[0] for row in page.rows]
-
-
-@pytest.mark.parametrize(
-    ("spoil", "words", "message"),
-    [
-        (lambda run: (run / "run_record.json").unlink(), [], "holds no run_record.json"),
-        (lambda run: (run / "run_record.json").write_text("{"), [], "is not valid JSON"),
-        (lambda run: write_json(run / "run_record.json", {"seed": 1}), [], "lacks fer_hf_version, date,"),
-        (lambda run: None, ["--faces"], "`faces` needs the run's data"),
-        (lambda run: None, ["--data_dir", "x"], "needs `dataset_name`"),
-        (lambda run: None, ["--output", "."], "`output` must be a file"),
-        (
-            lambda run: change_record(run, lambda record: record["model"].pop("architecture")),
-            [],
-            "lacks model.architecture",
-        ),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_2(
-    tmp_path, drawn_faces, names, no_pictures, capsys, spoil, words, message
-):
-    run = make_run(tmp_path / "run", drawn_faces, names)
-    spoil(run)
-    assert main(["report", "--run", str(run), *words]) == 2
-    complaint = capsys.readouterr().err
-    assert message in complaint
-    assert complaint.count("\n") == 1
-    assert not list(run.glob("report.html*"))
 
 
 def test_an_older_run_without_logits_has_a_page_without_reliability(tmp_path, drawn_faces, names, no_pictures, capsys):

@@ -210,7 +210,6 @@ def test_rows_without_an_image_are_refused(tmp_path):
         ({"label_map": {"fera": "fear"}}, "`label_map` has 'fera', but there is no such class"),
         ({"label_map": dict.fromkeys(NAMES)}, "no row is left"),
         ({"config_name": "other"}, "cannot be loaded"),
-        ({"colour": 1}, "has no option 'colour': it can be"),
     ],
 )
 def test_wrong_options_are_refused(tmp_path, options, message):

@@ -18,7 +18,7 @@ from fer_hf.cli.parsing import parse_arguments
 from fer_hf.errors import BadInputError
 from fer_hf.models import ARCHITECTURES, describe
 from fer_hf.runs import leaderboard_plan
-from fer_hf.runs.leaderboard import draw_leaderboard, leaderboard_table, row_value, summarise
+from fer_hf.runs.leaderboard import leaderboard_table, row_value, summarise, write_leaderboard
 from fer_hf.runs.leaderboard_plan import is_finished, planned_row, shrunk
 
 
@@ -117,10 +117,10 @@ def test_a_sources_table_has_its_columns_and_rows_published_beside_measured(tmp_
         "| 1 | A | 0.60 / not run | not run | not run | - | no figure \\| yet |",
         f"| 2 | B | 0.5 / 0.2000 | 0.6667 | {f1:.4f} | 1 | no improvement: every face is called sad |",
     ]
-    draw_leaderboard(plan, rows, tmp_path / "board.png")
+    write_leaderboard(tmp_path / "board", plan, rows)
     # A run of before the last epoch was scored.
     older = summarise("a", {}, [write(tmp_path / "older", record(0, 0, results=results))])
-    draw_leaderboard(plan, [older], tmp_path / "older.png")
+    write_leaderboard(tmp_path / "older_board", plan, [older])
     assert leaderboard_table(plan, [older]).splitlines()[2] == f"| 1 | - | - / - | 0.6667 | {f1:.4f} | - | - |"
     upright = leaderboard_table({**plan, "rows": {"b": {}}}, rows[1:]).splitlines()
     assert upright[:3] == ["| rank | 1 |", "| --- | --- |", "| network | B |"]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from small_networks import FAMILIES, small
-from transformers import AutoModelForImageClassification
+from transformers import AutoModelForImageClassification, set_seed
 from transformers.utils import ModelOutput
 
 
@@ -80,3 +80,34 @@ def test_weights_on_the_disk_come_when_they_are_needed(name, tmp_path):
     with torch.no_grad():
         torch.testing.assert_close(offloaded(pixels).logits, model(pixels).logits, atol=1e-5, rtol=1e-4)
     assert all(parameter.is_meta for parameter in offloaded.parameters())
+
+
+# Those with a transformer on a convolutional stem.
+with_encoder = pytest.mark.parametrize("name", ["cnn-transformer", "transfer", "transfer-reduced"])
+
+
+@pytest.mark.numeric
+@with_encoder
+def test_recomputed_layers_drop_the_same_elements_and_every_parameter_gets_a_gradient(name):
+    (plain, pixels, labels), checkpointed = answering(name), small(name)
+    checkpointed.load_state_dict(plain.state_dict())
+    checkpointed.gradient_checkpointing_enable()
+    calls = []
+    for layer in checkpointed.base_model.layers:
+        next(layer.children()).register_forward_hook(lambda *_: calls.append(1))
+    for model in (plain.train(), checkpointed.train()):
+        set_seed(5)
+        model(pixels, labels=labels).loss.backward()
+    assert len(calls) == 4  # two layers, each once more for the gradients
+    for (parameter, p), q in zip(plain.named_parameters(), checkpointed.parameters(), strict=True):
+        assert p.grad.abs().max() > 1e-9, parameter
+        torch.testing.assert_close(p.grad, q.grad, msg=parameter)
+    for p, q in zip(plain.buffers(), checkpointed.buffers(), strict=True):
+        assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("name", ["cnn-transformer", "transfer"])
+def test_faces_of_another_size_are_refused(name):
+    model, pixels, _ = answering(name)
+    with pytest.raises(ValueError, match=r"`pixel_values` must be 48x48 pixels \(`image_size`\), got 64x48"):
+        model(torch.cat([pixels, pixels[:, :, :16]], dim=2))

@@ -377,40 +377,6 @@ def test_no_face_makes_no_plot(classifier, photos, tmp_path, capsys):
     assert "written" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("words", "complaint"),
-    [
-        ([], "Give either photos (files, folders, URLs) or `dataset_name`."),
-        (["a.png", "--dataset", "synthetic"], "Give either photos (files, folders, URLs) or `dataset_name`."),
-        (["a.png", "--model", "/nowhere", "--detector", "none"], "/nowhere does not exist. A model is"),
-        (["a.png", "--model", "MODEL", "--detector", "haar"], "`detector` 'haar' is unknown"),
-        (["FOLDER", "--model", "MODEL"], "FOLDER: no images in this folder."),
-        (
-            ["a.png", "--model", "MODEL", "--detector", "none", "--output", "x.xls"],
-            "`--output` must end in .csv, .jsonl, .pa",
-        ),
-        (["a.png", "--model", "MODEL", "--detector", "none", "--plot", "x.txt"], "`--plot` must end in .png"),
-        (
-            ["a.png", "--model", "MODEL", "--detector", "none", "--batch_size", "0"],
-            "`--batch_size`: must be at least 1, got 0",
-        ),
-        (
-            [*TABLE, "--split", "dev", "--model", "MODEL"],
-            "`split` must be one of train, valid",
-        ),
-    ],
-)
-def test_bad_words_are_one_line_and_exit_code_2(words, complaint, classifier_folder, tmp_path, capsys):
-    folder = tmp_path / "empty"
-    folder.mkdir()
-    places = {"MODEL": classifier_folder, "FOLDER": str(folder)}
-    assert main(["predict", *(places.get(word, word) for word in words), "--disable_tqdm"]) == 2
-    printed = capsys.readouterr()
-    assert printed.err.splitlines()[-1].startswith("error: ")
-    assert complaint.replace("FOLDER", str(folder)) in printed.err.splitlines()[-1]
-    assert printed.out == ""
-
-
 def test_without_a_model_the_shipped_classifier_answers(tmp_path, capsys):
     Image.new("L", (48, 48), 127).save(tmp_path / "gray.png")
     words = ["predict", str(tmp_path / "gray.png"), "--detector", "none", "--disable_tqdm"]

@@ -135,7 +135,7 @@ def test_old_names_of_scores_are_read_in_evaluations_and_logs_too(path):
     assert run.evaluations == [{**entry, "report": {"balanced_accuracy": 0.25}, "tta": "none"}]
     assert run.log_history == [{"epoch": 1.0, "eval_balanced_accuracy": 0.75}]
     (path.parent / "evaluation" / "notes.json").write_text("{}")
-    with pytest.raises(BadInputError, match=r"notes\.json is no evaluation"):
+    with pytest.raises(BadInputError, match=r"notes\.json lacks dataset, split, report"):
         assert Run(path.parent).evaluations
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from fer_hf.cli.commands.train import command
-from fer_hf.cli.main import main
 
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -57,8 +56,3 @@ def test_two_processes_train_one_model(tmp_path):
     record = json.loads((tmp_path / "run" / "run_record.json").read_text())
     assert record["hardware"]["processes"] == 2
     assert "-m fer_hf.recipes.train --config demo_cnn.yaml" in record["command"]
-
-
-def test_bad_words_are_one_line_and_exit_code_2(capsys):
-    assert main(["train", "--accelerate_config", "nowhere.yaml"]) == 2
-    assert capsys.readouterr().err == "error: `accelerate_config`: nowhere.yaml does not exist.\n"

@@ -21,14 +21,9 @@ import hashlib
 import os
 from pathlib import Path
 
-from fer_hf.data.fer2013_csv import (
-    choose_rows,
-    index_labelled,
-    index_official,
-    index_unlabelled,
-    read_chosen,
-    read_official,
-)
+import numpy as np
+
+from fer_hf.data.fer2013_csv import choose_rows, index_rows, read_faces
 from fer_hf.data.fer2013_faces import SPLITS
 from fer_hf.data.fer2013_folders import index_folders, make_shards, read_images
 from fer_hf.data.layouts import find_layout
@@ -91,7 +86,7 @@ def source(
 
     Raises:
         `DataError`: If the layout is not clear, a split is missing, a share is asked for a split that the layout has,
-            or a file is not what it should be. Rows and images are looked into later, when the source is read.
+            or a file is not what it should be. Pixels are looked into later, when the source is read.
     """
     folder = Path(data_dir).expanduser().absolute()
     layout = find_layout(folder, layout, LAYOUTS, "FER-2013")
@@ -102,11 +97,14 @@ def source(
     digest = hashlib.sha256(f"fer2013 {layout} {FORMAT_VERSIONS[layout]}\n".encode())
     if layout in ("csv", "icml"):
         path = folder / LAYOUTS[layout][0]
-        shards, read, description = index_official(path, digest), read_official, ""
+        blocks, labels, usages = index_rows(path, ("emotion", "pixels", "Usage"), digest)
+        rows = {split: np.flatnonzero(usages == usage) for usage, split in SPLITS.items()}
+        shards = {split: choose_rows(blocks, rows[split], labels) for split in rows}
+        read, description = read_faces, ""
         carve_missing((), (), path, **asked)  # refuses them
         _check_splits(path, shards)
     elif layout == "challenge":
-        (shards, description), read = _index_challenge(folder, digest, asked), read_chosen
+        (shards, description), read = _index_challenge(folder, digest, asked), read_faces
     else:
         root = folder / "images" if layout == "images" else folder
         (shards, description), read = _index_trees(root, digest, asked), read_images
@@ -127,12 +125,13 @@ def _check_splits(where: Path, splits: dict[str, list]) -> None:
 
 def _index_challenge(folder: Path, digest, asked: dict) -> tuple[dict[str, list], str]:
     """Shards by split and what was carved: `train.csv` in up to three splits, and `test.csv`, if there, unlabelled."""
-    blocks, labels = index_labelled(folder / "train.csv", digest)
+    blocks, labels, _ = index_rows(folder / "train.csv", ("emotion", "pixels"), digest)
     parts, description = carve_missing(labels, ("test", "validation"), folder / "train.csv", **asked)
-    shards = {split: choose_rows(blocks, rows) for split, rows in parts.items()}
+    shards = {split: choose_rows(blocks, rows, labels) for split, rows in parts.items()}
     if (folder / "test.csv").exists():
         digest.update(b"test.csv\n")
-        shards["unlabelled"] = index_unlabelled(folder / "test.csv", digest)
+        blocks, labels, _ = index_rows(folder / "test.csv", ("pixels",), digest)
+        shards["unlabelled"] = choose_rows(blocks, np.arange(len(labels)), labels)
     return shards, description
 
 

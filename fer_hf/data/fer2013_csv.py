@@ -19,8 +19,7 @@ from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS, SOURCE_CODES
 
 
-USAGES = {usage.encode(): split for usage, split in SPLITS.items()}
-
+_USAGES = {usage.encode() for usage in SPLITS}
 _LABELS = {str(code).encode(): EXPRESSIONS.index(name) for code, name in SOURCE_CODES["fer2013"].items()}
 _BLOCK = 1 << 23  # bytes of a CSV in one shard, about 1,000 faces
 
@@ -39,7 +38,7 @@ class Block(NamedTuple):
     is_quoted: bool  # whether there is a quote in it; without, a row is a line, and every comma ends a field
 
 
-def blocks(path: Path, names: tuple[str, ...], digest) -> Iterator[tuple[Block, bytes]]:
+def blocks(path: Path, names: tuple[str, ...], digest) -> Iterator[Block]:
     """
     Goes through a file once.
 
@@ -52,7 +51,7 @@ def blocks(path: Path, names: tuple[str, ...], digest) -> Iterator[tuple[Block, 
             Fed every byte of the file.
 
     Yields:
-        `tuple[Block, bytes]`: A block of whole rows, the header not among them, and its content.
+        `Block`: Whole rows, the header not among them.
 
     Raises:
         `DataError`: If the file cannot be read or is no CSV, or a column is missing.
@@ -71,7 +70,7 @@ def blocks(path: Path, names: tuple[str, ...], digest) -> Iterator[tuple[Block, 
             num_lines, end = content.count(b"\n"), start + len(content)
             rows = content.rstrip()  # blank lines may end a file
             num_rows = sum(1 for _ in _rows(io.BytesIO(rows))) if is_quoted else rows.count(b"\n") + bool(rows)
-            yield Block(str(path), columns, num_columns, start, end, row, num_rows, line, is_quoted), content
+            yield Block(str(path), columns, num_columns, start, end, row, num_rows, line, is_quoted)
             start, row, line = end, row + num_rows, line + num_lines
 
 
@@ -148,106 +147,76 @@ def lines(block: Block) -> Iterator[tuple[int, str, dict[str, bytes]]]:
             yield row, where, {name: fields[at].strip() for name, at in columns.items()}
 
 
-def index_official(path: Path, digest) -> dict[str, list[tuple[Block, bytes]]]:
+def index_rows(path: Path, names: tuple[str, ...], digest) -> tuple[list[Block], np.ndarray | None, np.ndarray | None]:
     """
-    For every split, the blocks of a file with `Usage` in which it has rows, with that usage: shards for
-    [`read_official`].
+    Goes through all rows of a file.
 
     Args:
         path (`Path`):
             The file.
+        names (`tuple[str, ...]`):
+            The columns that its header must have: `pixels`, and `emotion` and `Usage` if they are read.
         digest (`hashlib` object):
             Fed every byte of the file.
 
+    Returns:
+        `tuple`: The blocks, and of every row its class id, int64, and its usage; -1 and "" of columns that are not
+        read. (-1 is what `datasets.ClassLabel` accepts for a label that is not known.)
+
     Raises:
-        `DataError`: If a column or all rows are missing, or a Usage is not known.
+        `DataError`: If a column or all rows are missing, or an emotion or a usage is not known.
     """
-    shards = {split: [] for split in SPLITS.values()}
-    for block, content in blocks(path, ("emotion", "pixels", "Usage"), digest):
-        counts = {usage: content.count(usage) for usage in USAGES}
-        for usage in filter(counts.get, counts):
-            shards[USAGES[usage]].append((block, usage))
-        # Checked now, not when the rows are read: otherwise another Usage would be reported as a missing split.
-        if sum(counts.values()) < content.count(b"\n"):
-            for _, where, fields in lines(block):
-                check_usage(fields["Usage"], where)
-    if not any(shards.values()):
+    found, labels, usages = [], [], []
+    for block in blocks(path, names, digest):
+        found.append(block)
+        for _, where, fields in lines(block):
+            labels.append(parse_emotion(fields["emotion"], where) if "emotion" in names else -1)
+            usages.append(check_usage(fields["Usage"], where) if "Usage" in names else "")
+    if not labels:
         raise DataError(f"{path} has a header but no rows. Fetch the file again.")
+    return found, np.array(labels), np.array(usages)
+
+
+def choose_rows(
+    found: list[Block], rows: np.ndarray, labels: np.ndarray, soft_labels: np.ndarray | None = None
+) -> list[tuple]:
+    """
+    The blocks in which some of the `rows` (sorted) stand, each with these and their labels: shards for [`read_faces`].
+    Labels are those of all rows of the file.
+    """
+    shards = []
+    starts = np.searchsorted(rows, [block.first_row for block in found])
+    for block, chosen in zip(found, np.split(rows, starts[1:]), strict=True):
+        if len(chosen):
+            shards.append((block, chosen, labels[chosen], None if soft_labels is None else soft_labels[chosen]))
     return shards
 
 
-def read_official(shard: tuple[Block, bytes]) -> Iterator[pa.Table]:
-    """The faces of one usage in one block, as tables."""
-    yield from face_tables(_official_faces(*shard))
+def read_faces(shard: tuple) -> Iterator[pa.Table]:
+    """The chosen rows of a block with their labels, as tables."""
+    soft_labels = shard[-1]
+    extra = {} if soft_labels is None else {"soft_label": pa.list_(pa.float32(), soft_labels.shape[1])}
+    yield from face_tables(_chosen_faces(*shard), **extra)
 
 
-def _official_faces(block: Block, wanted: bytes) -> Iterable[dict]:
+def _chosen_faces(
+    block: Block, rows: np.ndarray, labels: np.ndarray, soft_labels: np.ndarray | None
+) -> Iterable[dict]:
+    places = {row: place for place, row in enumerate(rows.tolist())}
     for row, where, fields in lines(block):
-        if check_usage(fields["Usage"], where) == wanted:
-            label = parse_emotion(fields["emotion"], where)
-            yield {"image": encode_png(parse_pixels(fields["pixels"], where)), "label": label, "row": row}
+        if row in places:
+            place, image = places[row], encode_png(parse_pixels(fields["pixels"], where))
+            soft = {} if soft_labels is None else {"soft_label": soft_labels[place]}
+            yield {"image": image, "label": labels[place], "row": row, **soft}
 
 
-def index_labelled(path: Path, digest) -> tuple[list[Block], np.ndarray]:
-    """
-    The blocks of a file without `Usage`, and the class id of every row, int64 of shape `(num_rows,)`.
-
-    Args:
-        path (`Path`):
-            The file.
-        digest (`hashlib` object):
-            Fed every byte of the file.
-
-    Raises:
-        `DataError`: If a column or all rows are missing, or an emotion is not known.
-    """
-    found, labels = [], []
-    for block, _ in blocks(path, ("emotion", "pixels"), digest):
-        found.append(block)
-        labels += [parse_emotion(fields["emotion"], where) for _, where, fields in lines(block)]
-    if not labels:
-        raise DataError(f"{path} has a header but no rows. Fetch the file again.")
-    return found, np.array(labels)
-
-
-def choose_rows(found: list[Block], rows: np.ndarray) -> list[tuple[Block, np.ndarray]]:
-    """The blocks in which some of the `rows` (sorted) stand, each with its own: shards for [`read_chosen`]."""
-    starts = np.searchsorted(rows, [block.first_row for block in found])
-    return [(block, chosen) for block, chosen in zip(found, np.split(rows, starts[1:]), strict=True) if len(chosen)]
-
-
-def index_unlabelled(path: Path, digest) -> list[tuple[Block, None]]:
-    """
-    The blocks of a file of which only `pixels` is read, as shards for [`read_chosen`]; arguments and errors as for
-    [`index_labelled`].
-    """
-    found = [(block, None) for block, _ in blocks(path, ("pixels",), digest)]
-    if not found:
-        raise DataError(f"{path} has a header but no rows. Fetch the file again.")
-    return found
-
-
-def read_chosen(shard: tuple[Block, np.ndarray | None]) -> Iterator[pa.Table]:
-    """The chosen rows of a block with their labels, or all of them with the label -1, as tables."""
-    yield from face_tables(_chosen_faces(*shard))
-
-
-def _chosen_faces(block: Block, chosen: np.ndarray | None) -> Iterable[dict]:
-    wanted = None if chosen is None else set(chosen.tolist())
-    for row, where, fields in lines(block):
-        if wanted is None or row in wanted:
-            # -1 is what `datasets.ClassLabel` accepts for a label that is not known.
-            label = -1 if wanted is None else parse_emotion(fields["emotion"], where)
-            yield {"image": encode_png(parse_pixels(fields["pixels"], where)), "label": label, "row": row}
-
-
-def check_usage(field: bytes, where: str) -> bytes:
+def check_usage(field: bytes, where: str) -> str:
     """The usage itself; raises `DataError` if it is not known."""
-    if field not in USAGES:
+    if field not in _USAGES:
         raise DataError(
             f"{where}: unknown Usage {short(field)}. It must be one of {', '.join(SPLITS)}; correct the line."
         )
-    return field
+    return field.decode()
 
 
 def parse_emotion(field: bytes, where: str) -> int:

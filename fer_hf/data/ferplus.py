@@ -8,20 +8,18 @@ are of no use: from about row 60 on, they run ahead of the rows.
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import datasets
 import numpy as np
-import pyarrow as pa
 
 from fer_hf.data.contents import separator_hint
 from fer_hf.data.fer2013 import LAYOUTS
-from fer_hf.data.fer2013_csv import Block, check_usage, index_official, lines, parse_pixels, short, split_fields
-from fer_hf.data.fer2013_faces import SPLITS, encode_png
+from fer_hf.data.fer2013_csv import check_usage, choose_rows, index_rows, read_faces, short, split_fields
+from fer_hf.data.fer2013_faces import SPLITS
 from fer_hf.data.images import read_bytes
 from fer_hf.data.layouts import find_layout, near_hint, present
-from fer_hf.data.source import Source, face_features, face_tables
+from fer_hf.data.source import Source, face_features
 from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS_WITH_CONTEMPT, SOURCE_CODES, canonical_name
 from fer_hf.words import plural
@@ -70,8 +68,8 @@ def source(data_dir: str | os.PathLike, target: str = "majority", layout: str | 
         `Source`: Its description counts the faces that were left out; its fingerprint covers every byte of both files.
 
     Raises:
-        `DataError`: If a file is missing, the two have not the same rows, or a vote is no number. Faces, and whether
-            both files agree on the Usage of each row, are looked into later, when the source is read.
+        `DataError`: If a file is missing, the two have not the same rows, or a vote is no number. Pixels are looked
+            into later, when the source is read.
     """
     if target not in TARGETS:
         raise DataError(f"`target` must be one of {sorted(TARGETS)}, got {target!r}.")
@@ -89,18 +87,15 @@ def source(data_dir: str | os.PathLike, target: str = "majority", layout: str | 
     soft_labels = _soft_labels(votes) if target == "distribution" else None
     description = f"target {target!r}: {_count(usages, winners, folder / LABEL_FILE)}"
 
-    indexed = index_official(path, digest)
-    _check_number_of_rows(path, indexed, folder / LABEL_FILE, len(votes))
+    blocks, _, usages_there = index_rows(path, ("pixels", "Usage"), digest)
+    _check_same_rows(path, usages_there, folder / LABEL_FILE, usages)
     shards = {}
-    for split, parts in indexed.items():
-        shards[split] = []
-        for block, usage in parts:
-            rows = slice(block.first_row, block.first_row + block.num_rows)
-            soft = None if soft_labels is None else soft_labels[rows]
-            shards[split].append((block, usage, usages[rows], labels[rows], soft))
+    for usage, split in SPLITS.items():
+        rows = np.flatnonzero((usages == usage) & (labels >= 0))
+        shards[split] = choose_rows(blocks, rows, labels, soft_labels)
     extra = {} if soft_labels is None else {"soft_label": datasets.List(datasets.Value("float32"), _NUM_EXPRESSIONS)}
     features = face_features(EXPRESSIONS_WITH_CONTEMPT, **extra)
-    return Source("ferplus", digest.hexdigest(), features, shards, read, description)
+    return Source("ferplus", digest.hexdigest(), features, shards, read_faces, description)
 
 
 def majority(votes: np.ndarray) -> np.ndarray:
@@ -180,7 +175,7 @@ def _count(usages: np.ndarray, winners: np.ndarray, path: Path) -> str:
     """How many faces are kept in each split, and why the others are not, in one sentence."""
     kept = []
     for usage, split in SPLITS.items():
-        of_split = winners[usages == usage.encode()]
+        of_split = winners[usages == usage]
         num_kept = int((_LABELS[of_split] >= 0).sum())
         if not num_kept:
             raise DataError(
@@ -194,34 +189,15 @@ def _count(usages: np.ndarray, winners: np.ndarray, path: Path) -> str:
     return f"{', '.join(kept)}; left out: {', '.join(left_out)}."
 
 
-def _check_number_of_rows(path: Path, indexed: dict[str, list], label_file: Path, num_labels: int) -> None:
-    num_rows = max(block.first_row + block.num_rows for parts in indexed.values() for block, _ in parts)
-    if num_rows != num_labels:
+def _check_same_rows(path: Path, there: np.ndarray, label_file: Path, usages: np.ndarray) -> None:
+    """Both files have as many rows, and those in the same place the same usage."""
+    if len(there) != len(usages):
         raise DataError(
-            f"{label_file} has {num_labels:,} rows, but {path} has {num_rows:,}. They are joined row by row: use both "
-            "files complete and in their published order."
+            f"{label_file} has {len(usages):,} rows, but {path} has {len(there):,}. They are joined row by row: use "
+            "both files complete and in their published order."
         )
-
-
-def read(shard: tuple) -> Iterator[pa.Table]:
-    """The faces of one usage in one block that have a label, as tables; shards are those of [`source`]."""
-    extra = {} if shard[-1] is None else {"soft_label": pa.list_(pa.float32(), _NUM_EXPRESSIONS)}
-    yield from face_tables(_labelled_faces(*shard), **extra)
-
-
-def _labelled_faces(
-    block: Block, wanted: bytes, usages: np.ndarray, labels: np.ndarray, soft_labels: np.ndarray | None
-) -> Iterable[dict]:
-    for row, where, fields in lines(block):
-        place = row - block.first_row
-        usage = check_usage(fields["Usage"], where)
-        if usage != usages[place]:
-            raise DataError(
-                f"{where}: Usage {usage.decode()}, but {usages[place].decode()} in the same line of {LABEL_FILE}. The "
-                "files are joined row by row: use both in their published order."
-            )
-        if usage == wanted and labels[place] >= 0:
-            face = {"image": encode_png(parse_pixels(fields["pixels"], where)), "label": labels[place], "row": row}
-            if soft_labels is not None:
-                face["soft_label"] = soft_labels[place]
-            yield face
+    for row in np.flatnonzero(there != usages):
+        raise DataError(
+            f"{label_file}, line {row + 2}: Usage {usages[row]}, but {there[row]} in the same row of {path}. The "
+            "files are joined row by row: use both in their published order."
+        )

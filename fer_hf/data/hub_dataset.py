@@ -25,26 +25,24 @@ logger = logging.getLogger(__name__)
 # Raise it when the same rows are to give other tables, and old caches are left alone.
 FORMAT_VERSION = 1
 
-# Every option of `load`, and its default.
-OPTIONS = {
-    "image_column_name": "image",
-    "label_column_name": "label",
-    "label_map": None,
-    "config_name": None,
-    "revision": None,
-    "train_split": None,
-    "validation_split": None,
-    "test_split": None,
-    "validation_fraction": 0.1,
-    "split_seed": 42,
-}
-
 _ROWS = 100  # images read at a time
 _LABEL_DTYPES = {"string", "large_string", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 
 
 def load(
-    name: str, cache_dir: str | os.PathLike | None = None, left_out: LeftOut = nothing, **options
+    name: str,
+    cache_dir: str | os.PathLike | None = None,
+    left_out: LeftOut = nothing,
+    image_column_name: str = "image",
+    label_column_name: str = "label",
+    label_map: Mapping[str, str | None] | None = None,
+    config_name: str | None = None,
+    revision: str | None = None,
+    train_split: str | None = None,
+    validation_split: str | None = None,
+    test_split: str | None = None,
+    validation_fraction: float = 0.1,
+    split_seed: int = 42,
 ) -> datasets.DatasetDict:
     """
     A data set of the Hub, reduced to the columns `image`, `label` (canonical order) and `row` (the position in the
@@ -89,33 +87,31 @@ def load(
     >>> tables = hub_dataset.load("owner/faces", label_column_name="emotion", revision="main")
     ```
     """
-    for option in options:
-        if option not in OPTIONS:
-            raise DataError(f"A data set of the Hub has no option {option!r}: {nearest(option, OPTIONS)}")
-    options = OPTIONS | options
-    columns = options["image_column_name"], options["label_column_name"]
-    tables = _choose_splits(name, _load(name, cache_dir, options), options)
+    columns = image_column_name, label_column_name
+    wanted = {"train": train_split, "validation": validation_split, "test": test_split}
+    tables = _choose_splits(name, _load(name, cache_dir, config_name, revision), wanted)
     for split, table in tables.items():
         _check_columns(f"{name}, {split}", table, *columns)
 
     labels = {split: _label_names(f"{name}, {split}", table, columns[1]) for split, table in tables.items()}
     found = sorted({label for names in labels.values() for label in names})
-    meaning = _match(name, found, options["label_map"], columns[1])
+    meaning = _match(name, found, label_map, columns[1])
     classes = EXPRESSIONS_WITH_CONTEMPT if "contempt" in meaning.values() else EXPRESSIONS
     for split, table in tables.items():
         # -1 for what is left out.
         numbers = [-1 if meaning[label] is None else classes.index(meaning[label]) for label in labels[split]]
         table = table.select_columns([columns[0]]).rename_columns({columns[0]: "image"})
         tables[split] = _with_labels(f"{name}, {split}", table, np.array(numbers, dtype=np.int64), classes)
-    if "train" in tables and "validation" not in tables and options["validation_fraction"] != 0:
+    if "train" in tables and "validation" not in tables and validation_fraction != 0:
         train = tables["train"]
-        fraction, seed = options["validation_fraction"], options["split_seed"]
-        kept, carved = carve_validation(train["label"][:], fraction, seed, name, left_out(classes))
+        kept, carved = carve_validation(train["label"][:], validation_fraction, split_seed, name, left_out(classes))
         tables["train"], tables["validation"] = train.select(kept), train.select(carved)
     return datasets.DatasetDict({split: tables[split] for split in SPLIT_NAMES if split in tables})
 
 
-def _load(name: str, cache_dir: str | os.PathLike | None, options: dict) -> datasets.DatasetDict:
+def _load(
+    name: str, cache_dir: str | os.PathLike | None, config_name: str | None, revision: str | None
+) -> datasets.DatasetDict:
     is_folder = os.path.isdir(os.path.expanduser(name))
     if not is_folder and not is_hub_id(name):
         raise DataError(f"`hub:` takes a folder or a name on the Hub, such as 'owner/faces': {no_such_path(name)}")
@@ -123,8 +119,8 @@ def _load(name: str, cache_dir: str | os.PathLike | None, options: dict) -> data
         check_files(os.path.expanduser(name))
     arguments = {
         "path": os.path.expanduser(name) if is_folder else name,
-        "name": options["config_name"],
-        "revision": None if is_folder else options["revision"],
+        "name": config_name,
+        "revision": None if is_folder else revision,
         "cache_dir": None if cache_dir is None else os.path.abspath(os.path.expanduser(cache_dir)),
     }
     try:
@@ -142,10 +138,12 @@ def _load(name: str, cache_dir: str | os.PathLike | None, options: dict) -> data
         ) from error
 
 
-def _choose_splits(name: str, tables: datasets.DatasetDict, options: dict) -> dict[str, datasets.Dataset]:
+def _choose_splits(
+    name: str, tables: datasets.DatasetDict, asked: dict[str, str | None]
+) -> dict[str, datasets.Dataset]:
     chosen, there = {}, {split.lower(): split for split in tables}
     for split, usual in SPLIT_NAMES.items():
-        wanted = options[f"{split}_split"]
+        wanted = asked[split]
         if wanted is not None and wanted not in tables:
             raise DataError(f"{name}: no split {wanted!r} for `{split}_split`: {nearest(wanted, tables)}")
         wanted = wanted or next((there[candidate] for candidate in usual if candidate in there), None)

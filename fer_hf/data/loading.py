@@ -3,7 +3,7 @@
 import inspect
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -105,6 +105,7 @@ def load_dataset(
     if is_hub:
         if data_dir is not None:
             raise DataError(f"`data_dir` must be left out for {name}, got {str(data_dir)!r}.")
+        _check_options(name, hub_dataset.load, options)
         tables = hub_dataset.load(name.removeprefix("hub:"), cache_dir=cache_dir, left_out=left_out, **options)
         features = next(iter(tables.values())).features
     else:
@@ -139,14 +140,20 @@ def load_named(
     return load_dataset(name, data_dir, **options, **more)
 
 
+def _check_options(name: str, load: Callable, options: dict) -> Mapping[str, inspect.Parameter]:
+    """The parameters of what loads or describes a data set, to whose options `options` must belong."""
+    parameters = inspect.signature(load).parameters
+    known = sorted(set(parameters) - {"name", "data_dir", "cache_dir", "left_out"})
+    for option in options:
+        if option not in known:
+            raise DataError(f"{name!r} has no option {option!r}: {nearest(option, known)}")
+    return parameters
+
+
 def _describe(name: str, data_dir: str | os.PathLike | None, options: dict, left_out: LeftOut) -> Source:
     if name not in SOURCES:
         raise DataError(f"There is no data set {name!r}: {nearest(name, SOURCES)} One of the Hub is hub:<owner/name>.")
-    parameters = inspect.signature(SOURCES[name]).parameters
-    known = sorted(set(parameters) - {"data_dir", "left_out"})
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise DataError(f"{name!r} has no option {unknown[0]!r}: {nearest(unknown[0], known)}")
+    parameters = _check_options(name, SOURCES[name], options)
     if data_dir is None and parameters["data_dir"].default is inspect.Parameter.empty:
         raise DataError(f"{name!r} needs `data_dir`, the folder with its files. Nothing is downloaded.")
     carving = {"left_out": left_out} if "left_out" in parameters else {}

@@ -13,10 +13,9 @@ from fer_hf.data import content_fingerprint
 from fer_hf.data.copies import pixel_hashes
 from fer_hf.data.published import comparable_with
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation.calibration import calibration, calibration_text
 from fer_hf.evaluation.label_matching import match_labels
 from fer_hf.evaluation.predictions import Predictions
-from fer_hf.evaluation.report import expression_report, of_sample, report_text
+from fer_hf.evaluation.report import calibration, calibration_text, expression_report, of_sample, report_text
 from fer_hf.evaluation.robustness import robustness, robustness_text
 from fer_hf.evaluation.scoring import Change, score_faces
 from fer_hf.evaluation.subgroups import check_subgroups, subgroups, subgroups_text
@@ -220,7 +219,7 @@ def _calibration(scorer: _Scorer, tables: DatasetDict, scored: Predictions) -> d
         temperature = fit_temperature(*scorer.score(tables["validation"], "scoring validation")[0])
     if temperature is None or scorer.options.tta != "none":
         return None
-    result = calibration(scored, temperature)
+    result = calibration(*scored, temperature)
     if scorer.options.calibrate:
         result["fitted_on"] = {"split": "validation", "fingerprint": content_fingerprint(tables["validation"])}
     return result

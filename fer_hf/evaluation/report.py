@@ -93,6 +93,23 @@ def with_averages(per_class: dict[str, dict]) -> dict[str, dict]:
     return {**per_class, **{title: {**row, "support": int(support.sum())} for title, row in averages.items()}}
 
 
+def score_rows_of(reports: dict[str, dict], without_copies: str) -> list[tuple[str, dict]]:
+    """
+    The rows of a table of scores: a name and figures.
+
+    Args:
+        reports (`dict[str, dict]`): By name, such as the split.
+        without_copies (`str`): What is said in the row below one, of its faces that have no copy in train.
+    """
+    rows = []
+    for name, report in reports.items():
+        name += ", a sample" * ("max_eval_samples" in report)
+        rows.append((name, report))
+        if "without_copies" in report:
+            rows.append((f"{name}, {without_copies}", report["without_copies"]))
+    return rows
+
+
 def headline(predicted: np.ndarray, labels: np.ndarray) -> dict:
     """
     What is told of a part of a split.
@@ -183,3 +200,38 @@ def _headline_lines(report: dict) -> list[str]:
         span = "" if low is None else f"  ({low:.4f} to {high:.4f})"
         lines.append(f"{title:<20} {report[name]:.4f}{span}")
     return lines
+
+
+def calibration(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict:
+    """
+    The scores of a split's probabilities, before and after division by a temperature.
+
+    Args:
+        logits (`np.ndarray` of shape `(num_faces, num_labels)`): Before softmax.
+        labels (`np.ndarray` of shape `(num_faces,)`): True class ids.
+        temperature (`float`): From [`~fer_hf.metrics.fit_temperature`].
+
+    Returns:
+        `dict`: `temperature`; `before` and `after`, each with `expected_calibration_error` and
+        `negative_log_likelihood`.
+    """
+    result = {"temperature": temperature}
+    for name, value in (("before", 1.0), ("after", temperature)):
+        probabilities = calibrated_probabilities(logits, value)
+        result[name] = {
+            "expected_calibration_error": expected_calibration_error(probabilities, labels),
+            "negative_log_likelihood": negative_log_likelihood(logits, labels, value),
+        }
+    return result
+
+
+def calibration_text(result: dict) -> str:
+    """The numbers of [`calibration`] as a line for the terminal."""
+    changes = [
+        f"{title} {result['before'][name]:.4f} -> {result['after'][name]:.4f}"
+        for title, name in (
+            ("calibration error", "expected_calibration_error"),
+            ("negative log-likelihood", "negative_log_likelihood"),
+        )
+    ]
+    return f"temperature {result['temperature']:.3f}: {', '.join(changes)}"

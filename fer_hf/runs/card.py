@@ -8,13 +8,14 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from fer_hf.data.published import PUBLISHED
 from fer_hf.escape import markdown, markdown_code, markdown_names
-from fer_hf.evaluation.report import with_averages
+from fer_hf.evaluation.report import score_rows_of, with_averages
 from fer_hf.files import write_text
 from fer_hf.metrics import time_to_accuracy
 from fer_hf.models.loading import TEMPERATURE_KEY
 from fer_hf.runs.facts import DATASETS, MODEL_PAPERS, dataset_facts, hub_dataset_id
+from fer_hf.runs.pictures import PICTURES
 from fer_hf.runs.record import RunDirectoryError, RunRecord
-from fer_hf.runs.run import PICTURES, Run, as_run
+from fer_hf.runs.run import Run, as_run
 from fer_hf.runs.upload_files import RECONSTRUCTIONS, face_pictures
 from fer_hf.runs.usage import photo_usage, ships, usage
 
@@ -128,7 +129,7 @@ def _classifier_values(run: Run, facts: dict, terms: dict, name: str) -> dict:
             markdown(label) for _, label in sorted((int(key), label) for key, label in config["id2label"].items())
         ],
         "processor": _preprocessing(run.processor),
-        "rows": _rows(results),
+        "rows": score_rows_of(results, "without copies"),
         "test": results.get("test"),
         "last_split": markdown(record.last_split),
         "last": last,
@@ -225,17 +226,6 @@ def _eval_result(dataset_id: str, title: str, split: str, metric: str, value: fl
         metric_args=metric_args,
         metric_value=value,
     )
-
-
-def _rows(results: dict[str, dict]) -> list[tuple[str, dict]]:
-    """Lines of the table of results: every split, and below it its faces that have no copy in train."""
-    rows = []
-    for split, report in results.items():
-        name = f"{split}, a sample" if "max_eval_samples" in report else split
-        rows.append((name, report))
-        if "without_copies" in report:
-            rows.append((f"{name}, without copies", report["without_copies"]))
-    return rows
 
 
 def _preprocessing(processor: dict) -> dict[str, Any]:

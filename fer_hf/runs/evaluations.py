@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation.calibration import store_temperature
 from fer_hf.files import check_output, in_package, write_json
+from fer_hf.models.loading import TEMPERATURE_KEY
 from fer_hf.runs.record import RECORD, RunRecord, read_json, scoring
 
 
@@ -58,7 +58,8 @@ def save_evaluation(result: dict, model: str, output: str | Path | None = None) 
     """
     folder = Path(model).expanduser()
     if "fitted_on" in result.get("calibration", {}):
-        store_temperature(folder, result["calibration"]["temperature"])
+        config = folder / "config.json"
+        write_json(config, {**read_json(config), TEMPERATURE_KEY: result["calibration"]["temperature"]})
     is_run = (folder / RECORD).is_file() and not in_package(folder)  # what ships stays as it is
     earlier = _note_scoring(folder / RECORD, result) if is_run else []
     path = None

@@ -12,15 +12,8 @@ from fer_hf.escape import printable
 from fer_hf.evaluation.predictions import Predictions, save_predictions
 from fer_hf.evaluation.report import expression_report, of_sample, per_class_line, summary_text
 from fer_hf.files import write_json
-from fer_hf.metrics import calibrated_probabilities, calibration_bins
-from fer_hf.plots import (
-    plot_class_balance,
-    plot_confusion_matrix,
-    plot_learning_curves,
-    plot_phases,
-    plot_reliability,
-)
 from fer_hf.provenance import command_line, environment
+from fer_hf.runs.pictures import pictures_of
 from fer_hf.runs.record import RECORD, RunRecord, describe_dataset, scoring
 from fer_hf.training.arguments import training_summary
 from fer_hf.training.trainer import FerTrainer
@@ -80,7 +73,8 @@ def finish_run(
         record.last_epoch = {"epoch": trainer.state.epoch, "splits": list(scored), "report": report}
     if record.tested:
         record.test_scored = [scoring(dataset, "test", record.dataset["fingerprints"]["test"], "none")]
-    _draw(trainer, record, scored[record.last_split], folder)
+    for file, draw in pictures_of(record, trainer.state.log_history, scored[record.last_split]).items():
+        draw(path=folder / file)
     record.write(folder / RECORD)
     _print_reports(record)
     return record
@@ -149,22 +143,6 @@ def _print_reports(record: RunRecord) -> None:
         print(printable(summary_text(last["report"], title)))
     if not record.tested:
         print(f"{record.dataset['name']} has no test split: the run tested nothing.")
-
-
-def _draw(trainer: FerTrainer, record: RunRecord, last: Predictions, folder: Path) -> None:
-    """The pictures of a run, none of which shows a face; `last` is of the split that is shown in detail."""
-    name, history = record.dataset["name"], trainer.state.log_history
-    for split, report in record.results.items():
-        prefix = "" if split == record.last_split else f"{split}_"
-        path, names = folder / f"{prefix}confusion_matrix.png", list(report["per_class"])
-        plot_confusion_matrix(report["confusion_matrix"], names, path, f"{name}, {split}")
-    bins = calibration_bins(calibrated_probabilities(last.logits), last.class_ids)
-    plot_reliability(*bins, folder / "reliability.png", f"{name}, {record.last_split}")
-    plot_class_balance(record.dataset["counts"], folder / "class_balance.png", name)
-    best_epoch = record.best and record.best["epoch"]
-    plot_learning_curves(history, folder / "learning_curves.png", record.unfreezing, best_epoch)
-    if len(record.phases) > 1:
-        plot_phases(record.phases, trainer.phases.memory, folder / "phases.png")
 
 
 def _score(trainer: FerTrainer, split: Dataset, prefix: str, save: bool = True) -> Predictions:

@@ -10,8 +10,9 @@ from huggingface_hub import ModelCard
 from fer_hf.escape import markdown
 from fer_hf.files import write_text
 from fer_hf.runs.card import render_model_card
+from fer_hf.runs.pictures import PICTURES
 from fer_hf.runs.record import RunDirectoryError
-from fer_hf.runs.run import PICTURES, Run, as_run
+from fer_hf.runs.run import Run, as_run
 from fer_hf.runs.upload_files import check_text
 from fer_hf.runs.usage import ships
 

@@ -10,7 +10,7 @@ import numpy as np
 from fer_hf.errors import BadInputError
 from fer_hf.evaluation.report import with_averages
 from fer_hf.files import write_json, write_text
-from fer_hf.metrics import ExpressionMetrics
+from fer_hf.metrics.bootstrap import confusion_scores
 from fer_hf.plots import plot_leaderboard
 from fer_hf.runs.record import RunRecord
 from fer_hf.runs.run import Run, as_run
@@ -102,9 +102,8 @@ def _facts(record: RunRecord) -> dict:
 def _together(*reports: dict) -> dict:
     """The scores of several splits' faces as one."""
     counts = np.sum([report["confusion_matrix"] for report in reports], axis=0)
-    true, called = (np.repeat(ids, counts.ravel()) for ids in np.indices(counts.shape).reshape(2, -1))
-    scores = ExpressionMetrics().compute(predictions=called, references=true)
-    return {"num_faces": len(true), **scores, "confusion_matrix": counts.tolist()}
+    scores = {name: float(value[0]) for name, value in confusion_scores(counts[None]).items()}
+    return {"num_faces": int(counts.sum()), **scores, "confusion_matrix": counts.tolist()}
 
 
 def _commits(record: RunRecord) -> list[str | None]:
@@ -170,7 +169,8 @@ PROTOCOL = (
 
 def write_leaderboard(folder: Path, plan: dict, rows: list[dict]) -> None:
     """
-    Write the table as `leaderboard.json`, `leaderboard.md` and `leaderboard.png`.
+    Write the table as `leaderboard.json`, `leaderboard.png`, and `leaderboard.md`: above the table what its plan says
+    and the protocol, below it how each row came to be.
 
     Args:
         folder (`Path`): Where to.
@@ -178,27 +178,21 @@ def write_leaderboard(folder: Path, plan: dict, rows: list[dict]) -> None:
             in its own order; `measured` is the place of the score that ranks, `compared` that of the published one.
         rows (`list[dict]`): From [`summarise`].
     """
-    rows, columns = _ranked(plan, rows), plan.get("columns", COLUMNS).values()
+    table, rows = leaderboard_table(plan, rows), _ranked(plan, rows)
+    columns = plan.get("columns", COLUMNS).values()
     places = [place for entry in columns for place in (entry if isinstance(entry, list) else [entry])]
     flat = [
         {key: row[key] for key in _KEPT} | {"values": {place: row_value(row, place) for place in places}}
         for row in rows
     ]
     write_json(folder / "leaderboard.json", {"plan": plan, "rows": flat})
-    write_text(folder / "leaderboard.md", leaderboard_page(plan, rows))
-    draw_leaderboard(plan, rows, folder / "leaderboard.png")
-
-
-def leaderboard_page(plan: dict, rows: list[dict]) -> str:
-    """The table as a Markdown page: above it what its plan says and the protocol, below it how each row came to be."""
-    made = []
-    for row in _ranked(plan, rows):
-        if row["runs"]:
-            where = "; ".join(", ".join(f"{key} {value}" for key, value in m.items()) for m in row["hardware"])
-            made += [f"**{row['name']}**: {where}; commit {', '.join(row['commits'])}", ""]
-            made += ["```bash", *row["commands"], "```", ""]
-    lines = [f"# {plan['title']}", "", plan["about"].strip(), "", PROTOCOL, "", leaderboard_table(plan, rows), ""]
-    return "\n".join([*lines, *made])
+    lines = [f"# {plan['title']}", "", plan["about"].strip(), "", PROTOCOL, "", table, ""]
+    for row in filter(lambda row: row["runs"], rows):
+        where = "; ".join(", ".join(f"{key} {value}" for key, value in m.items()) for m in row["hardware"])
+        lines += [f"**{row['name']}**: {where}; commit {', '.join(row['commits'])}", ""]
+        lines += ["```bash", *row["commands"], "```", ""]
+    write_text(folder / "leaderboard.md", "\n".join(lines))
+    _draw(plan, rows, folder / "leaderboard.png")
 
 
 def leaderboard_table(plan: dict, rows: list[dict]) -> str:
@@ -246,18 +240,11 @@ def _without_improvement(runs: list[dict], scored: str) -> list[str]:
     return [f"no improvement: every face is called {' or '.join(dict.fromkeys(found))}{of}"] if found else []
 
 
-def draw_leaderboard(plan: dict, rows: list[dict], path: str | Path) -> None:
-    """
-    Write what was measured of every row in the table's order, beside what was published or its balanced accuracy.
-
-    Args:
-        plan (`dict`): As for [`write_leaderboard`].
-        rows (`list[dict]`): From [`summarise`].
-        path (`str` or `Path`): PNG file.
-    """
+def _draw(plan: dict, rows: list[dict], path: Path) -> None:
+    """What was measured of every row, beside what was published or its balanced accuracy."""
     measured, compared = plan.get("measured", "final.accuracy"), plan.get("compared", "final.balanced_accuracy")
     bars = []
-    for row in _ranked(plan, rows):
+    for row in rows:
         score, other = row_value(row, measured) or {"mean": None, "sd": None}, row_value(row, compared)
         other = other["mean"] if isinstance(other, dict) else other
         bars.append((row["name"], score["mean"], score["sd"] or 0.0, other if other is None else float(other)))

@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -136,38 +135,13 @@ def _published(config: Path) -> str:
     return found[1] if found else ""
 
 
-def row_command(
-    row: dict, recipes: Path, run_dir: Path, seed: int, data_dir: str | None, processes: int, extra: Sequence[str]
-) -> list[str]:
-    """
-    The command that makes one run.
-
-    Args:
-        row (`dict`): From [`planned_row`].
-        recipes (`Path`): Folder of the recipes, with `configs`.
-        run_dir (`Path`): The run's output directory. If it holds an unfinished run, the command goes on with it.
-        seed (`int`): The run's.
-        data_dir (`str`, *optional*): Folder of the data set.
-        processes (`int`): Processes of the run.
-        extra (`Sequence[str]`): Further words, which come last and so win.
-    """
-    words = ["accelerate", "launch", "--num_processes", str(processes), *(["--multi_gpu"] if processes > 1 else [])]
-    words += [str(recipes / f"{row['recipe']}.py")]
-    words += ["--config", str(recipes / "configs" / row["config"])] if row["config"] else []
-    for flag, value in row["flags"].items():
-        words += [f"--{flag}", json.dumps(value) if isinstance(value, dict) else str(value)]
-    words += ["--seed", str(seed), "--output_dir", str(run_dir)]
-    words += ["--data_dir", data_dir] if data_dir else []
-    return [*words, "--resume_from_checkpoint", "true", *extra]
-
-
 def is_finished(run_dir: Path, words: list[str]) -> bool:
     """
     Whether a folder holds the run that a command makes: the record is the last that a run writes.
 
     Args:
         run_dir (`Path`): The folder.
-        words (`list[str]`): From [`row_command`].
+        words (`list[str]`): The command, by `accelerate launch --num_processes N`.
 
     Raises:
         BadInputError: If it holds a run of another command, which must not pass for this one.
@@ -209,20 +183,3 @@ def _essence(words: list[str]) -> list:
         "train" if recipe in _SAME_AS_TRAIN else recipe,
         *sorted((name, *values) for name, values in flags.items() if name not in _NO_MATTER),
     ]
-
-
-def keep_records(folder: Path, records: Path, runs: Sequence[Path]) -> None:
-    """
-    Copy the table and the records of runs: all that stays of those whose weights are not kept.
-
-    Args:
-        folder (`Path`): Of the leaderboard.
-        records (`Path`): Where to.
-        runs (`Sequence[Path]`): Output directories in `folder`.
-    """
-    for run_dir in runs:
-        place = records / run_dir.relative_to(folder)
-        place.mkdir(parents=True, exist_ok=True)
-        shutil.copy(run_dir / RECORD, place)
-    for kind in ("md", "json", "png"):
-        shutil.copy(folder / f"leaderboard.{kind}", records)

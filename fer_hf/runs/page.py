@@ -17,10 +17,11 @@ from fer_hf.data.select import sample_faces
 from fer_hf.errors import BadInputError
 from fer_hf.evaluation.attention import attention, class_means, similarity
 from fer_hf.evaluation.predictions import Predictions, first_right, sure_and_wrong
-from fer_hf.evaluation.report import with_averages
+from fer_hf.evaluation.report import score_rows_of, with_averages
 from fer_hf.files import check_output, write_text
-from fer_hf.metrics import calibrated_probabilities, calibration_bins
+from fer_hf.metrics import calibrated_probabilities
 from fer_hf.models.loading import load_trained_classifier
+from fer_hf.runs.pictures import pictures_of
 from fer_hf.runs.record import RECORD
 from fer_hf.runs.run import Run, as_run
 
@@ -72,7 +73,7 @@ def write_report(
     split = record.last_split
     table = None if data is None else _same_faces(data, run, split)
     predictions = run.predictions.get(split) if show_faces or run.has_predictions else None
-    pictures, attention_texts, sheets = _pictures(run, split, predictions), {}, {}
+    pictures, attention_texts, sheets = _pictures(run, predictions), {}, {}
     if table is not None:
         shown, attention_texts = _attention(run, table, show_faces, disable_tqdm)
         pictures |= shown
@@ -99,7 +100,9 @@ def _page(
 ) -> str:
     """The HTML, filled in."""
     record, evaluations = run.record, [{**item, "title": _title(item)} for item in run.evaluations]
-    score_rows, evaluation_rows = _score_rows(record.results), _score_rows(_reports(evaluations))
+    score_rows, evaluation_rows = (
+        score_rows_of(reports, "faces without a copy in train") for reports in (record.results, _reports(evaluations))
+    )
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     try:
         return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
@@ -137,17 +140,6 @@ def _reports(evaluations: list[dict]) -> dict[str, dict]:
     return reports
 
 
-def _score_rows(reports: dict[str, dict]) -> list[tuple[str, dict]]:
-    """A row for each report, and below it one for its faces without a copy in train, where that is known."""
-    rows = []
-    for name, report in reports.items():
-        name += ", a sample" * ("max_eval_samples" in report)
-        rows.append((name, report))
-        if "without_copies" in report:
-            rows.append((f"{name}, faces without a copy in train", report["without_copies"]))
-    return rows
-
-
 def _picture(plot: Callable, *args, **options) -> str:
     """What a function of [`fer_hf.plots`] draws, as a data URI."""
     file = io.BytesIO()
@@ -155,25 +147,9 @@ def _picture(plot: Callable, *args, **options) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _pictures(run: Run, split: str, predictions: Predictions | None) -> dict[str, str]:
+def _pictures(run: Run, predictions: Predictions | None) -> dict[str, str]:
     """Pictures that show no faces, by their name in the template."""
-    record, dataset = run.record, run.record.dataset
-    what = f"{dataset['name']}, {split}"
-    found = {"balance": _picture(plots.plot_class_balance, dataset["counts"], title=dataset["name"])}
-    for scored, report in record.results.items():
-        place = "confusion" if scored == split else f"confusion {scored}"
-        names, title = list(report["per_class"]), f"{dataset['name']}, {scored}"
-        found[place] = _picture(plots.plot_confusion_matrix, report["confusion_matrix"], names, title=title)
-    if run.log_history is not None:
-        marks = {"unfreezing": record.unfreezing, "best_epoch": record.best and record.best["epoch"]}
-        found["curves"] = _picture(plots.plot_learning_curves, run.log_history, **marks)
-    if len(record.phases) > 1:
-        measured = "cuda" if record.hardware["device"] == "cuda" else "rss"
-        memory = None if any(phase["peak_memory_mb"] is None for phase in record.phases) else measured
-        found["phases"] = _picture(plots.plot_phases, record.phases, memory)
-    if predictions is not None:
-        bins = calibration_bins(calibrated_probabilities(predictions.logits), predictions.class_ids)
-        found["reliability"] = _picture(plots.plot_reliability, *bins, title=what)
+    found = {file: _picture(draw) for file, draw in pictures_of(run.record, run.log_history, predictions).items()}
     for item in run.evaluations:
         if damaged := item.get("robustness"):
             rows = damaged["corruptions"].items()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import typing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,12 +30,6 @@ from fer_hf.scores import name_of_today
 
 RECORD = "run_record.json"
 
-# What every record says of these parts. Others have more: a classifier's `results` a report for each split.
-_PARTS = {
-    "dataset": ("name", "fingerprints", "counts"),
-    "model": ("architecture", "parameters"),
-    "runtime": ("train_seconds",),
-}
 # The mode of a DACL model once chose its loss, and these names its mode; now `loss` alone does.
 _MODE_OF_NAME = {"dacl-softmax": "softmax", "dacl-center": "center"}
 
@@ -100,12 +93,10 @@ class RunRecord:
         """
         path = Path(path)
         content = with_new_names(read_json(path))
+        check_shape(content, cls, path)
+        if not content["results"]:
+            raise RunDirectoryError(f"{path} holds no results: is it the record of a finished run?")
         values = {entry.name: content[entry.name] for entry in dataclasses.fields(cls) if entry.name in content}
-        hints = typing.get_type_hints(cls)
-        for name, value in values.items():
-            check_shape(value, hints[name], path, name)
-        if holes := _holes(values):
-            raise RunDirectoryError(f"{path} {holes}: is it the record of a finished run?")
         limit = values["training"].get("max_eval_samples")
         values["results"] = {
             split: of_sample(report, report.get("num_faces", 0), limit) for split, report in values["results"].items()
@@ -125,20 +116,6 @@ class RunRecord:
     def last_split(self) -> str:
         """The split that cards and pages show in detail: `test`, or the first that was scored."""
         return "test" if self.tested else next(iter(self.results))
-
-
-def _holes(values: dict) -> str:
-    """What is missing in a record, in words; empty if all is there."""
-    missing = []
-    for entry in dataclasses.fields(RunRecord):
-        optional = entry.default is None or entry.default_factory is list
-        if entry.name not in values:
-            missing += [] if optional else [entry.name]
-        else:
-            missing += [f"{entry.name}.{key}" for key in _PARTS.get(entry.name, ()) if key not in values[entry.name]]
-    if missing:
-        return f"lacks {', '.join(missing)}"
-    return "" if values["results"] else "holds no results"
 
 
 def _with_loss_for_mode(values: dict) -> dict:

@@ -6,19 +6,9 @@ from pathlib import Path
 
 from fer_hf.errors import no_such_path
 from fer_hf.evaluation.predictions import FILE, Predictions, load_predictions
+from fer_hf.runs.pictures import PICTURES
 from fer_hf.runs.record import RECORD, RunRecord, read_json, with_new_names
 from fer_hf.runs.shapes import Config, Evaluation, RunDirectoryError, TrainerState, check_shape
-
-
-# Pictures without faces, by the section of the card that shows them: file -> (section, what it shows).
-PICTURES = {
-    "confusion_matrix.png": ("results", "Confusion matrix"),
-    "validation_confusion_matrix.png": ("results", "Confusion matrix of validation"),
-    "reliability.png": ("calibration", "Reliability diagram, without a temperature"),
-    "learning_curves.png": ("training", "Learning curves"),
-    "phases.png": ("training", "Phases of unfreezing"),
-    "class_balance.png": ("data", "Faces by expression and split"),
-}
 
 
 class Run:
@@ -70,10 +60,7 @@ class Run:
         name = "trainer_state.json"
         if not (self.folder / name).is_file():
             return None
-        state = with_new_names(self._read(name, TrainerState))
-        if "log_history" not in state:
-            raise RunDirectoryError(f"{self.folder / name} lacks `log_history`.")
-        return state["log_history"]
+        return with_new_names(self._read(name, TrainerState))["log_history"]
 
     def _read(self, name: str, kind: type) -> dict:
         content = read_json(self.folder / name)
@@ -96,8 +83,6 @@ class Run:
         for path in sorted(self.folder.glob("evaluation/*.json")):
             item = with_new_names(read_json(path))
             check_shape(item, Evaluation, path)
-            if not {"dataset", "split", "report"} <= item.keys():
-                raise RunDirectoryError(f"{path} is no evaluation: it lacks `dataset`, `split` or `report`.")
             found.append({"tta": "none", **item})
         return found
 

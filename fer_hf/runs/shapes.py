@@ -1,10 +1,11 @@
 """What the JSON files of a run hold, as types, and the check that a file holds it."""
 
+import dataclasses
 import math
 import types
 import typing
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Required, TypedDict
 
 from fer_hf.errors import BadInputError
 
@@ -37,22 +38,22 @@ class Report(TypedDict, total=False):
     confusion_matrix: list[list[int]]
 
 
-class DatasetFacts(TypedDict, total=False):
+class DatasetFacts(TypedDict):
     name: str
     fingerprints: dict[str, str]
     counts: dict[str, dict[str, int]]
 
 
 class ModelFacts(TypedDict, total=False):
-    architecture: str
-    parameters: int
+    architecture: Required[str]
+    parameters: Required[int]
     source: str
     name_or_path: str | None
     head: str | None
 
 
 class Runtime(TypedDict, total=False):
-    train_seconds: float
+    train_seconds: Required[float]
     steps: int
     resumed_at_step: int
     commits: list[dict]
@@ -99,10 +100,10 @@ class Calibration(TypedDict, total=False):
 class Evaluation(TypedDict, total=False):
     """[`~fer_hf.evaluation.evaluate.evaluate`], as far as cards and pages show it."""
 
-    dataset: str
-    split: str
+    dataset: Required[str]
+    split: Required[str]
     tta: str
-    report: Report
+    report: Required[Report]
     parts: dict[str, Part]
     labels: dict
     subgroups: dict[str, dict[str, Report]]
@@ -117,7 +118,7 @@ class Config(TypedDict, total=False):
     auto_map: dict
 
 
-class TrainerState(TypedDict, total=False):
+class TrainerState(TypedDict):
     log_history: list[dict]
 
 
@@ -130,30 +131,34 @@ _WORDS = {str: "a text", int: "a whole number", float: "a finite number"}
 
 def check_shape(value: Any, kind: Any, path: str | Path, key: str = "") -> None:
     """
-    Check that a value has a type, all the way down. A key that is missing is no matter here.
+    Check that a value has a type, all the way down. Keys that are not known are no matter.
 
     Args:
         value: From a JSON file.
-        kind: `str`, `int`, `float`, `dict`, `list`, a `TypedDict`, or made of them by `dict[str, ...]`, `list[...]`
-            and `| None`.
+        kind: `str`, `int`, `float`, `dict`, `list`, a `TypedDict`, a dataclass for a map of its fields, or made of
+            them by `dict[str, ...]`, `list[...]` and `| None`.
         path (`str` or `Path`): The file, for the message.
         key (`str`): Where in the file the value stands, for the message.
 
     Raises:
-        RunDirectoryError: Names the file, the first key that is wrong, and what it should be.
+        RunDirectoryError: Names the file and the keys that are missing, or the first that is wrong.
     """
     origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):  # something or nothing
         if value is not None:
             check_shape(value, next(one for one in inner if one is not type(None)), path, key)
         return
-    is_map = origin is dict or typing.is_typeddict(origin)
+    has_fields = typing.is_typeddict(origin) or dataclasses.is_dataclass(origin)
+    is_map = origin is dict or has_fields
     if not _is(value, dict if is_map else origin):
         wanted = "a map" if is_map else _WORDS.get(origin, "a list")
         raise RunDirectoryError(f"{path}: `{key}` must be {wanted}, got {value!r:.60}.")
     below = f"{key}." if key else ""
-    if typing.is_typeddict(origin):
-        for name, own in typing.get_type_hints(origin).items():
+    if has_fields:
+        fields = typing.get_type_hints(origin)
+        if missing := [below + name for name in fields if name in _required(origin) and name not in value]:
+            raise RunDirectoryError(f"{path} lacks {', '.join(missing)}: is it the file of a finished run?")
+        for name, own in fields.items():
             if name in value:
                 check_shape(value[name], own, path, f"{below}{name}")
     elif is_map and inner:
@@ -162,6 +167,13 @@ def check_shape(value: Any, kind: Any, path: str | Path, key: str = "") -> None:
     elif origin is list and inner:
         for number, entry in enumerate(value):
             check_shape(entry, inner[0], path, f"{below}{number}")
+
+
+def _required(kind: type) -> frozenset[str]:
+    if typing.is_typeddict(kind):
+        return kind.__required_keys__
+    missing = dataclasses.MISSING
+    return frozenset(f.name for f in dataclasses.fields(kind) if f.default is missing is f.default_factory)
 
 
 def _is(value: Any, kind: Any) -> bool:

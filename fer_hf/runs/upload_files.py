@@ -9,8 +9,9 @@ from safetensors import SafetensorError, safe_open
 from transformers import CONFIG_MAPPING
 from transformers.dynamic_module_utils import get_relative_import_files
 
+from fer_hf.runs.pictures import PICTURES
 from fer_hf.runs.record import RECORD, RunDirectoryError, read_json
-from fer_hf.runs.run import PICTURES, Run, as_run
+from fer_hf.runs.run import Run, as_run
 from fer_hf.runs.shapes import WeightsIndex, check_shape
 
 

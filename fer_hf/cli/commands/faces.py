@@ -31,9 +31,10 @@ def run(args: Namespace) -> None:
     if args.output:
         check_output("output", args.output, args.overwrite, filter(None, [args.data_dir]))
     tables = load_tables(args)
+    drawn = one_split(tables, args.split) if args.output else None
     for split, counts in describe_dataset(args.dataset_name, tables)["counts"].items():
         print(printable(counts_line(split, counts)))
     if args.output:
         args.output.parent.mkdir(parents=True, exist_ok=True)
-        plot_faces(samples(one_split(tables, args.split)), args.output)
+        plot_faces(samples(drawn), args.output)
         print(f"sheet of {args.split}: {args.output}")
