@@ -39,7 +39,7 @@ def run_recipe(*flags, processes=1, cwd=ROOT, home):
     if processes > 1:
         launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
     environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    words = [*launcher, str(RECIPE), "--use_cpu", "--disable_tqdm", "True", *map(str, flags)]
+    words = [*launcher, str(RECIPE), "--use_cpu", *map(str, flags)]
     return subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -103,6 +103,8 @@ def test_the_log_says_what_is_new_and_what_thaws_and_shows_both_reports(finished
     assert "epoch 0: classifier now training: 231 of" in done.stderr
     assert "epoch 1: vit.layers.2 now training" in done.stderr
     assert "1 process on cpu" in done.stderr
+    assert re.search(r"epoch   1.00  train  loss .* validation  loss", done.stderr)
+    assert "scoring" not in done.stderr  # bars of quick work are not shown
     assert "validation (selects): 32 faces" in done.stdout
     assert "test (scored once): 32 faces" in done.stdout
 
@@ -145,11 +147,13 @@ def served(folder):
 def test_two_processes_train_the_same_model_as_one(finished, small, tmp_path, home):
     # Half the batch on each of two ranks, with a layer that thaws after DDP has wrapped the model.
     folder, _ = finished
-    two = run_recipe(
-        *small, "--per_device_train_batch_size", 4, "--output_dir", tmp_path / "two", processes=2, home=home
-    )
+    flags = ("--per_device_train_batch_size", 4, "--output_dir", tmp_path / "two", "--disable_tqdm")
+    two = run_recipe(*small, *flags, processes=2, home=home)
     assert two.returncode == 0, two.stderr
-    assert "2 processes on cpu" in two.stderr
+    assert "2 processes" not in two.stderr  # `disable_tqdm` leaves results and warnings
+    assert "epoch" not in two.stderr
+    assert "test (scored once): 32 faces" in two.stdout
+    assert json.loads((tmp_path / "two" / "run_record.json").read_text())["hardware"]["processes"] == 2
     logs = [json.loads((run / "trainer_state.json").read_text())["log_history"] for run in (folder, tmp_path / "two")]
     for key in ("loss", "eval_loss"):
         one, two = ([entry[key] for entry in log if key in entry] for log in logs)

@@ -177,7 +177,7 @@ def timed(key):
 
 
 def recipe(folder, *flags, step=None):
-    sys.argv = [str(RECIPE), *map(str, flags), "--use_cpu", "--disable_tqdm", "True"]
+    sys.argv = [str(RECIPE), *map(str, flags), "--use_cpu"]
     if step:
         resuming._Moments.on_step_end = lambda _, args, state, control, **kwargs: die_at(step, state.global_step)
     run(runpy.run_path(str(RECIPE))["main"])

@@ -100,9 +100,9 @@ def start(args: FerTrainingArguments, what: str, metrics: Iterable[str] = METRIC
 
 
 def _set_up_logging(args: FerTrainingArguments) -> None:
-    level = args.get_process_log_level()
+    level, shown = args.get_process_log_level(), logging.WARNING if args.disable_tqdm else logging.INFO
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("fer_hf").setLevel(min(level, logging.INFO) if args.process_index == 0 else logging.ERROR)
+    logging.getLogger("fer_hf").setLevel(min(level, shown) if args.process_index == 0 else logging.ERROR)
     transformers_logging.set_verbosity(max(level, logging.WARNING))
     # Bars for work of milliseconds (loading, saving) only hide the lines that matter; downloads keep theirs.
     transformers_logging.disable_progress_bar()
@@ -156,7 +156,8 @@ def _find_run(args: FerTrainingArguments) -> None:
     if (folder / RECORD).exists():
         if resumed != folder:
             raise BadInputError(f"`output_dir` {folder} holds a finished run; choose another or delete it.")
-        logger.info(f"{folder} holds a finished run: nothing is left to do")
+        if args.process_index == 0:
+            print(f"{folder} holds a finished run: nothing is left to do")
         sys.exit(0)
     if resumed is None and checkpoints(folder):
         raise BadInputError(

@@ -54,7 +54,7 @@ def decoded_faces(dataset: Dataset, what: str, name: str = "the table") -> Itera
     """
     rows = dataset["row"][:] if "row" in dataset.column_names else range(len(dataset))
     images = dataset.select_columns(["image"]).with_format(None).cast_column("image", Undecoded(decode=False))
-    for row, example in zip(rows, tqdm(images, desc=what, unit="face", delay=3, leave=False), strict=True):
+    for row, example in zip(rows, tqdm(images, desc=what, unit="face", leave=False), strict=True):
         stored = example["image"]
         content = read_bytes(stored["path"]) if stored["bytes"] is None else stored["bytes"]
         image = open_image(content, f"{name}, row {row}", min_side=1)

@@ -57,7 +57,7 @@ def score_faces(
     augmentation = TestTimeAugmentation(tta, processor)
     collate = FaceCollator(processor, **augmentation.processor_options)
     column, logits = table.select_columns(["image"]).with_format(None), []
-    with tqdm(total=len(labels), desc=description, unit="face", delay=3) as bar:
+    with tqdm(total=len(labels), desc=description, unit="face") as bar:
         for start in range(0, len(labels), batch_size):
             images = column[start : start + batch_size]["image"]
             if change is not None:

@@ -220,7 +220,7 @@ def _attention(
     if "features" in maps:
         rows = np.concatenate(of_class)
         parts = [rows[i : i + AVERAGED] for i in range(0, len(rows), AVERAGED)]
-        bar = tqdm(parts, "attention", disable=disable_tqdm)
+        bar = tqdm(parts, "attention", delay=3, disable=disable_tqdm)
         weights = np.concatenate([look(part)[1]["features"] for part in bar])
         pictures, texts = _feature_attention(weights, labels[rows], names)
     branches = np.moveaxis(maps["local"], 1, 0) if "local" in maps else ()

@@ -111,7 +111,7 @@ class FerTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "Threads per process on a CPU. Default: cores / local processes."}
     )
     # The stock flag wants a value.
-    disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bars."})
+    disable_tqdm: bool = field(default=False, metadata={"help": "Show results and warnings alone."})
     num_processes: int | None = field(
         default=None, metadata={"help": "Refuse to run on any other number of processes, over all machines."}
     )

@@ -122,7 +122,8 @@ class BarCallback(ProgressCallback):
             self.prediction_bar.update(1)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        """Left to [`LogLineCallback`]."""
+        """Left to [`LogLineCallback`], whose line would draw the bar of a scoring anew, quick or not: it ends here."""
+        self.on_evaluate(args, state, control)
 
 
 # Ends of what a log line leaves out; `train_loss` is a mean over the whole run, logged once at its end.
@@ -150,11 +151,11 @@ class LogLineCallback(TrainerCallback):
 
 
 def show_short_logs(trainer: Trainer) -> None:
-    """Put short lines, and a bar without logs, in the place of what the stock Trainer shows."""
-    for stock, ours in ((PrinterCallback, [LogLineCallback]), (ProgressCallback, [BarCallback, LogLineCallback])):
-        if trainer.pop_callback(stock) is not None:
-            for callback in ours:
-                trainer.add_callback(callback)
+    """Put short lines and a bar in the place of what the stock Trainer shows; nothing with `disable_tqdm`."""
+    trainer.pop_callback(PrinterCallback)
+    if trainer.pop_callback(ProgressCallback) is not None:
+        for callback in (BarCallback, LogLineCallback):
+            trainer.add_callback(callback)
 
 
 def log_line(logs: dict) -> str:

@@ -31,8 +31,8 @@ def add_model_flag(parser: ArgumentParser, required: bool = True) -> None:
 
 
 def add_quiet_flag(parser: ArgumentParser) -> None:
-    """Add the flag that switches progress bars off."""
-    parser.add_argument("--disable_tqdm", action="store_true", help="show no progress bars")
+    """Add the flag that switches progress bars and notices off."""
+    parser.add_argument("--disable_tqdm", action="store_true", help="show results and warnings alone")
 
 
 def add_overwrite_flag(parser: ArgumentParser) -> None:
@@ -49,7 +49,8 @@ def load_tables(args: Namespace, **options: Any) -> "DatasetDict":
     from fer_hf.data.loading import load_named
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("fer_hf.data").setLevel(logging.INFO)
+    quiet = getattr(args, "disable_tqdm", False)
+    logging.getLogger("fer_hf.data").setLevel(logging.WARNING if quiet else logging.INFO)
     return load_named(args.dataset_name, args.data_dir, args.dataset_options, **options)
 
 

@@ -1,11 +1,12 @@
 """Configuration of a small convolutional stem under a Transformer encoder."""
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+
+from .configuration_face import FaceConfig
 
 
 @strict
-class CNNTransformerConfig(PreTrainedConfig):
+class CNNTransformerConfig(FaceConfig):
     """
     Configuration of a [`CNNTransformerModel`].
 
@@ -29,7 +30,6 @@ class CNNTransformerConfig(PreTrainedConfig):
     model_type = "cnn_transformer"
 
     image_size: int = 224
-    num_channels: int = 1
     stem_widths: list[int] | tuple[int, ...] = (64, 128, 256, 512)
     num_hidden_layers: int = 6
     num_attention_heads: int = 8
@@ -37,12 +37,9 @@ class CNNTransformerConfig(PreTrainedConfig):
     dropout: int | float = 0.1
     norm_first: bool = False
     initializer_range: float = 0.02
-    problem_type: str | None = "single_label_classification"
 
     def validate_sizes(self):
         """Raises `ValueError` on numbers that no network has."""
-        if self.num_channels not in (1, 3):
-            raise ValueError(f"`num_channels` must be 1 or 3, got {self.num_channels}.")
         for name in ("num_hidden_layers", "num_attention_heads", "intermediate_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}.")

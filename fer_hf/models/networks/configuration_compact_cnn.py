@@ -1,11 +1,12 @@
 """Configuration of the compact CNN."""
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+
+from .configuration_face import FaceConfig
 
 
 @strict
-class CompactCNNConfig(PreTrainedConfig):
+class CompactCNNConfig(FaceConfig):
     """
     Configuration of a [`CompactCNNModel`].
 
@@ -28,12 +29,10 @@ class CompactCNNConfig(PreTrainedConfig):
     model_type = "compact_cnn"
 
     image_size: int = 40
-    num_channels: int = 1
     widths: list[int] | tuple[int, ...] = (32, 64, 128, 192)
     depths: list[int] | tuple[int, ...] = (1, 1, 1)
     se_ratio: float | int = 0.25
     dropout: float | int = 0.2
-    problem_type: str | None = "single_label_classification"
 
     def validate_layers(self):
         """Raises `ValueError` on stages that do not fit each other, and numbers that no layer has."""
@@ -45,8 +44,6 @@ class CompactCNNConfig(PreTrainedConfig):
         for name in ("widths", "depths"):
             if min(getattr(self, name), default=0) < 1:
                 raise ValueError(f"`{name}` must be numbers >= 1, got {getattr(self, name)}.")
-        if self.num_channels not in (1, 3):
-            raise ValueError(f"`num_channels` must be 1 or 3, got {self.num_channels}.")
         if self.image_size < 2 ** len(self.depths):
             raise ValueError(f"`image_size` must be >= {2 ** len(self.depths)}, got {self.image_size}.")
         if not 0 <= self.dropout < 1:

@@ -1,11 +1,12 @@
 """Configuration of DACL: a ResNet with deep attentive center loss."""
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+
+from .configuration_face import FaceConfig
 
 
 @strict
-class DACLConfig(PreTrainedConfig):
+class DACLConfig(FaceConfig):
     """
     Configuration of a [`DACLForImageClassification`]. The defaults are those of Farzaneh and Qi, "Facial Expression
     Recognition in the Wild via Deep Attentive Center Loss", WACV 2021 (https://github.com/amirhfarzaneh/dacl).
@@ -50,7 +51,6 @@ class DACLConfig(PreTrainedConfig):
     mode: str = "dacl"
     center_loss_weight: float | int = 0.01
     center_rate: float | int = 0.5
-    problem_type: str | None = "single_label_classification"
 
     def validate_network(self):
         """Raises `ValueError` on unknown networks and stems, and sizes that no face has."""
@@ -58,8 +58,6 @@ class DACLConfig(PreTrainedConfig):
             raise ValueError(f"`network` must be one of resnet18, resnet34, resnet50, got {self.network!r}.")
         if self.stem not in ("imagenet", "small"):
             raise ValueError(f"`stem` must be imagenet or small, got {self.stem!r}.")
-        if self.num_channels not in (1, 3):
-            raise ValueError(f"`num_channels` must be 1 or 3, got {self.num_channels}.")
         if self.image_size < 1:
             raise ValueError(f"`image_size` must be >= 1, got {self.image_size}.")
 

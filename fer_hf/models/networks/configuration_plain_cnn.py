@@ -1,7 +1,8 @@
 """Configuration of plain convolutional networks: stages of convolutions and pooling, then linear layers."""
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+
+from .configuration_face import FaceConfig
 
 
 # What a network can end in.
@@ -9,7 +10,7 @@ OUTPUTS = ("logits", "tanh", "sigmoid", "softmax")
 
 
 @strict
-class PlainCNNConfig(PreTrainedConfig):
+class PlainCNNConfig(FaceConfig):
     """
     Configuration of a [`PlainCNNModel`]. The defaults are the VGG for FER-2013.
 
@@ -39,7 +40,6 @@ class PlainCNNConfig(PreTrainedConfig):
     model_type = "plain_cnn"
 
     image_size: int = 40
-    num_channels: int = 1
     stage_widths: list[int] | tuple[int, ...] = (64, 128, 256, 512)
     convs_per_stage: int = 2
     batch_norm: bool = True
@@ -47,7 +47,6 @@ class PlainCNNConfig(PreTrainedConfig):
     head_hidden_sizes: list[int] | tuple[int, ...] = (4096, 4096)
     head_dropout: float | int = 0.2
     output: str = "logits"
-    problem_type: str | None = "single_label_classification"
 
     def __post_init__(self, **kwargs):
         softmax_output = kwargs.pop("softmax_output", None)  # what checkpoints had before `output`
@@ -68,8 +67,6 @@ class PlainCNNConfig(PreTrainedConfig):
             raise ValueError(f"`head_hidden_sizes` must be widths >= 1, got {self.head_hidden_sizes}.")
         if self.convs_per_stage < 1:
             raise ValueError(f"`convs_per_stage` must be >= 1, got {self.convs_per_stage}.")
-        if self.num_channels not in (1, 3):
-            raise ValueError(f"`num_channels` must be 1 or 3, got {self.num_channels}.")
         if self.image_size < 2 ** len(self.stage_widths):
             smallest = 2 ** len(self.stage_widths)
             raise ValueError(f"`image_size` must be >= {smallest} for so many stages, got {self.image_size}.")

@@ -1,13 +1,13 @@
 """Configuration of the PReLU residual CNN."""
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
 
+from .configuration_face import FaceConfig
 from .configuration_plain_cnn import OUTPUTS
 
 
 @strict
-class PReLUCNNConfig(PreTrainedConfig):
+class PReLUCNNConfig(FaceConfig):
     """
     Configuration of a [`PReLUCNNModel`]. The defaults are the report's network, as published.
 
@@ -34,13 +34,11 @@ class PReLUCNNConfig(PreTrainedConfig):
     model_type = "prelu_cnn"
 
     image_size: int = 48
-    num_channels: int = 1
     widths: list[int] | tuple[int, ...] = (44, 40, 36)
     head_hidden_size: int = 70
     dropout: float | int = 0.5
     output: str = "tanh"
     unused_convs: bool = True
-    problem_type: str | None = "single_label_classification"
 
     def __post_init__(self, **kwargs):
         tanh_output = kwargs.pop("tanh_output", None)  # what checkpoints had before `output`
@@ -59,8 +57,6 @@ class PReLUCNNConfig(PreTrainedConfig):
             raise ValueError(f"`widths` must be three widths >= 1, got {self.widths}.")
         if self.head_hidden_size < 1:
             raise ValueError(f"`head_hidden_size` must be >= 1, got {self.head_hidden_size}.")
-        if self.num_channels not in (1, 3):
-            raise ValueError(f"`num_channels` must be 1 or 3, got {self.num_channels}.")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"`dropout` must be in [0, 1), got {self.dropout}.")
         if self.image_size < 24:

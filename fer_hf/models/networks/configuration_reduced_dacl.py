@@ -1,11 +1,12 @@
 """Configuration of the network that the CNN comparison on FER-2013 calls DACL."""
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+
+from .configuration_face import FaceConfig
 
 
 @strict
-class ReducedDACLConfig(PreTrainedConfig):
+class ReducedDACLConfig(FaceConfig):
     """
     Configuration of a [`ReducedDACLModel`].
 
@@ -21,14 +22,10 @@ class ReducedDACLConfig(PreTrainedConfig):
     model_type = "reduced_dacl"
 
     image_size: int = 224
-    num_channels: int = 1
     attention_size: int = 64
-    problem_type: str | None = "single_label_classification"
 
     def validate_sizes(self):
-        """Raises `ValueError` on numbers of channels and sizes that no face has."""
-        if self.num_channels not in (1, 3):
-            raise ValueError(f"`num_channels` must be 1 or 3, got {self.num_channels}.")
+        """Raises `ValueError` on sizes that no face or layer has."""
         if self.image_size < 1:
             raise ValueError(f"`image_size` must be >= 1, got {self.image_size}.")
         if self.attention_size < 1:

@@ -1,11 +1,12 @@
 """Configuration of the reduced TransFER of the CNN comparison on FER-2013."""
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+
+from .configuration_face import FaceConfig
 
 
 @strict
-class ReducedTransFERConfig(PreTrainedConfig):
+class ReducedTransFERConfig(FaceConfig):
     """
     Configuration of a [`ReducedTransFERModel`]; the defaults are the comparison's.
 
@@ -29,7 +30,6 @@ class ReducedTransFERConfig(PreTrainedConfig):
     model_type = "reduced_transfer"
 
     image_size: int = 224
-    num_channels: int = 1
     stem_blocks: list[int] | tuple[int, ...] = (2, 2, 2, 2)
     stem_widths: list[int] | tuple[int, ...] = (64, 128, 256, 512)
     num_branches: int = 2
@@ -39,15 +39,12 @@ class ReducedTransFERConfig(PreTrainedConfig):
     num_hidden_layers: int = 8
     num_attention_heads: int = 8
     dropout: int | float = 0.1
-    problem_type: str | None = "single_label_classification"
 
     def validate_sizes(self):
         """Raises `ValueError` on numbers that no network has."""
         for name in ("image_size", "num_branches", "hidden_size", "intermediate_size", "num_hidden_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}.")
-        if self.num_channels not in (1, 3):
-            raise ValueError(f"`num_channels` must be 1 or 3, got {self.num_channels}.")
         for name in ("stem_blocks", "stem_widths"):
             stages = tuple(getattr(self, name))
             if len(stages) != 4 or min(stages) < 1:

@@ -1,14 +1,15 @@
 """Configuration of torchvision's convolutional networks for faces."""
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+
+from .configuration_face import FaceConfig
 
 
 NETWORKS = ("alexnet", "vgg16", "resnet18", "resnet34", "resnet50")
 
 
 @strict
-class TorchvisionCNNConfig(PreTrainedConfig):
+class TorchvisionCNNConfig(FaceConfig):
     """
     Configuration of a [`TorchvisionCNNModel`].
 
@@ -28,9 +29,7 @@ class TorchvisionCNNConfig(PreTrainedConfig):
 
     network: str = "resnet18"
     image_size: int = 224
-    num_channels: int = 1
     stem: str = "imagenet"
-    problem_type: str | None = "single_label_classification"
 
     def validate_network(self):
         """Raises `ValueError` on unknown networks and stems, and sizes that no face has."""
@@ -40,8 +39,6 @@ class TorchvisionCNNConfig(PreTrainedConfig):
             raise ValueError(f"`stem` must be imagenet or small, got {self.stem!r}.")
         if self.stem == "small" and not self.network.startswith("resnet"):
             raise ValueError(f"`stem` small is for ResNets, and `network` is {self.network!r}.")
-        if self.num_channels not in (1, 3):
-            raise ValueError(f"`num_channels` must be 1 or 3, got {self.num_channels}.")
         if self.image_size < 1:
             raise ValueError(f"`image_size` must be >= 1, got {self.image_size}.")
 

@@ -1,11 +1,12 @@
 """Configuration of TransFER."""
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+
+from .configuration_face import FaceConfig
 
 
 @strict
-class TransFERConfig(PreTrainedConfig):
+class TransFERConfig(FaceConfig):
     """
     Configuration of a [`TransFERModel`]; the defaults are those of the released code.
 
@@ -51,15 +52,12 @@ class TransFERConfig(PreTrainedConfig):
     mlp_ratio: int | float = 3
     layer_norm_eps: float = 1e-6
     initializer_range: float = 0.02
-    problem_type: str | None = "single_label_classification"
 
     def validate_sizes(self):
         """Raises `ValueError` on numbers that no network has."""
         for name in ("image_size", "num_branches", "branch_reduction", "hidden_size", "num_hidden_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}.")
-        if self.num_channels not in (1, 3):
-            raise ValueError(f"`num_channels` must be 1 or 3, got {self.num_channels}.")
         if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"`hidden_size` must be a multiple of `num_attention_heads`, got {self.hidden_size} and "
