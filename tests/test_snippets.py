@@ -49,6 +49,14 @@ import json, os, sys, traceback
 without_fer_hf, blocks = json.loads(sys.argv[1]), json.load(open(sys.argv[2]))
 if without_fer_hf:
     sys.modules["fer_hf"] = None
+else:
+    try:
+        from yuface import stand_in
+    except ImportError:
+        pass
+    else:
+        from fer_hf.inference import detectors
+        detectors._detect_function = lambda package: stand_in
 for where, folder, code in blocks:
     os.chdir(folder)
     try:
@@ -57,13 +65,14 @@ for where, folder, code in blocks:
         traceback.print_exc()
         sys.exit(where + " fails:\\n" + code)
 """
-# In the place of a detector with its weights inside, where none is installed: the whole photo is one face.
+# In the place of libfacedetection, where no wheel of it is installed: the whole photo is one face.
 YUFACE = """
+import ctypes
 import numpy as np
-def detect(image, conf):
-    height, width = image.shape[:2]
+def stand_in(answer, pixels, width, height, bytes_per_row):
     x, y = width * np.array([0.3, 0.7, 0.5, 0.35, 0.65]), height * np.array([0.4, 0.4, 0.6, 0.8, 0.8])
-    return np.array([99]), np.array([[0, 0, width, height]]), np.stack([x, y], axis=-1).reshape(1, 10)
+    row = np.array([99, 0, 0, width, height, *np.stack([x, y], axis=-1).ravel(), 0], np.int16)
+    ctypes.memmove(answer, np.int32(1).tobytes() + row.tobytes(), 4 + row.nbytes)
 """
 
 

