@@ -144,7 +144,7 @@ def predict(
         if image is None:
             logger.warning(f"unreadable: {faces}")
         else:
-            rows += face_rows(entry.name, faces, labels)
+            rows += face_rows({"image": entry.name}, faces, labels)
     return datasets.Dataset(pa.Table.from_pylist(rows, face_schema(labels)))
 
 
