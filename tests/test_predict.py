@@ -296,7 +296,8 @@ def test_predict_gives_a_table_with_a_row_for_each_face(classifier_folder, photo
 
 def test_a_label_called_as_a_column_gets_a_column_of_its_own():
     face = {"box": dict.fromkeys(("xmin", "ymin", "xmax", "ymax"), 1.0), "landmarks": None, "expression": "score"}
-    (row,) = face_rows("a.png", [{**face, "score": 0.75, "scores": {"score": 0.75, "face": 0.25}}], ["score", "face"])
+    found = [{**face, "score": 0.75, "scores": {"score": 0.75, "face": 0.25}}]
+    (row,) = face_rows({"image": "a.png"}, found, ["score", "face"])
     assert (row["score"], row["p_score"], row["face"], row["p_face"]) == (0.75, 0.75, 0, 0.25)
     assert {*row} <= {*face_schema(["score", "face"]).names}
 

@@ -110,3 +110,11 @@ def count(text: str) -> int:
     if number < 1:
         raise ArgumentTypeError(f"must be at least 1, got {number}")
     return number
+
+
+def seconds(text: str) -> float:
+    """The type of a flag that is a span of time."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ArgumentTypeError(f"must be greater than 0, got {text}")
+    return number

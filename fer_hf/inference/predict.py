@@ -144,7 +144,7 @@ def predict(
         if image is None:
             logger.warning(f"unreadable: {faces}")
         else:
-            rows += face_rows(entry.name, faces, labels)
+            rows += face_rows({"image": entry.name}, faces, labels)
     return datasets.Dataset(pa.Table.from_pylist(rows, face_schema(labels)))
 
 
@@ -291,11 +291,12 @@ def predict_to(
                 if places.annotate is not None:
                     _save_picture(draw_faces(image, faces), places.annotate / entry.picture)
                 if places.plot is not None:
-                    shown += [(_cut(image, face), face) for face in faces[: MAX_SHEET - len(shown)]]
+                    shown += [(cut_face(image, face), face) for face in faces[: MAX_SHEET - len(shown)]]
                 results.add(entry.name, faces)
     if shown:
         _plot_faces(shown, labels, places.plot, len(entries), results.expressions.total())
-    print(_summary(results))
+    head = f"{plural(len(results.done), 'photo')}, {plural(results.expressions.total(), 'face')}"
+    print(summary(head, results.expressions))
     for place in filter(None, (places.output, places.annotate, places.plot if shown else None)):
         print(f"written: {place}")
     if unreadable := len(entries) - len(results.done):
@@ -316,13 +317,13 @@ def _line(name: str, faces: list[dict]) -> str:
     return one_line(f"{name:<40}  {len(faces):>2} {'face ' if len(faces) == 1 else 'faces'}  {shown}".rstrip())
 
 
-def _summary(results: Results) -> str:
-    head = f"{plural(len(results.done), 'photo')}, {plural(results.expressions.total(), 'face')}"
-    each = ", ".join(f"{one_line(name)} {count:,}" for name, count in results.expressions.most_common())
+def summary(head: str, expressions: Counter[str]) -> str:
+    """`3 photos, 4 faces: happy 3, sad 1`"""
+    each = ", ".join(f"{one_line(name)} {count:,}" for name, count in expressions.most_common())
     return f"{head}: {each}" if each else head
 
 
-def _cut(image: Image.Image, face: dict) -> Image.Image:
+def cut_face(image: Image.Image, face: dict) -> Image.Image:
     """The face's box out of the photo, of one pixel at least."""
     left, top, right, bottom = (int(face["box"][edge]) for edge in ("xmin", "ymin", "xmax", "ymax"))
     return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))

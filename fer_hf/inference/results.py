@@ -3,7 +3,7 @@
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 
@@ -16,30 +16,34 @@ from fer_hf.files import check_output, whole
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _POINTS = tuple(f"{axis}{number}" for number in range(1, 6) for axis in "xy")
-_COLUMNS = ("image", "face", *_EDGES, *_POINTS, "expression", "score")
+# What says where a face is: in which photo, or when in a video.
+PHOTO = {"image": pa.string()}
+FRAME = {"frame": pa.int64(), "seconds": pa.float64()}
+_COLUMNS = ("face", *_EDGES, *_POINTS, "expression", "score")
 _ROWS = 1000  # of a Parquet file, in one row group
 
 
-def face_rows(name: str, faces: list[dict], labels: list[str]) -> Iterator[dict]:
+def face_rows(place: dict, faces: list[dict], labels: list[str]) -> Iterator[dict]:
     """
-    A row for each face of a photo, and one for a photo without faces. Coordinates have two decimals, and probabilities
-    six: more is noise.
+    A row for each face of a picture, and one for a picture without faces. Coordinates have two decimals, and
+    probabilities six: more is noise.
 
     Args:
-        name (`str`): Of the photo.
-        faces (`list[dict]`): As the pipeline gives them.
+        place (`dict`): The columns of [`PHOTO`] or [`FRAME`].
+        faces (`list[dict]`): As the pipeline gives them; in a video with a number, `face`, that each keeps.
         labels (`list[str]`): The expressions, in label order.
 
     Yields:
         `dict`: By the names of [`face_schema`].
     """
-    # What is no text in any encoding, such as bytes in a file's name, is written as Python does.
-    image, names = name.encode("utf-8", "backslashreplace").decode(), score_columns(labels)
+    if "image" in place:  # what is no text in any encoding, such as bytes in a file's name, is written as Python does
+        place = {"image": place["image"].encode("utf-8", "backslashreplace").decode()}
+    names = score_columns(labels)
     for number, face in enumerate(faces):
         points = chain(*face["landmarks"]) if face["landmarks"] else [None] * len(_POINTS)
         yield {
-            "image": image,
-            "face": number,
+            **place,
+            "face": face.get("face", number),
             **{edge: round(face["box"][edge], 2) for edge in _EDGES},
             **{axis: point and round(point, 2) for axis, point in zip(_POINTS, points, strict=True)},
             "expression": face["expression"],
@@ -47,21 +51,48 @@ def face_rows(name: str, faces: list[dict], labels: list[str]) -> Iterator[dict]
             **{names[label]: round(face["scores"][label], 6) for label in labels},
         }
     if not faces:
-        yield {"image": image}
+        yield place
 
 
 def score_columns(labels: list[str]) -> dict[str, str]:
     """The column of each expression's probability: its own name, or where a row has that already, `p_<name>`."""
-    return {label: f"p_{label}" if label in _COLUMNS else label for label in labels}
+    taken = {*PHOTO, *FRAME, *_COLUMNS}
+    return {label: f"p_{label}" if label in taken else label for label in labels}
 
 
-def face_schema(labels: list[str]) -> pa.Schema:
+def face_schema(labels: list[str], place: dict[str, pa.DataType] = PHOTO) -> pa.Schema:
     """
-    The columns of [`face_rows`]: `image`, `face` (its number in the photo), the box, five landmarks (`x1` and `y1` are
-    the left eye; right eye, nose, corners of the mouth), `expression`, `score`, and each expression's probability.
+    The columns of [`face_rows`]: those of `place`, `face` (its number), the box, five landmarks (`x1` and `y1` are the
+    left eye; right eye, nose, corners of the mouth), `expression`, `score`, and each expression's probability.
     """
-    kinds = {"image": pa.string(), "face": pa.int64(), "expression": pa.string()}
-    return pa.schema([(name, kinds.get(name, pa.float64())) for name in (*_COLUMNS, *score_columns(labels).values())])
+    kinds = {**place, "face": pa.int64(), "expression": pa.string()}
+    names = (*place, *_COLUMNS, *score_columns(labels).values())
+    return pa.schema([(name, kinds.get(name, pa.float64())) for name in names])
+
+
+def write_faces(
+    path: Path, found: Iterable[tuple[dict, list[dict]]], labels: list[str], place: dict[str, pa.DataType] = PHOTO
+) -> None:
+    """
+    Write a file of faces, picture by picture as they come. It is there whole, or not at all.
+
+    Args:
+        path (`Path`): `.csv` or `.parquet` with [`face_rows`], or `.jsonl` with a line for each picture.
+        found (iterable of pairs): Where each picture is, as `place` says, and its faces.
+        labels (`list[str]`): The expressions, in label order.
+        place (`dict`, defaults to [`PHOTO`]): [`PHOTO`] or [`FRAME`].
+    """
+    with whole(path) as partial:
+        if path.suffix == ".jsonl":
+            with open(partial, "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.writelines(_line({**where, "faces": faces}) for where, faces in found)
+        else:
+            rows = chain.from_iterable(face_rows(where, faces, labels) for where, faces in found)
+            _TABLES[path.suffix](partial, rows, face_schema(labels, place))
+
+
+def _line(content: dict) -> str:
+    return json.dumps(content, ensure_ascii=False) + "\n"
 
 
 class Results:
@@ -73,8 +104,7 @@ class Results:
             results.add("photo.jpg", faces)
 
     Args:
-        output (`Path`, *optional*): A `.csv` or `.parquet` file with [`face_rows`], or `.jsonl` with a line for each
-            photo. It is there whole, or not at all.
+        output (`Path`, *optional*): A file for [`write_faces`].
         labels (`list[str]`): The expressions, in label order.
         settings (`dict`): What shapes the answers, such as the model's name; all parts of a file have the same.
         resume (`bool`, defaults to `False`): Go on with what an interruption left.
@@ -135,7 +165,7 @@ class Results:
             self._write({"image": name, "faces": faces})
 
     def _write(self, content: dict) -> None:
-        self.file.write(json.dumps(content, ensure_ascii=False) + "\n")
+        self.file.write(_line(content))
         self.file.flush()  # a photo whose line has left this process is not done again
 
     def __enter__(self) -> "Results":
@@ -146,8 +176,7 @@ class Results:
             return
         self.file.close()
         if kind is None:
-            with whole(self.output) as partial:
-                _FORMS[self.output.suffix](partial, unfinished(self.output), self.labels)
+            write_faces(self.output, _photos(unfinished(self.output)), self.labels)
             unfinished(self.output).unlink()
 
 
@@ -175,8 +204,8 @@ def check_results(output: Path | None, resume: bool, overwrite: bool, reads: Ite
         if resume:
             raise BadInputError("`--resume` goes on with a file that was begun: give its `--output`.")
         return True
-    if output.suffix not in _FORMS:
-        raise BadInputError(f"`--output` must end in {', '.join(_FORMS)}, got {output}.")
+    if output.suffix not in _SUFFIXES:
+        raise BadInputError(f"`--output` must end in {', '.join(_SUFFIXES)}, got {output}.")
     begun = unfinished(output)
     if resume and output.is_file() and not begun.exists():
         return False
@@ -188,37 +217,26 @@ def check_results(output: Path | None, resume: bool, overwrite: bool, reads: Ite
     return True
 
 
-def _photos(path: Path) -> Iterator[tuple[str, list[dict]]]:
+def _photos(path: Path) -> Iterator[tuple[dict, list[dict]]]:
     """Name and faces of each photo in a file of JSON lines, whose first line holds the settings."""
     with open(path, encoding="utf-8") as file:
         for line in islice(file, 1, None):
             content = json.loads(line)
-            yield content["image"], content["faces"]
+            yield {"image": content["image"]}, content["faces"]
 
 
-def _write_jsonl(path: Path, source: Path, labels: list[str]) -> None:
-    with open(source, "rb") as read, open(path, "wb") as file:
-        file.writelines(islice(read, 1, None))
-
-
-def _write_csv(path: Path, source: Path, labels: list[str]) -> None:
+def _write_csv(path: Path, rows: Iterator[dict], schema: pa.Schema) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, face_schema(labels).names)
+        writer = csv.DictWriter(file, schema.names)
         writer.writeheader()
-        for name, faces in _photos(source):
-            writer.writerows(face_rows(name, faces, labels))
+        writer.writerows(rows)
 
 
-def _write_parquet(path: Path, source: Path, labels: list[str]) -> None:
-    schema = face_schema(labels)
-    rows = chain.from_iterable(face_rows(name, faces, labels) for name, faces in _photos(source))
+def _write_parquet(path: Path, rows: Iterator[dict], schema: pa.Schema) -> None:
     with pq.ParquetWriter(path, schema) as writer:
         while part := list(islice(rows, _ROWS)):
             writer.write_table(pa.Table.from_pylist(part, schema))
 
 
-_FORMS: dict[str, Callable[[Path, Path, list[str]], None]] = {
-    ".csv": _write_csv,
-    ".jsonl": _write_jsonl,
-    ".parquet": _write_parquet,
-}
+_TABLES = {".csv": _write_csv, ".parquet": _write_parquet}
+_SUFFIXES = (".csv", ".jsonl", ".parquet")

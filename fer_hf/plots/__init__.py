@@ -2,7 +2,14 @@
 
 from fer_hf.plots.annotate import draw_faces
 from fer_hf.plots.attention import plot_attention_maps, plot_attention_strips, plot_similarity
-from fer_hf.plots.faces import plot_conflicts, plot_faces, plot_predictions, plot_probabilities, plot_reconstructions
+from fer_hf.plots.faces import (
+    plot_conflicts,
+    plot_faces,
+    plot_predictions,
+    plot_probabilities,
+    plot_reconstructions,
+    plot_timeline,
+)
 from fer_hf.plots.scores import (
     plot_class_balance,
     plot_confusion_matrix,
@@ -37,4 +44,5 @@ __all__ = [
     "plot_search",
     "plot_search_losses",
     "plot_similarity",
+    "plot_timeline",
 ]

@@ -23,7 +23,7 @@ def draw_faces(image: Image.Image, faces: Sequence[dict]) -> Image.Image:
             The photo, in any mode.
         faces (`Sequence[dict]`):
             Each with `box` (`{"xmin", "ymin", "xmax", "ymax"}` in pixels of the photo, maybe beyond its edges),
-            `expression`, `score` in [0, 1], and `landmarks`, a list of `[x, y]` or `None`.
+            `expression`, `score` in [0, 1], `landmarks`, a list of `[x, y]` or `None`, and maybe a number `face`.
 
     Returns:
         `PIL.Image.Image`: In RGB; of the photo's size, or the smallest whole multiple of it with
@@ -43,7 +43,8 @@ def draw_faces(image: Image.Image, faces: Sequence[dict]) -> Image.Image:
             draw.circle((scale * x, scale * y), radius, fill=BLUE, outline="white")
     labels = []
     for face, box in zip(faces, boxes, strict=True):
-        text = f"{face['expression']} {face['score']:.0%}"
+        number = f"{face['face']}: " if "face" in face else ""
+        text = f"{number}{face['expression']} {face['score']:.0%}"
         labels.append(_draw_label(draw, drawn.size, text, box, labels, boxes))
     return drawn
 

@@ -156,5 +156,45 @@ def plot_probabilities(
     figure.savefig(path, dpi=150)
 
 
+@no_formulas
+def plot_timeline(
+    faces: dict[str, Image],
+    probabilities: np.ndarray,
+    edges: Sequence[float],
+    names: Sequence[str],
+    path: str | Path | BinaryIO,
+    title: str,
+) -> None:
+    """
+    Write faces, each beside its probabilities over time: the darker, the more probable, the greatest one underlined.
+
+    Args:
+        faces (`dict[str, PIL.Image.Image]`): By what stands above each, one at least.
+        probabilities (`np.ndarray` of shape `(num_faces, num_labels, num_steps)`): In [0, 1]; nan while a face is not
+            seen, which is gray.
+        edges (`Sequence[float]`): Where the steps begin, and where the last one ends, in seconds.
+        names (`Sequence[str]`): The expressions.
+        path (`str`, `Path` or binary file): PNG.
+        title (`str`): Above all.
+    """
+    figure = Figure(figsize=(10, (0.22 * len(names) + 0.5) * len(faces) + 1), layout="constrained")
+    grid = figure.subplots(len(faces), 2, squeeze=False, width_ratios=[1, 7])
+    for (picture, chart), (name, image), shares in zip(grid, faces.items(), probabilities, strict=True):
+        _show(picture, image)
+        picture.axis("off")
+        picture.set_title(name, fontsize=9)
+        chart.set_facecolor("lightgray")
+        chart.pcolormesh(edges, np.arange(len(names) + 1), shares, cmap="Blues", vmin=0, vmax=1, rasterized=True)
+        for step in np.flatnonzero(~np.isnan(shares[0])):
+            chart.plot(edges[step : step + 2], [np.argmax(shares[:, step]) + 0.95] * 2, color=ORANGE, linewidth=2)
+        chart.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=8)
+        chart.set_ylim(len(names), 0)  # the first expression on top
+        if edges[-1] >= 120:
+            chart.xaxis.set_major_formatter(lambda seconds, _: f"{seconds // 60:.0f}:{seconds % 60:02.0f}")
+    grid[-1, 1].set_xlabel("minutes" if edges[-1] >= 120 else "seconds")
+    figure.suptitle(f"{title} (darker: more probable; orange: the answer; gray: not seen)", fontsize=11)
+    figure.savefig(path, dpi=120)
+
+
 def _show(axes: Axes, image: Image) -> None:
     axes.imshow(image, cmap="gray", vmin=0, vmax=255)
