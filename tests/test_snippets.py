@@ -80,6 +80,11 @@ def blocks_of(text, language):
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
+def markdown_of(notebook):
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return "\n".join("".join(cell["source"]) + "\n" for cell in cells if cell["cell_type"] == "markdown")
+
+
 def commands_of(block):
     """The commands of a shell block, as words, without comments."""
     lines = block.replace("\\\n", " ").splitlines()
@@ -219,6 +224,7 @@ def check_command(words, monkeypatch):
 
 def test_every_command_reads_its_flags(runs, monkeypatch, capsys):
     texts = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}
+    texts |= {path.name: markdown_of(path) for path in (ROOT / "recipes" / "notebooks").glob("*.ipynb")}
     # The command of a run is that of its commit, whatever has been renamed since.
     texts = {
         where: re.sub(r"^## Training\n\n```bash.*?```", "", text, flags=re.M | re.S) for where, text in texts.items()
