@@ -23,7 +23,7 @@ from pathlib import Path
 import yaml
 
 from fer_hf.cli.ending import wait_for
-from fer_hf.cli.launch import run
+from fer_hf.cli.launch import ACCELERATE_DEFAULTS, run
 from fer_hf.cli.parser import OneLineParser, count
 from fer_hf.errors import BadInputError
 from fer_hf.runs.leaderboard import leaderboard_table, summarise, write_leaderboard
@@ -32,7 +32,7 @@ from fer_hf.runs.leaderboard_plan import is_finished, keep_records, planned_row,
 
 HERE = Path(__file__).parent
 BUDGETS = sorted(path.stem for path in (HERE / "leaderboard").glob("*.yaml"))
-ACCELERATE = (sys.executable, "-m", "accelerate.commands.accelerate_cli")
+ACCELERATE = (sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *ACCELERATE_DEFAULTS)
 
 
 def main() -> None:
@@ -99,7 +99,7 @@ def train(title: str, forecast: str, runs: dict[Path, list[str]]) -> None:
             print(f"{title}: finished before: {run_dir}", flush=True)
         else:
             print(f"{title}: {forecast}; {run_dir}", flush=True)
-            wait_for([*ACCELERATE, *words[1:]])
+            wait_for([*ACCELERATE, *words[2:]])
     if not all(is_finished(*run) for run in runs.items()):
         raise BadInputError("a run did not finish: see above what it said")
 

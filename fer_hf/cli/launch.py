@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 _WRITTEN = ("config.json", "model.safetensors", "README.md")
 
 
+# What `accelerate launch` takes anyway, and would name in five lines of warning if it were not given.
+ACCELERATE_DEFAULTS = ("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no")
+
 # The flags of the run that has been started, and its folders that were not there before, innermost first.
 _started: list[tuple[FerTrainingArguments, list[Path]]] = []
 

@@ -48,10 +48,13 @@ def run(args: Namespace) -> None:
         load_pipeline,
         predict_to,
     )
+    from fer_hf.models.loading import locate
     from fer_hf.provenance import own_name
 
     if bool(args.paths) == bool(args.dataset_name):
         raise BadInputError("Give either photos (files, folders, URLs) or `dataset_name`.")
+    model = args.model_name_or_path or DEFAULT_MODEL
+    locate(model)
     if args.dataset_name:
         table, left_out = one_split(load_tables(args), args.split), {}
         entries = entries_of_table(table, f"{args.dataset_name}/{args.split}")
@@ -63,7 +66,6 @@ def run(args: Namespace) -> None:
         return
     detector = args.detector or ("none" if args.dataset_name else "auto")
     find = get_detector(detector, args.detector_path)
-    model = args.model_name_or_path or DEFAULT_MODEL
     settings = {"model": own_name(model), "detector": detector, "calibrated": args.calibrated}
     if left_out:
         print(left_out_text(left_out))
