@@ -27,7 +27,7 @@ from pathlib import Path
 import yaml
 
 from fer_hf.cli.ending import run_commands
-from fer_hf.cli.launch import available_cores, run
+from fer_hf.cli.launch import ACCELERATE_DEFAULTS, available_cores, run
 from fer_hf.cli.parser import OneLineParser, count
 from fer_hf.errors import BadInputError
 from fer_hf.runs.leaderboard import leaderboard_table, summarise, write_leaderboard
@@ -37,7 +37,7 @@ from fer_hf.runs.record import RECORD
 
 HERE = Path(__file__).parent
 BUDGETS = sorted(path.stem for path in (HERE / "leaderboard").glob("*.yaml"))
-ACCELERATE = (sys.executable, "-m", "accelerate.commands.accelerate_cli")
+ACCELERATE = (sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *ACCELERATE_DEFAULTS)
 
 
 def main() -> None:
@@ -96,7 +96,7 @@ def waiting(names: list[str], rows: dict, runs: dict) -> Iterator[tuple[Path, li
             about = "finished before" if finished else rows[name]["forecast"]
             print(f"[{number}/{len(names)}] {name}: {about}; {run_dir}", flush=True)
             if not finished:
-                yield run_dir, [*ACCELERATE, *words[1:]]
+                yield run_dir, [*ACCELERATE, *words[2:]]
 
 
 def tabulate(plan: dict, rows: dict, runs: dict, args: Namespace) -> tuple[list[dict], dict[str, str]]:

@@ -78,11 +78,11 @@ def main() -> None:
     start(args, what(masking, data_args, config), metrics=())  # the loss alone
     set_seed(args.seed)
 
+    encoder = masking.encoder()
     tables = data_args.load()
     tables.pop("test", None)
     if "validation" not in tables:
         raise BadInputError(f"{data_args.dataset_name} has no validation split, which chooses the weights.")
-    encoder = masking.encoder()
     processor = image_processor(masking.architecture, encoder)
     model = build_masked_autoencoder(encoder, masking.mask_ratio, masking.norm_pix_loss, **masking.decoder())
     collator = MaskingCollator(processor, model.vit.embeddings.patch_embeddings.num_patches, args.seed)

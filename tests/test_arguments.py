@@ -59,6 +59,13 @@ def test_model_and_dataset_are_short_for_the_long_names(demo):
     assert (model_args.start_point, model_args.architecture, data_args.dataset_name) == ("x", None, "synthetic")
 
 
+def test_other_data_than_the_files_has_options_of_its_own(demo):
+    demo.write_text(demo.read_text() + "dataset_options: {train: 7}\n")
+    assert parse(demo)[1].dataset_options == {"train": 7}
+    assert parse(demo, "--config", str(demo), "--dataset", "synthetic")[1].dataset_options == {"train": 7}
+    assert parse(demo, "--config", str(demo), "--dataset", "fer2013")[1].dataset_options is None
+
+
 def test_a_bare_name_finds_the_configs_that_come_with_the_recipes(demo, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

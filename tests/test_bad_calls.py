@@ -15,6 +15,7 @@ from fer_hf.labels import EXPRESSIONS
 
 
 FEW = '--dataset synthetic --dataset_options \'{"train": 15, "validation": 7, "test": 7}\''
+EMPTY_DATA = "--dataset imagefolder --data_dir EMPTY"
 TRAIN = f"train {FEW} --use_cpu --disable_tqdm --model TINY"
 EVALUATE = f"evaluate {FEW} --model TINY"
 EXPORT = f"export {FEW} --output new.onnx"
@@ -77,6 +78,16 @@ CALLS = [
     (f"evaluate {FEW} --model POINTER", "is a Git LFS pointer, not the weights"),
     (f"{PREDICT} --model POINTER", "is a Git LFS pointer, not the weights"),
     (f"{EXPORT} --model POINTER", "is a Git LFS pointer, not the weights"),
+    # before data is read
+    (f"evaluate {EMPTY_DATA} --model POINTER", "is a Git LFS pointer, not the weights"),
+    (f"predict {EMPTY_DATA} --model POINTER", "is a Git LFS pointer, not the weights"),
+    (f"export {EMPTY_DATA} --output new.onnx --model BACKBONE", "is no trained classifier"),
+    (f"report {EMPTY_DATA} --run FOLDERS/none", "No run: FOLDERS/none does not exist"),
+    (f"train {EMPTY_DATA} --use_cpu --model POINTER", "is a Git LFS pointer, not the weights"),
+    (f"train {EMPTY_DATA} --use_cpu --model TINY --teacher CUT", "model.safetensors is cut off"),
+    (f"train {EMPTY_DATA} --use_cpu --model TINY --backbone_weights none.safetensors", "does not exist"),
+    (f"train {EMPTY_DATA} --use_cpu --architecture resnet51", "did you mean resnet50"),
+    (f"train demo_mae_pretrain {EMPTY_DATA} --use_cpu --architecture resnet50", "'resnet50' is no plain ViT"),
     (f"evaluate {FEW} --model BACKBONE", "is no trained classifier: it has no weights classifier"),
     (f"{PREDICT} --model BACKBONE", "is no trained classifier: it has no weights classifier"),
     (f"{EXPORT} --model BACKBONE", "is no trained classifier: it has no weights classifier"),
@@ -130,6 +141,8 @@ CALLS = [
     (f"{TRAIN} --num_train_epochs nan", "`num_train_epochs` must be above 0, got nan"),
     (f"{TRAIN} --max_steps 0", "`max_steps` must be at least 1"),
     (f"{TRAIN} --max_train_samples 0", "`max_train_samples` must be at least 1, got 0"),
+    (f"{TRAIN} --max_train_samples 1", "Every training face is "),
+    (f"{TRAIN} --max_train_samples 6", "No training face is "),
     (f"{TRAIN} --seed -1", "`seed` must be from 0 to 4294967295, got -1"),
     (f"{TRAIN} --report_to neptune", "`report_to` neptune needs its package: pip install neptune"),
     (f"{TRAIN} --report_to tensorbord", "`report_to` 'tensorbord' is unknown: did you mean tensorboard?"),
@@ -147,7 +160,7 @@ CALLS = [
     (f"{TRAIN} --backbone_weights none.safetensors", "none.safetensors does not exist"),
     (
         "train --use_cpu --model TINY --dataset imagefolder --data_dir FOLDERS/one_class",
-        "All 8 training faces are happy: there is nothing to tell apart",
+        "Every training face is happy: there is nothing to tell apart",
     ),
     (
         "train --use_cpu --model TINY --dataset imagefolder --data_dir FOLDERS/two_classes",

@@ -16,7 +16,7 @@ from huggingface_hub.errors import HTTPError  # of the library that it reaches t
 from fer_hf.cli.ending import run_commands, run_to_end
 from fer_hf.cli.main import main
 from fer_hf.errors import BadInputError
-from fer_hf.training.callbacks import LogLineCallback
+from fer_hf.training.callbacks import EpochCallback
 from fer_hf.training.checks import DivergedError
 
 
@@ -84,6 +84,12 @@ def test_an_interrupted_command_says_how_to_go_on(capsys, monkeypatch):
     assert capsys.readouterr().err == said
 
 
+def test_an_interruption_while_imports_go_on_is_one_line():
+    code = "import fer_hf.cli; raise KeyboardInterrupt"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "interrupted\n")  # 130, in a shell
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a file that is always full")
 def test_a_full_disk_and_a_closed_pipe_at_the_end_of_the_output():
     code = "import sys; from fer_hf.cli.ending import run_to_end; sys.exit(run_to_end(lambda: print('face')))"
@@ -105,7 +111,7 @@ def test_an_interrupted_run_names_the_command_that_goes_on(classifier_folder, mo
     options = '{"train": 14, "validation": 7, "test": 7}'
     words = ("--dataset", "synthetic", "--dataset_options", options, "--model", classifier_folder)
     with monkeypatch.context() as patch:
-        patch.setattr(LogLineCallback, "on_log", stop_at_the_second_epoch)
+        patch.setattr(EpochCallback, "on_epoch_begin", stop_at_the_second_epoch)
         with pytest.raises(SystemExit) as stop:
             call_recipe(patch, RECIPE, *words, "--num_train_epochs", 2)
     assert stop.value.code == 130
@@ -160,7 +166,7 @@ def test_commands_run_side_by_side_and_none_outlives_the_wait(tmp_path):
 
 
 def stop_at_the_second_epoch(self, args, state, control, **kwargs):
-    if state.epoch == 2:
+    if state.epoch == 1:  # have passed
         raise KeyboardInterrupt
 
 

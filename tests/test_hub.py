@@ -670,7 +670,16 @@ def test_a_page_becomes_a_static_space_and_is_replaced_by_the_next(this_process_
     metadata = {"id2label": {"0": "happy"}, "image_size": [48, 48], "image_processor": processor.to_dict()}
     onnx.helper.set_model_props(network, {name: json.dumps(value) for name, value in metadata.items()})
     onnx.save(network, tmp_path / "tiny.onnx")
-    words = ["push", str(tmp_path / "tiny.onnx"), "--space", "owner/faces"]
+    words = ["push", str(tmp_path / "tiny.onnx"), "--space", "owner/faces", "--license", "mit"]
+    monkeypatch.delenv("HF_TOKEN")
+    assert main([*words, "--dry_run"]) == 0  # needs no token
+    shown = capsys.readouterr().out
+    assert "  model.onnx\n" in shown
+    assert shown.endswith(" files for the Space owner/faces\n")
+    assert hub.repos == {}
+    monkeypatch.setenv("HF_TOKEN", "x")
+    assert main([*words, "--create_pr"]) == 2
+    assert "`space` goes without `create_pr`" in capsys.readouterr().err
     assert main(words) == 0
     assert capsys.readouterr().out == f"{hub.endpoint}/spaces/owner/faces\n"
     space = hub.repos["spaces/owner/faces"]
@@ -678,6 +687,7 @@ def test_a_page_becomes_a_static_space_and_is_replaced_by_the_next(this_process_
     first = space.tree()[1]
     assert first.keys() >= {"index.html", "model.onnx", "model.json", "runtime/blazeface.onnx"}
     assert b"sdk: static" in first["README.md"]
+    assert b"license: mit" in first["README.md"]
     (installed / "icon.svg").unlink()
     assert main(words) == 0
     assert space.tree()[1].keys() == first.keys() - {"icon.svg"}
@@ -847,7 +857,9 @@ def test_a_data_set_is_refused_where_it_would_be_public_or_in_the_way(
     assert hub.repos["owner/taken@data"].tree()[1] == files
 
 
-def test_a_wrong_name_for_a_data_set_is_refused_before_it_is_written(tmp_path, capsys):
-    assert main(["convert", "--output_dir", str(tmp_path / "faces"), "--push", "faces"]) == 2
-    assert "must be owner/name, got 'faces'" in capsys.readouterr().err
+def test_a_wrong_name_or_no_token_is_told_before_a_data_set_is_written(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("fer_hf.runs.publish.get_token", lambda: None)
+    for repo_id, complaint in (("faces", "must be owner/name, got 'faces'"), ("owner/faces", "no access token")):
+        assert main(["convert", "--output_dir", str(tmp_path / "faces"), "--push", repo_id]) == 2
+        assert complaint in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

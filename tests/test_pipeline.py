@@ -2,11 +2,13 @@
 
 import json
 import math
+import shutil
 
 import datasets
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors import SafetensorError
 from transformers import AutoImageProcessor, ViTForImageClassification, ViTImageProcessor, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
@@ -277,6 +279,25 @@ def test_it_is_registered_by_importing_the_package_for_every_image_classifier(cl
 def test_a_checkpoint_that_lacks_weights_does_not_answer_from_random_ones(backbone_folder):
     with pytest.raises(ModelError, match=r"is no trained classifier: it has no weights classifier\.bias"):
         pipeline("facial-expression", model=backbone_folder, detector="none")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"cut off", "model.safetensors is cut off or no safetensors file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "model.safetensors is a Git LFS pointer, not the weights"),
+    ],
+)
+def test_damaged_weights_are_named_in_one_line(content, complaint, classifier_folder, tmp_path):
+    folder = shutil.copytree(classifier_folder, tmp_path / "run")
+    (folder / "model.safetensors").write_bytes(content)
+    for load in (
+        lambda: pipeline("facial-expression", model=str(folder), detector="none"),
+        lambda: fer_hf.load_image_classifier(str(folder), fer_hf.EXPRESSIONS),
+    ):
+        with pytest.raises((SafetensorError, ModelError), match=complaint) as refused:
+            load()
+        assert "\n" not in str(refused.value)
 
 
 def test_a_saved_pipeline_names_a_class_that_transformers_knows(classifier_folder, tmp_path):

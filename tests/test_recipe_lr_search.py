@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import call_recipe, make_trainer
+from helpers import arguments, call_recipe, make_trainer
 from matplotlib.figure import Figure
 from transformers import EarlyStoppingCallback, ViTImageProcessor, ViTModel
 
@@ -202,6 +202,13 @@ def small(tmp_path, tiny_vit):
     ]  # fmt: skip
 
 
+def test_a_damaged_study_is_named(tmp_path):
+    pytest.importorskip("optuna")
+    (tmp_path / "optuna.log").write_text("no journal\n")
+    with pytest.raises(BadInputError, match=r"optuna\.log is damaged: choose another folder"):
+        optuna_search(None, None, arguments(tmp_path), SearchArguments(search="optuna"), tmp_path)
+
+
 def test_the_recipe_leaves_table_plot_and_record_and_reads_no_test_face(small, tmp_path, monkeypatch, capsys):
     call_recipe(monkeypatch, RECIPE, *small, "--learning_rates", "1e-4,1e-3")
     record = json.loads((tmp_path / "run" / "search.json").read_text())
@@ -220,3 +227,13 @@ def test_the_recipe_leaves_table_plot_and_record_and_reads_no_test_face(small, t
     with pytest.raises(SystemExit):
         call_recipe(monkeypatch, RECIPE, *small, "--learning_rates", "1e-3", "--num_train_epochs", 3)
     assert "holds a search with `num_train_epochs` 2" in capsys.readouterr().err
+    for file, content, complaint in (
+        ("rate-0.001.json", "{", "rate-0.001.json is not valid JSON"),
+        ("rate-0.001.json", '{"learning_rate": 0.001, "epoch": 1}', "rate-0.001.json lacks `value`: delete it"),
+        ("rate-0.001.json", '{"learning_rate": 0.001, "epoch": 1, "value": "a"}', "`value` must be a finite number"),
+        ("settings.json", '{"model": 1}', "settings.json: `model` must be a map, got 1"),
+    ):
+        (tmp_path / "run" / file).write_text(content)
+        with pytest.raises(SystemExit):
+            call_recipe(monkeypatch, RECIPE, *small, "--learning_rates", "1e-3")
+        assert complaint in capsys.readouterr().err

@@ -14,6 +14,7 @@ from threading import Thread
 import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import tiny_vit_config
 from helpers import call_recipe, draw_no_pictures
 from PIL import Image
@@ -107,6 +108,17 @@ def test_the_log_says_what_is_new_and_what_thaws_and_shows_both_reports(finished
     assert "scoring" not in done.stderr  # bars of quick work are not shown
     assert "validation (selects): 32 faces" in done.stdout
     assert "test (scored once): 32 faces" in done.stdout
+
+
+def test_a_demo_ends_in_at_most_40_lines(finished):
+    _, done = finished
+    redrawn = re.compile(r"\s*(training:.*)?")  # the bar, which is a line in the end
+    above = [line for line in done.stderr.splitlines() if not redrawn.fullmatch(line)]
+    printed = len(done.stdout.splitlines()) + len(above) + 1
+    demo = yaml.safe_load((RECIPE.parent / "configs" / "demo_vit_gradual_unfreeze.yaml").read_text())
+    # A line for each epoch and each phase of unfreezing, of which this run has 3 and 2; and one that says what it is.
+    printed += (demo["num_train_epochs"] - 3) + (1 + len(demo["unfreeze_schedule"]) - 2) + 1
+    assert printed <= 40, done.stdout + done.stderr
 
 
 def test_the_pipeline_gives_the_trainers_own_probabilities(finished, tmp_path):

@@ -20,7 +20,8 @@ from fer_hf.data.transforms import AUGMENTATIONS
 from fer_hf.errors import BadInputError, parse_map
 from fer_hf.losses import ExpressionLoss, class_weights
 from fer_hf.models import HEADS, build, load_backbone_weights, load_image_classifier
-from fer_hf.models.loading import asset_names
+from fer_hf.models.backbone_weights import find_backbone_weights
+from fer_hf.models.loading import asset_names, locate
 from fer_hf.models.zoo import DACL_LOSSES, PIXEL_RANGES, architecture_config, dacl_mode, image_processor
 from fer_hf.provenance import own_name
 
@@ -279,6 +280,25 @@ class ModelArguments:
             raise BadInputError(f"`pixel_range` must be one of {', '.join(PIXEL_RANGES)}, got {self.pixel_range!r}.")
         self.config_overrides = parse_map("config_overrides", self.config_overrides)
 
+    def check(self) -> None:
+        """
+        Refuse what can be seen to be wrong before data is read.
+
+        Raises:
+            ModelError: If there is no such checkpoint, architecture or file of weights, or it is damaged.
+        """
+        if self.architecture is None:
+            locate(self.model_name_or_path)
+        else:
+            architecture_config(self.architecture, **self.config_overrides)
+        if self.backbone_weights is not None:
+            find_backbone_weights(self.backbone_weights, **self._backbone_options)
+
+    @property
+    def _backbone_options(self) -> dict[str, str | None]:
+        revision = self.model_revision if self.architecture is not None else None
+        return {"revision": revision, "cache_dir": self.cache_dir}
+
     @property
     def start_point(self) -> str:
         """The checkpoint or the architecture, as it was given."""
@@ -337,8 +357,7 @@ class ModelArguments:
                 model,
                 self.backbone_weights,
                 self.allow_unmatched_backbone_weights,
-                revision=self.model_revision if self.architecture is not None else None,
-                cache_dir=self.cache_dir,
+                **self._backbone_options,
             )
         return model, processor
 

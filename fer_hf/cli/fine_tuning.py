@@ -8,8 +8,9 @@ from datasets import Dataset, DatasetDict
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from fer_hf.cli.arguments import DataArguments, LossArguments, ModelArguments
-from fer_hf.cli.distillation import with_teachers
+from fer_hf.cli.distillation import FERPLUS, with_teachers
 from fer_hf.errors import BadInputError
+from fer_hf.models.loading import locate
 from fer_hf.training import FerTrainingArguments
 
 
@@ -28,9 +29,14 @@ class Flags(NamedTuple):
         what they say of them.
 
         Raises:
-            BadInputError: As [`DataArguments.load`] and [`~fer_hf.cli.distillation.with_teachers`], if a split is
-                missing, and if an expression has no face to learn from.
+            BadInputError: As [`ModelArguments.check`], [`DataArguments.load`] and
+                [`~fer_hf.cli.distillation.with_teachers`], if a split is missing, and if an expression has no face to
+                learn from.
         """
+        self.model.check()
+        for teacher in self.loss.teacher or ():
+            if teacher != FERPLUS:
+                locate(teacher)
         tables = self.data.load()
         missing = [split for split in ("train", "validation", "test") if split not in tables]
         unvalidated = "validation" in missing and self.training.eval_strategy != "no"
@@ -40,8 +46,7 @@ class Flags(NamedTuple):
                 f"{self.data.dataset_name} has no {' and no '.join(missing)} split, which a run needs{hint}. Most "
                 f"loaders take one out of train: see `validation_fraction` in `dataset_options`."
             )
-        if self.data.max_train_samples is None:
-            _check_expressions(tables["train"])
+        _check_expressions(tables["train"], self.data.max_train_samples)
         if self.loss.distills:
             tables["train"] = with_teachers(tables["train"], self.loss, self.data, self.model, self.training)
         return tables
@@ -60,16 +65,17 @@ class Flags(NamedTuple):
         return [callback for callback in (*others, stopping) if callback is not None]
 
 
-def _check_expressions(train: Dataset) -> None:
+def _check_expressions(train: Dataset, limit: int | None) -> None:
     names = train.features["label"].names
     counts = np.bincount(np.array(train["label"][:]), minlength=len(names))
     there = [name for name, count in zip(names, counts, strict=True) if count]
     missing = ", ".join(name for name in names if name not in there)
     if len(there) < 2:
-        raise BadInputError(f"All {len(train):,} training faces are {there[0]}: there is nothing to tell apart.")
+        raise BadInputError(f"Every training face is {there[0]}: there is nothing to tell apart.")
     if missing:
+        more = "add some" if limit is None else "add some or raise `max_train_samples`"
         raise BadInputError(
-            f"No training face is {missing}: add some, or train on the others by `dataset_options` "
+            f"No training face is {missing}: {more}, or train on the others by `dataset_options` "
             f"'{json.dumps({'classes': there})}'."
         )
 

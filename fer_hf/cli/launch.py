@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from datasets import disable_progress_bars as disable_datasets_bars
 from huggingface_hub.utils import enable_progress_bars as enable_download_bars
+from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
 from fer_hf.cli.ending import run_to_end
@@ -28,6 +29,9 @@ logger = logging.getLogger(__name__)
 # What a run writes first and last beside its record: a folder that holds one of them is not a new run's.
 _WRITTEN = ("config.json", "model.safetensors", "README.md")
 
+
+# What `accelerate launch` takes anyway, and would name in five lines of warning if it were not given.
+ACCELERATE_DEFAULTS = ("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no")
 
 # The flags of the run that has been started, and its folders that were not there before, innermost first.
 _started: list[tuple[FerTrainingArguments, list[Path]]] = []
@@ -101,7 +105,7 @@ def start(args: FerTrainingArguments, what: str, metrics: Iterable[str] = METRIC
 
 def _set_up_logging(args: FerTrainingArguments) -> None:
     level, shown = args.get_process_log_level(), logging.WARNING if args.disable_tqdm else logging.INFO
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[_AboveTheBar()])
     logging.getLogger("fer_hf").setLevel(min(level, shown) if args.process_index == 0 else logging.ERROR)
     transformers_logging.set_verbosity(max(level, logging.WARNING))
     # Bars for work of milliseconds (loading, saving) only hide the lines that matter; downloads keep theirs.
@@ -110,6 +114,13 @@ def _set_up_logging(args: FerTrainingArguments) -> None:
         disable_datasets_bars()
     else:
         enable_download_bars()
+
+
+class _AboveTheBar(logging.Handler):
+    """Writes on stderr, where a progress bar may be."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
 
 
 def _check_processes(args: FerTrainingArguments) -> None:

@@ -22,10 +22,11 @@ from fer_hf.training.arguments import FerTrainingArguments
 from fer_hf.training.checkpoints import resume_run
 
 
-# What a start point on the command line makes void in a YAML file.
+# What another start point, or other data, on the command line makes void in a YAML file.
 _REPLACES = {
     "architecture": ("model_name_or_path", "head", "head_dropout", "model_revision"),
     "model_name_or_path": ("architecture", "config_overrides", "pixel_range"),
+    "dataset_name": ("dataset_options", "image_column_name", "label_column_name"),
 }
 _USAGE = "%(prog)s [--config FILE.yaml] [--flag value ...]"
 # Of the flags of `TrainingArguments`, those that `--help` shows.
@@ -169,7 +170,7 @@ def _set_defaults(parser: HfArgumentParser, config: Path, given: dict[str, str])
         _check_value(config, options[key], value)
         values[options[key].dest] = value
     for flag, replaced in _REPLACES.items():
-        if flag in given:
+        if given.get(flag, values.get(flag)) != values.get(flag):
             values = {name: value for name, value in values.items() if name not in replaced}
     # argparse converts text defaults, but 1e-4 is text to YAML and a bare int to a float flag is fine as it is.
     parser.set_defaults(**values)

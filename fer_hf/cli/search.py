@@ -8,13 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 from transformers import EarlyStoppingCallback, PreTrainedModel
 
 from fer_hf.errors import BadInputError
 from fer_hf.files import write_json
+from fer_hf.runs.record import read_json
+from fer_hf.runs.shapes import check_shape
 from fer_hf.scores import larger_is_better
 from fer_hf.training.arguments import FerTrainingArguments
 from fer_hf.training.checks import DivergedError
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     import optuna
 
 logger = logging.getLogger(__name__)
+
+_STUDY = "optuna.log"
 
 
 @dataclass
@@ -97,12 +101,15 @@ def sweep(
     Returns:
         `list[dict]`: For each rate `learning_rate`, [`best_validation`]'s `value` and `epoch`, `seconds`, and the
         [`loss_curve`]; rows of older searches lack the latter.
+
+    Raises:
+        RunDirectoryError, BadInputError: If a result of `folder` cannot be read, or the loss of each run is no number.
     """
     results = []
     for rate in rates:
         path = folder / f"rate-{rate!r}.json"
         if path.exists():
-            results.append(json.loads(path.read_text(encoding="utf-8")))
+            results.append(_earlier_result(path))
             logger.info(f"learning rate {rate:g}: finished before")
             continue
         logger.info(f"learning rate {rate:g}")
@@ -121,6 +128,22 @@ def sweep(
     if not results:
         raise BadInputError("Every learning rate was too high: give lower ones.")
     return results
+
+
+class Result(TypedDict):
+    """What a table needs of a result."""
+
+    learning_rate: float
+    value: float
+    epoch: float
+
+
+def _earlier_result(path: Path) -> dict:
+    row = read_json(path)
+    if missing := [key for key in Result.__annotations__ if key not in row]:
+        raise BadInputError(f"{path} lacks `{missing[0]}`: delete it, and its rate is tried anew.")
+    check_shape(row, Result, path)
+    return row
 
 
 def optuna_search(
@@ -145,12 +168,18 @@ def optuna_search(
     Returns:
         `list[dict]`: For each finished trial `trial`, its four parameters, [`best_validation`]'s `value` and `epoch`,
         `seconds`, and the [`loss_curve`].
+
+    Raises:
+        BadInputError: If the study cannot be read.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     stored = _stored_study(folder, args)
-    study = optuna.create_study(**stored)
+    try:
+        study = optuna.create_study(**stored)
+    except (ValueError, KeyError, AssertionError) as error:
+        raise BadInputError(f"{folder / _STUDY} is damaged: choose another folder, or delete it.") from error
     done = len(_finished_trials(study))
     if done < search.trials:
         trainer = make_trainer(make_model(), without_checkpoints(args))
@@ -175,7 +204,7 @@ def _stored_study(folder: Path, args: FerTrainingArguments) -> dict:
     from optuna.storages.journal import JournalFileBackend
 
     return {
-        "storage": JournalStorage(JournalFileBackend(str(folder / "optuna.log"))),
+        "storage": JournalStorage(JournalFileBackend(str(folder / _STUDY))),
         "study_name": "search",
         "direction": "maximize" if args.greater_is_better else "minimize",
         "load_if_exists": True,
@@ -227,11 +256,13 @@ def check_settings(folder: Path, settings: dict) -> None:
     Note in `folder/settings.json` what all runs of a search share, or compare with what an earlier start noted.
 
     Raises:
+        RunDirectoryError: If the file cannot be read.
         BadInputError: If they differ: results of different settings must not stand in one table.
     """
     path = folder / "settings.json"
     settings = json.loads(json.dumps(settings, default=str))
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else settings
+    before = read_json(path) if path.exists() else settings
+    check_shape(before, dict[str, dict], path)
     for part in settings:
         for name in {**settings[part], **before.get(part, {})}:
             now, then = settings[part].get(name), before.get(part, {}).get(name)

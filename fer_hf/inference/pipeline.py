@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader, Dataset
 from transformers import AutoModelForImageClassification, Pipeline, PreTrainedModel
 from transformers.pipelines import PIPELINE_REGISTRY
@@ -18,7 +19,7 @@ from fer_hf.errors import ModelError
 from fer_hf.inference.alignment import FACE_MARGIN, crop_face
 from fer_hf.inference.detectors import Detection, FaceDetector, find_faces, get_detector, whole_image
 from fer_hf.inference.photos import Photo, load_photo
-from fer_hf.models.loading import TEMPERATURE_KEY
+from fer_hf.models.loading import TEMPERATURE_KEY, locate
 
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class FacialExpressionPipeline(Pipeline):
     Raises:
         BadInputError: If there is no such detector, or a photo cannot be read.
         ModelError: If the checkpoint lacks weights of the model.
+        SafetensorError: If a folder's weights are cut off, or a Git LFS pointer; the message says which.
     """
 
     _load_processor = False
@@ -241,8 +243,15 @@ class _TrainedClassifier(AutoModelForImageClassification):
     """
 
     @classmethod
-    def from_pretrained(cls, *args, **kwargs) -> PreTrainedModel:
-        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+    def from_pretrained(cls, name_or_path: str, *args, **kwargs) -> PreTrainedModel:
+        try:
+            model, info = super().from_pretrained(name_or_path, *args, output_loading_info=True, **kwargs)
+        except SafetensorError as error:  # the library takes this kind alone for no wrong class
+            try:
+                locate(name_or_path)
+            except ModelError as complaint:
+                raise SafetensorError(str(complaint)) from error
+            raise
         model.missing_weights = sorted(info["missing_keys"])
         return model
 

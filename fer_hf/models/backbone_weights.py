@@ -57,9 +57,7 @@ def load_backbone_weights(
         ModelError: If there is no such file, it is a pickle, nothing in it fits, or (without `allow_unmatched`)
             something does not.
     """
-    file = _find(source, revision, cache_dir)
-    check_safetensors(file)
-    given = load_file(file)
+    given = load_file(find_backbone_weights(source, revision, cache_dir))
     head = head_modules(model)
     wanted = {key: value for key, value in model.state_dict().items() if not is_under(key, head)}
     mapping = _match_names(given, wanted, source)
@@ -83,6 +81,18 @@ def load_backbone_weights(
     for complaint in complaints:
         logger.info(f"{source}: left aside: {complaint}")
     return mapping
+
+
+def find_backbone_weights(source: str, revision: str | None = None, cache_dir: str | None = None) -> Path:
+    """
+    The safetensors file that is meant; arguments and errors as for [`load_backbone_weights`].
+
+    Raises:
+        ModelError: If there is no such file, or it is a pickle, cut off or a Git LFS pointer.
+    """
+    file = _find(source, revision, cache_dir)
+    check_safetensors(file)
+    return file
 
 
 def _find(source: str, revision: str | None, cache_dir: str | None) -> Path:

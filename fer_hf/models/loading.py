@@ -102,7 +102,7 @@ def load_image_classifier(
         raise ModelError(f"`head` must be one of {', '.join(HEADS)}, got {head!r}.")
     if head_dropout is not None and not 0 <= head_dropout < 1:
         raise ModelError(f"`head_dropout` must be in [0, 1), got {head_dropout:g}.")
-    path = _locate(name_or_path)
+    path = locate(name_or_path)
     with _one_line_errors(name_or_path):
         config = AutoConfig.from_pretrained(path, **kwargs)
         processor = AutoImageProcessor.from_pretrained(path, **kwargs)
@@ -134,7 +134,7 @@ def load_trained_classifier(name_or_path: str, **kwargs) -> tuple[PreTrainedMode
     Raises:
         ModelError: If nothing can be loaded, or a weight is missing: a backbone alone has nothing to say.
     """
-    path = _locate(name_or_path)
+    path = locate(name_or_path)
     with _one_line_errors(name_or_path):
         config = AutoConfig.from_pretrained(path, **kwargs)
         processor = AutoImageProcessor.from_pretrained(path, **kwargs)
@@ -164,9 +164,9 @@ def reason(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-def _locate(name_or_path: str) -> str:
+def locate(name_or_path: str) -> str:
     """
-    A folder or a Hub id, for `from_pretrained`.
+    A folder or a Hub id, for `from_pretrained`; quick, so that a bad one is told before data is read.
 
     Raises:
         ModelError: If a folder does not exist, instead of looking it up on the Hub, or if its weights are damaged.

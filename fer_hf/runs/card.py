@@ -12,7 +12,7 @@ from fer_hf.evaluation.report import score_rows_of, with_averages
 from fer_hf.files import write_text
 from fer_hf.metrics import time_to_accuracy
 from fer_hf.models.loading import TEMPERATURE_KEY
-from fer_hf.runs.facts import DATASETS, MODEL_PAPERS, dataset_facts, hub_dataset_id
+from fer_hf.runs.facts import DATASETS, MODEL_PAPERS, dataset_facts, hub_dataset_id, license_terms
 from fer_hf.runs.pictures import PICTURES
 from fer_hf.runs.record import RunDirectoryError, RunRecord
 from fer_hf.runs.run import Run, as_run
@@ -69,7 +69,7 @@ def render_model_card(
         facts = dataset_facts(run.record.dataset["name"])
         if "splits" in facts and _has_own_splits(run.record):
             facts = {**facts, "splits": "The splits are not the published ones."}
-        terms = {"license": license} if license else facts.get("license", {"license": "apache-2.0"})
+        terms = license_terms(run.record.dataset["name"], license)
         if "mask_ratio" in run.record.model:
             shown = not picture_folder and (include_faces or run.folder / RECONSTRUCTIONS not in face_pictures(run))
             template, values = BACKBONE_TEMPLATE, _backbone_values(run, terms, name, shown)

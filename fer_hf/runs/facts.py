@@ -113,3 +113,17 @@ def dataset_facts(name: str) -> dict:
         return {"title": repo_id, **about, "citations": []}
     about = {"about": "A data set of the publisher's own.", "terms": "See its publisher."}
     return {"title": name, **about, "citations": []}
+
+
+def license_terms(dataset: str | None, license: str | None = None) -> dict[str, str]:
+    """
+    The licence in the metadata of what is published.
+
+    Args:
+        dataset (`str`, *optional*): What a model was trained on, as in a run record.
+        license (`str`, *optional*): The Hub's id of the licence that a user asks for.
+
+    Returns:
+        `dict`: `license`, which is Apache-2.0 unless the data set's terms are others, and what goes with it.
+    """
+    return {"license": license} if license else dataset_facts(dataset).get("license", {"license": "apache-2.0"})

@@ -35,6 +35,13 @@ def check_repo_id(repo_id: str) -> None:
         raise HubError(f"`repo_id` must be owner/name, got {repo_id!r}.")
 
 
+def check_login(repo_id: str, token: str | None = None) -> None:
+    """Raise [`HubError`] unless `repo_id` is a valid `owner/name` and the Hub accepts the token."""
+    check_repo_id(repo_id)
+    with hub(repo_id, token=token) as api:
+        api.whoami()
+
+
 def push(
     run: str | Path | Run,
     repo_id: str,

@@ -106,9 +106,9 @@ class BarCallback(ProgressCallback):
     """The stock progress bars, with a label and without the dump of every log as a dict; quick ones are not shown."""
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        super().on_train_begin(args, state, control, **kwargs)
-        if self.training_bar is not None:
-            self.training_bar.set_description("training")
+        if state.is_world_process_zero:
+            self.training_bar = tqdm(total=state.max_steps, desc="training", delay=QUICK, dynamic_ncols=True)
+        self.current_step = 0
 
     def on_prediction_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, eval_dataloader=None, **kwargs

@@ -24,10 +24,10 @@ def add_flags(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     from fer_hf.data.convert import convert
     from fer_hf.runs.facts import dataset_facts
-    from fer_hf.runs.publish import check_repo_id, push_dataset
+    from fer_hf.runs.publish import check_login, push_dataset
 
     if args.push:
-        check_repo_id(args.push)
+        check_login(args.push)
     options = parse_map("dataset_options", args.dataset_options)
     # Streamed where a data set can be: no tables are cached besides those that are asked for.
     streaming = not args.dataset_name.startswith("hub:") and not options.get("deduplicate")

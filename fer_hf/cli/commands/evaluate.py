@@ -44,12 +44,14 @@ def run(args: Namespace) -> None:
     from fer_hf.data.select import sample_splits
     from fer_hf.escape import printable
     from fer_hf.evaluation.evaluate import EvaluationOptions, evaluate, evaluation_text
+    from fer_hf.models.loading import locate
     from fer_hf.provenance import public_words
     from fer_hf.runs.evaluations import check_place, limits_of_run, save_evaluation
 
     transformers_logging.disable_progress_bar()  # for work of milliseconds: loading weights
     model = args.model_name_or_path
     check_place(model, args.output, args.calibrate, args.overwrite)
+    locate(model)
     command = shlex.join(["fer-hf", *public_words(args.words)])
     limits = limits_of_run(model, args.dataset_name)
     if args.max_eval_samples is not None:

@@ -30,7 +30,7 @@ def run(args: Namespace) -> None:
 
     for file in (args.output, Path(f"{args.output}.data")):  # the weights of large models lie beside it
         check_output("output", file, args.overwrite, filter(None, [args.model_name_or_path, args.data_dir]))
-    tables = load_tables(args)
     model, processor = load_trained_classifier(args.model_name_or_path, trust_remote_code=False)
+    tables = load_tables(args)
     export_scored(model, processor, tables, args.output, args.format, args.split, args.max_drop, args.disable_tqdm)
     print(f"written: {args.output}")

@@ -54,6 +54,7 @@ def run(args: Namespace) -> None:
         predict_to,
     )
     from fer_hf.inference.video import is_video
+    from fer_hf.models.loading import locate
     from fer_hf.provenance import own_name
 
     if any(map(is_video, args.paths)):
@@ -63,6 +64,8 @@ def run(args: Namespace) -> None:
         raise BadInputError("`--every_seconds` and `--smooth_seconds` are for a video.")
     if bool(args.paths) == bool(args.dataset_name):
         raise BadInputError("Give either photos (files, folders, URLs) or `dataset_name`.")
+    model = args.model_name_or_path or DEFAULT_MODEL
+    locate(model)
     if args.dataset_name:
         table, left_out = one_split(load_tables(args), args.split), {}
         entries = entries_of_table(table, f"{args.dataset_name}/{args.split}")
@@ -74,7 +77,6 @@ def run(args: Namespace) -> None:
         return
     detector = args.detector or ("none" if args.dataset_name else "auto")
     find = get_detector(detector, args.detector_path)
-    model = args.model_name_or_path or DEFAULT_MODEL
     settings = {"model": own_name(model), "detector": detector, "calibrated": args.calibrated}
     if left_out:
         print(left_out_text(left_out))

@@ -2,6 +2,7 @@
 
 import sys
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_hf.cli.commands.data_flags import add_quiet_flag
@@ -22,7 +23,9 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--commit_message", help="title of the commit or pull request")
     parser.add_argument("--license", help="the Hub's id of a licence; by default what the data's terms allow")
     parser.add_argument("--include_faces", action="store_true", help="also upload pictures that show the data's faces")
-    parser.add_argument("--dry_run", action="store_true", help="write the card, list the files, upload nothing")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="list the files, with the card as written, upload nothing"
+    )
     parser.add_argument(
         "--card_dir", metavar="DIR", help="only add the card, with pictures, to this folder of cards and its index"
     )
@@ -44,9 +47,7 @@ def run(args: Namespace) -> None:
     if args.disable_tqdm:
         disable_progress_bars()
     if args.space is not None:
-        from fer_hf.runs.space import push_space
-
-        print(push_space(args.run_dir, args.space, args.private))
+        _push_space(args)
         return
     if args.repo_id is not None:
         check_repo_id(args.repo_id)
@@ -63,6 +64,32 @@ def run(args: Namespace) -> None:
     print(push(run, args.repo_id, **{name: getattr(args, name) for name in options}))
 
 
+def _push_space(args: Namespace) -> None:
+    from tempfile import TemporaryDirectory
+
+    from fer_hf.runs.publish import check_repo_id
+    from fer_hf.runs.space import push_space, write_space
+
+    for name in ("repo_id", "create_pr", "revision", "commit_message", "include_faces", "card_dir"):
+        if getattr(args, name):
+            raise BadInputError(f"`space` goes without `{name}`.")
+    if not args.dry_run:
+        print(push_space(args.run_dir, args.space, args.private, args.license))
+        return
+    check_repo_id(args.space)
+    with TemporaryDirectory() as place:
+        page = Path(place, "page")
+        write_space(args.run_dir, page, args.license)
+        _print_sizes([path for path in sorted(page.rglob("*")) if path.is_file()], page, f"the Space {args.space}")
+
+
+def _print_sizes(files: list[Path], folder: "Path | Run", where: str) -> None:
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+    for name, size in sizes.items():
+        print(f"{_size(size):>12}  {name}")
+    print(f"{_size(sum(sizes.values())):>12}  {plural(len(sizes), 'file')} for {where}")
+
+
 def _show_files(run: "Run", args: Namespace) -> None:
     """Print what goes up, with sizes, and what stays."""
     from fer_hf.runs.card import write_model_card
@@ -71,10 +98,7 @@ def _show_files(run: "Run", args: Namespace) -> None:
     write_model_card(run, args.repo_id, args.license, args.include_faces)
     files = files_to_upload(run, args.include_faces)
     check_publishable(files)
-    sizes = {path.relative_to(run).as_posix(): path.stat().st_size for path in files}
-    for name, size in sizes.items():
-        print(f"{_size(size):>12}  {name}")
-    print(f"{_size(sum(sizes.values())):>12}  {plural(len(sizes), 'file')} for {args.repo_id}")
+    _print_sizes(files, run, args.repo_id)
     if stays := files_left_out(run, files):
         print(f"not uploaded: {', '.join(stays)}")
     if faces := [path.relative_to(run).as_posix() for path in face_pictures(run)]:

@@ -22,9 +22,11 @@ def add_flags(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> None:
     from fer_hf.runs.page import write_report
+    from fer_hf.runs.run import Run
 
     if args.data_dir and not args.dataset_name:
         raise BadInputError(f"`data_dir` {args.data_dir} needs `dataset_name`: which data set is it?")
+    run = Run(args.run)
     tables = load_tables(args) if args.dataset_name else None
-    page = write_report(args.run, tables, args.output, args.faces, args.disable_tqdm, args.overwrite)
+    page = write_report(run, tables, args.output, args.faces, args.disable_tqdm, args.overwrite)
     print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)")

@@ -79,7 +79,10 @@ def _several(count: int, recipe: str, flags: list[str]) -> list[str]:
     from torch.cuda import is_available
 
     if is_available() and "--use_cpu" not in flags:
-        launcher = ["accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_processes", str(count)]
+        from fer_hf.cli.launch import ACCELERATE_DEFAULTS
+
+        launcher = ["accelerate.commands.accelerate_cli", "launch", *ACCELERATE_DEFAULTS, "--multi_gpu"]
+        launcher += ["--num_processes", str(count)]
         return [*launcher, "-m", recipe, *flags]
     # On CPUs `accelerate launch` starts one process, whatever it is asked for.
     use_cpu = [] if "--use_cpu" in flags else ["--use_cpu"]
