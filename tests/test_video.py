@@ -212,6 +212,19 @@ def test_a_video_that_is_cut_off_gives_what_is_left_and_one_line(classifier, tmp
         assert len(list(marked)) == len({row["frame"] for row in rows})
 
 
+def test_a_last_frame_that_stays_long_is_no_cut(tmp_path, face):
+    clip(tmp_path / "short.mkv", [scene(face)] * 3)
+    with av.open(str(tmp_path / "short.mkv")) as short, av.open(str(tmp_path / "long.mkv"), "w") as long:
+        stream = long.add_stream_from_template(short.streams.video[0])
+        for packet in [packet for packet in short.demux() if packet.dts is not None]:
+            packet.stream, packet.duration = stream, round((5 if packet.pts == 80 else 0.04) / packet.time_base)
+            long.mux(packet)
+    with Video(str(tmp_path / "long.mkv")) as frames:
+        assert len(list(frames)) == 3
+        assert (frames.end, frames.duration) == pytest.approx((5.08, 5.08))
+        assert frames.damage() is None
+
+
 def test_damaged_parts_are_left_out_and_counted(tmp_path, face):
     path = tmp_path / "clip.mp4"
     clip(path, [Image.effect_noise(SIZE, 90).convert("RGB") for _ in range(20)], movflags="faststart")

@@ -90,11 +90,12 @@ class Video:
         self.file.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        due, start = 0.0, (self.container.start_time or 0) / 1e6
+        seconds, due, start = 0.0, 0.0, (self.container.start_time or 0) / 1e6
         rate = float(self.stream.guessed_rate or 25)
         for number, frame in enumerate(self._decoded()):
-            seconds = number / rate if frame.time is None else max(0.0, frame.time - start)
-            self.end = seconds + 1 / rate
+            # Not every file has times, and in some they jump back.
+            seconds = max(seconds, number / rate if frame.time is None else frame.time - start)
+            self.end = seconds + (float(frame.duration * frame.time_base) or 1 / rate)
             if self.every_seconds is not None:
                 if seconds < due - 1e-6:  # times are rounded in many files
                     continue
