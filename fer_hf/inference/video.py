@@ -1,7 +1,7 @@
 """Videos, read and written frame by frame with PyAV (the extra `video`), so that their length takes no memory."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from importlib.util import find_spec
@@ -90,11 +90,12 @@ class Video:
         self.file.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        due, start = 0.0, (self.container.start_time or 0) / 1e6
+        seconds, due, start = 0.0, 0.0, (self.container.start_time or 0) / 1e6
         rate = float(self.stream.guessed_rate or 25)
         for number, frame in enumerate(self._decoded()):
-            seconds = number / rate if frame.time is None else max(0.0, frame.time - start)
-            self.end = seconds + 1 / rate
+            # Not every file has times, and in some they jump back.
+            seconds = max(seconds, number / rate if frame.time is None else frame.time - start)
+            self.end = seconds + (float(frame.duration * frame.time_base) or 1 / rate)
             if self.every_seconds is not None:
                 if seconds < due - 1e-6:  # times are rounded in many files
                     continue
@@ -153,37 +154,30 @@ def _duration(container: Any, stream: Any) -> float | None:
     return container.duration / 1e6 if container.duration else None
 
 
-class MarkedVideo:
-    """Writes an MP4 (H.264), without sound. Each frame is shown from its own time on, so the speed stays as it was."""
-
-    def __init__(self, container: Any):
-        self.container, self.stream, self.last = container, None, -1
-
-    def add(self, image: Image.Image, seconds: float) -> None:
-        """Write the next frame; the first one says how large all are."""
-        from av import VideoFrame
-
-        if self.stream is None:
-            self.stream = self.container.add_stream("libx264", options={"preset": "veryfast"})
-            self.stream.width, self.stream.height = (side // 2 * 2 for side in image.size)  # H.264 wants even sides
-            self.stream.pix_fmt = "yuv420p"
-            self.stream.codec_context.time_base = _TICK
-        frame = VideoFrame.from_image(image)
-        self.last = frame.pts = max(round(seconds / _TICK), self.last + 1)
-        frame.time_base = _TICK
-        self.container.mux(self.stream.encode(frame))
-
-    def finish(self) -> None:
-        """Write what the encoder still holds."""
-        self.container.mux(self.stream.encode(None))
-
-
 @contextmanager
-def marked_video(path: Path) -> Iterator[MarkedVideo]:
-    """A video to write frames to, one at least. It is there whole, or not at all."""
+def marked_video(path: Path) -> Iterator[Callable[[Image.Image, float], None]]:
+    """
+    Write an MP4 (H.264) without sound. It is there whole, or not at all.
+
+        with marked_video(Path("marked.mp4")) as add:
+            add(image, seconds)
+
+    Each frame, one at least, is shown from its own time on; the first one says how large all are.
+    """
     import av
 
     with whole(path) as partial, av.open(str(partial), "w", format="mp4") as container:
-        video = MarkedVideo(container)
-        yield video
-        video.finish()
+        stream, last = container.add_stream("libx264", options={"preset": "veryfast"}), -1
+        stream.pix_fmt, stream.codec_context.time_base = "yuv420p", _TICK
+
+        def add(image: Image.Image, seconds: float) -> None:
+            nonlocal last
+            if last < 0:
+                stream.width, stream.height = (side // 2 * 2 for side in image.size)  # `yuv420p` wants even sides
+            frame = av.VideoFrame.from_image(image)
+            frame.pts, frame.time_base = max(round(seconds / _TICK), last + 1), _TICK
+            last = frame.pts
+            container.mux(stream.encode(frame))
+
+        yield add
+        container.mux(stream.encode(None))

@@ -185,9 +185,11 @@ def plot_timeline(
         picture.set_title(name, fontsize=9)
         chart.set_facecolor("lightgray")
         chart.pcolormesh(edges, np.arange(len(names) + 1), shares, cmap="Blues", vmin=0, vmax=1, rasterized=True)
-        for step in np.flatnonzero(~np.isnan(shares[0])):
-            chart.plot(edges[step : step + 2], [np.argmax(shares[:, step]) + 0.95] * 2, color=ORANGE, linewidth=2)
+        seen = np.flatnonzero(~np.isnan(shares[0]))
+        answers = shares[:, seen].argmax(axis=0)
+        chart.hlines(answers + 0.95, np.array(edges)[seen], np.array(edges)[seen + 1], color=ORANGE, linewidth=2)
         chart.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=8)
+        chart.set_xlim(edges[0], edges[-1])
         chart.set_ylim(len(names), 0)  # the first expression on top
         if edges[-1] >= 120:
             chart.xaxis.set_major_formatter(lambda seconds, _: f"{seconds // 60:.0f}:{seconds % 60:02.0f}")

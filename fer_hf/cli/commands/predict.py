@@ -38,8 +38,12 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with an --output that was interrupted")
     add_overwrite_flag(parser)
     parser.add_argument("--batch_size", type=count, default=16, help="photos or frames at a time (default: 16)")
-    parser.add_argument("--every_seconds", type=seconds, help="of a video: a frame in so many seconds (default: all)")
-    parser.add_argument("--smooth_seconds", type=seconds, help="of a video: average each face over so many seconds")
+    parser.add_argument(
+        "--every_seconds", type=seconds, metavar="SECONDS", help="of a video: a frame in so much time (default: all)"
+    )
+    parser.add_argument(
+        "--smooth_seconds", type=seconds, metavar="SECONDS", help="of a video: average each face over so much time"
+    )
 
 
 def run(args: Namespace) -> None:
