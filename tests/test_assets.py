@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from sklearn.metrics import accuracy_score
-from transformers import AutoModelForImageClassification, pipeline
+from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
 
 from fer_hf import EXPRESSIONS, asset, load_image_classifier
 from fer_hf.data import load_dataset
@@ -29,6 +30,19 @@ def test_the_compact_backbone_sees_a_colour_photo_as_its_mean_over_channels():
     photo = torch.rand(1, 3, 48, 48)
     gray = photo.mean(dim=1, keepdim=True).expand_as(photo)
     torch.testing.assert_close(model(photo).logits, model(gray).logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["fer-compact-cnn", "fer-compact-vit"])
+def test_features_are_what_the_classifier_sees_at_each_load(name):
+    face, pool = Image.effect_noise((50, 60), 60).convert("RGB"), name == "fer-compact-cnn"
+    model = AutoModelForImageClassification.from_pretrained(asset(name)).eval()
+    pixels = AutoImageProcessor.from_pretrained(asset(name))(face, return_tensors="pt")["pixel_values"]
+    for _ in range(2):
+        extract = pipeline("image-feature-extraction", model=asset(name), return_tensors=True, device="cpu")
+        features = extract(face, pool=pool)
+        seen = features[0] if pool else features[0, 0]
+        with torch.no_grad():
+            torch.testing.assert_close(model.classifier(seen[None]), model(pixels).logits)
 
 
 def test_the_shipped_weights_stay_small():

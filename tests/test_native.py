@@ -59,6 +59,17 @@ def test_a_compiled_network_is_one_graph_with_the_same_loss_and_gradients(name):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
+@every_family
+@pytest.mark.parametrize("gradients", [False, True])
+def test_inductor_compiles_a_network_as_one_graph(name, gradients):
+    model, pixels, _ = answering(name)
+    torch.compiler.reset()
+    with torch.set_grad_enabled(gradients):
+        compiled = torch.compile(model, fullgraph=True)(pixels).logits
+        torch.testing.assert_close(compiled, model(pixels).logits, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.numeric
 @every_family
 def test_an_exported_program_takes_batches_of_any_size(name):

@@ -69,6 +69,8 @@ class EncoderLayer(GradientCheckpointingLayer, nn.TransformerEncoderLayer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, batch_first=True, **kwargs)
+        # Never PyTorch's fused kernel, which it takes without gradients: `torch.compile` cannot trace it.
+        self.activation_relu_or_gelu = 0
 
     @property
     def out_proj(self) -> nn.Linear:
