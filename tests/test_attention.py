@@ -1,9 +1,12 @@
-"""Attention: by hand, and of the models themselves."""
+"""Attention and class activation: by hand, and of the models themselves."""
 
 import numpy as np
 import pytest
 import torch
 from conftest import tiny_vit_config
+from scipy.stats import spearmanr
+from small_networks import small
+from test_loading import timm_model
 from transformers import (
     Dinov2WithRegistersConfig,
     Dinov2WithRegistersForImageClassification,
@@ -14,8 +17,18 @@ from transformers import (
     ViTForImageClassification,
 )
 
+from fer_hf.data.collator import FaceCollator
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation.attention import attention, class_means, rollout, rollout_map, similarity
+from fer_hf.evaluation.attention import (
+    attention,
+    class_activation,
+    class_means,
+    maps_over_faces,
+    rollout,
+    rollout_map,
+    similarity,
+)
+from fer_hf.models.loading import load_trained_classifier
 from fer_hf.models.zoo import build
 
 
@@ -125,8 +138,70 @@ def test_a_network_without_attention_over_the_whole_image_gives_none():
     }
     swin = SwinForImageClassification(SwinConfig(**sizes))
     resnet = ResNetForImageClassification(ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1]))
-    for model in (swin, resnet, build("cnn-v1")):
+    for model in (swin, resnet, build("cnn-v1"), timm_model("resnet10t", [3, 64, 64])):
         assert attention(model, torch.randn(2, 3, 48, 48)) == {}
+    assert maps_over_faces(swin, torch.randn(2, 3, 48, 48), {}) == {}
+
+
+@pytest.mark.numeric
+def test_under_a_mean_over_positions_class_activation_is_the_classifiers_own_weighting_of_the_last_map():
+    # The gradient of logit c by any position of channel k is weight[c, k] / positions: the map of Zhou et al., 2016.
+    model, images, class_ids = small("compact-cnn"), torch.randn(3, 3, 48, 48), [4, 0, 2]
+    found = class_activation(model, images, class_ids)
+    assert model.training
+    kept = []
+    hook = model.backbone.stages[-1].register_forward_hook(lambda module, inputs, output: kept.append(output))
+    with torch.no_grad():
+        model.eval()(pixel_values=images)
+    hook.remove()
+    weights = model.classifier.weight.detach()[class_ids] / 36
+    expected = torch.einsum("fc,fcrs->frs", weights, kept[0]).relu()
+    assert found.shape == (3, 6, 6)
+    assert found == pytest.approx(expected.numpy(), abs=1e-6)
+    assert found.max() > 0
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: small("cnn-v2"), (6, 6)),
+        (lambda: small("cnn-transformer"), (12, 12)),
+        (lambda: build("dacl-48", attention_hidden_sizes=[16, 8]), (2, 2)),
+        (lambda: small("prelu-cnn"), (9, 9)),
+        (lambda: timm_model("resnet10t", [3, 64, 64]), (2, 2)),
+        (
+            lambda: ResNetForImageClassification(ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1])),
+            (6, 6),
+        ),
+        (lambda: ViTForImageClassification(tiny_vit_config()), None),
+    ],
+    ids=["cnn-v2", "cnn-transformer", "dacl-48", "prelu-cnn", "timm resnet", "resnet", "vit"],
+)
+def test_class_activation_is_of_the_last_map_of_a_convolutional_network(make, shape):
+    found = class_activation(make(), torch.randn(2, 3, 48, 48))
+    assert (found if found is None else found.shape) == (shape and (2, *shape))
+
+
+def test_class_activation_depends_on_the_weights_and_on_the_class(drawn_faces):
+    # The sanity check of Adebayo et al., 2018 (https://huggingface.co/papers/1810.03292): weights are made random from
+    # the head down. Likeness is rank correlation, over all faces: 1 is the same map.
+    model, processor = load_trained_classifier("fer-compact-cnn")
+    images = FaceCollator(processor)(list(drawn_faces["test"]))["pixel_values"]
+    answers = model(pixel_values=images).logits.argmax(dim=-1)
+    own = class_activation(model, images, answers)
+
+    def likeness(class_ids):
+        return spearmanr(own, class_activation(model, images, class_ids), axis=None).statistic
+
+    assert likeness(answers) == pytest.approx(1)
+    assert class_activation(model, images) == pytest.approx(own)
+    assert abs(likeness((answers + 1) % 7)) < 0.5
+    fresh = build("compact-cnn")
+    model.classifier.load_state_dict(fresh.classifier.state_dict())
+    assert likeness(answers) < 0.8
+    for number in reversed(range(len(model.backbone.stages))):
+        model.backbone.stages[number].load_state_dict(fresh.backbone.stages[number].state_dict())
+        assert abs(likeness(answers)) < 0.4
 
 
 def test_similarity_is_the_correlation_of_class_means():

@@ -13,7 +13,7 @@ from run_records import HOSTILE, change_record, run_record
 from transformers import ViTForImageClassification, ViTImageProcessor
 
 from fer_hf.cli.main import main
-from fer_hf.evaluation.predictions import Predictions, first_right, load_predictions, save_predictions
+from fer_hf.evaluation.predictions import Predictions, first_right, load_predictions, save_predictions, sure_and_wrong
 from fer_hf.evaluation.report import expression_report
 from fer_hf.files import write_json
 from fer_hf.models.zoo import build, image_processor
@@ -146,8 +146,8 @@ def test_a_page_with_faces_of_people_needs_nothing_else_and_says_what_it_shows(t
     assert page.meta["fer_hf:faces"] == "rafdb"
     assert page.meta["viewport"] == "width=device-width, initial-scale=1"
     assert "contains face images of the data set rafdb: do not publish" in page.text.split("tiny-vit")[0]
-    assert sum("looks" in alt for alt in page.alts) == 1
-    assert sum("surest" in alt for alt in page.alts) == 1
+    assert sum("looks" in alt for alt in page.alts) == 2
+    assert sum("surest" in alt for alt in page.alts) == 2
     assert all(page.alts)
 
 
@@ -292,6 +292,25 @@ def test_sheets_and_maps_show_the_faces_that_they_speak_of(tmp_path, drawn_faces
     assert titles == names
     assert pixel_values.shape == (7, 3, 48, 48)
     assert {name: found.shape for name, found in maps.items()} == {"rollout": (7, 3, 3)}
+    wrong = sure_and_wrong(logits, np.array(faces["label"]), 7)
+    (_, maps, titles), _ = no_pictures["plot_attention_maps"][1]
+    assert titles == [f"{names[logits[i].argmax()]}\n(is {names[faces[int(i)]['label']]})" for i in wrong]
+    assert maps["rollout"].shape == (len(wrong), 3, 3)
+
+
+def test_of_a_convolutional_network_class_activation_is_shown_if_the_extra_is_there(
+    tmp_path, drawn_faces, names, no_pictures, monkeypatch
+):
+    run = make_run(tmp_path / "run", drawn_faces, names)
+    model = build("cnn-v1")
+    model.save_pretrained(run)
+    image_processor("cnn-v1", model.config).save_pretrained(run)
+    about = "Class activation: what in the last feature map speaks for the answer."
+    assert page_of(write_report(run, drawn_faces, show_faces=True, disable_tqdm=True)).text.count(about) == 2
+    for (_, maps, titles), _ in no_pictures.pop("plot_attention_maps"):
+        assert {name: found.shape for name, found in maps.items()} == {"class activation": (len(titles), 24, 24)}
+    monkeypatch.setattr(page, "find_spec", lambda name: None)
+    assert about not in page_of(write_report(run, drawn_faces, show_faces=True, disable_tqdm=True)).text
 
 
 def test_of_dacl_strips_and_similarity_are_drawn_without_faces(tmp_path, drawn_faces, names, no_pictures):

@@ -15,6 +15,7 @@ from fer_hf.plots import (
     plot_class_balance,
     plot_conflicts,
     plot_confusion_matrix,
+    plot_explanation,
     plot_faces,
     plot_leaderboard,
     plot_learning_curves,
@@ -203,6 +204,19 @@ def test_attention_pictures_show_the_arrays_that_they_are_given(drawn):
     figure = drawn[-1]
     assert np.array_equal(figure.axes[3].images[1].get_array(), maps["rollout"][1])
     assert figure.axes[3].images[1].get_extent() == figure.axes[3].images[0].get_extent()
+
+
+def test_an_explanation_shows_face_maps_and_scores_and_weights_of_features_if_there_are_any(drawn):
+    maps, scores = {"rollout": np.arange(4.0).reshape(2, 2)}, {"happy": 0.75, "sad": 0.25}
+    for features in (None, np.array([0.0, 0.5, 1.0])):
+        plot_explanation(np.random.default_rng(0).random((1, 6, 6)), maps, scores, "x.png", "a face", features)
+        face, over, chart, *strip = drawn[-1].axes
+        assert [axes.get_title() for axes in (face, over)] == ["face", "rollout"]
+        assert [len(axes.images) for axes in (face, over)] == [1, 2]
+        assert np.array_equal(over.images[1].get_array(), maps["rollout"])
+        assert over.images[1].get_extent() == face.images[0].get_extent()
+        assert [bar.get_width() for bar in chart.patches] == [0.75, 0.25]
+        assert [axes.images[0].get_array().tolist() for axes in strip] == ([] if features is None else [[[0, 0.5, 1]]])
 
 
 def test_pictures_go_into_files_that_are_open_or_named(tmp_path):

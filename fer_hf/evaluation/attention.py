@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from fer_hf.errors import BadInputError
@@ -25,6 +26,8 @@ def attention(model: PreTrainedModel, pixel_values: torch.Tensor) -> dict[str, n
         - `local` `(batch_size, num_branches, rows, columns)`: TransFER's local attention maps, in (0, 1),
         - `rollout` `(batch_size, rows, columns)`: [`rollout_map`] of a Transformer over the whole image.
     """
+    if model.config.model_type == "timm_wrapper":  # which refuses to be asked
+        return {}
     training, implementation = model.training, model.config._attn_implementation
     # Fused kernels give no probabilities. (TransFER, which cannot be switched, avoids them by itself when asked.)
     switch = implementation != "eager" and model._can_set_attn_implementation()
@@ -44,6 +47,93 @@ def attention(model: PreTrainedModel, pixel_values: torch.Tensor) -> dict[str, n
     if grid is not None and layers and all(_over_all(layer, len(pixel_values), grid) for layer in layers):
         found["rollout"] = rollout_map(np.stack([layer.float().cpu().numpy() for layer in layers]), grid)
     return found
+
+
+def class_activation(
+    model: PreTrainedModel, pixel_values: torch.Tensor, class_ids: Sequence[int] | None = None
+) -> np.ndarray | None:
+    """
+    Grad-CAM (Selvaraju et al., 2017, https://huggingface.co/papers/1610.02391): where the last feature map of a
+    convolutional network speaks for a class. Its channels are weighted by the mean gradient of the class's logit, and
+    summed; what speaks against the class is left out.
+
+    By Captum, the extra `explain`: PyTorch's own, and a wheel that needs nothing which is not here already. (The
+    package `grad-cam` brings OpenCV, and has no wheel.)
+
+    Args:
+        model (`PreTrainedModel`): An image classifier. Its mode is restored.
+        pixel_values (`torch.FloatTensor` of shape `(batch_size, channels, height, width)`): From its processor.
+        class_ids (`Sequence[int]`, *optional*): The class that is asked about, for each image; by default its answer.
+
+    Returns:
+        `np.ndarray` of shape `(batch_size, rows, columns)`: At least 0, and 0 everywhere where nothing speaks for the
+        class; `None` for a network that is not convolutional.
+    """
+    from captum.attr import LayerGradCam
+
+    training, pixel_values = model.training, pixel_values.to(model.device)
+    model.eval()
+    try:
+        layer, answers = _last_feature_map(model, pixel_values)
+        if layer is None:
+            return None
+        targets = answers if class_ids is None else torch.as_tensor(class_ids, device=answers.device)
+        maps = LayerGradCam(lambda images: model(pixel_values=images).logits, layer).attribute(
+            pixel_values, targets, relu_attributions=True
+        )  # (batch_size, 1, rows, columns)
+    finally:
+        model.train(training)
+    return maps[:, 0].detach().float().cpu().numpy()
+
+
+@torch.no_grad()
+def _last_feature_map(model: PreTrainedModel, pixel_values: torch.Tensor) -> tuple[nn.Module | None, torch.Tensor]:
+    """
+    The last module that gives a map as fine as that of the last convolution, and so neither a part of a block nor a
+    pooling layer (of parallel branches, the last); `None` where the only convolution cuts an image into patches. And
+    the model's answers.
+    """
+    convolutions, found = [], []
+
+    def note(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+        if torch.is_tensor(output) and output.ndim == 4 and output.shape[2:].numel() > 1:
+            found.append((module, output.shape[2:]))
+            if isinstance(module, nn.Conv2d):
+                convolutions.append(output.shape[2:])
+
+    hooks = [module.register_forward_hook(note) for module in model.modules()]
+    try:
+        answers = model(pixel_values=pixel_values).logits.argmax(dim=-1)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if len(convolutions) < 2:
+        return None, answers
+    return [module for module, grid in found if grid == convolutions[-1]][-1], answers
+
+
+def maps_over_faces(
+    model: PreTrainedModel, pixel_values: torch.Tensor, found: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """
+    What there is to draw over each face: attention maps, or where a network has none, the class activation.
+
+    Args:
+        model (`PreTrainedModel`): An image classifier.
+        pixel_values (`torch.FloatTensor` of shape `(batch_size, channels, height, width)`): From its processor.
+        found (`dict[str, np.ndarray]`): What [`attention`] gives for them.
+
+    Returns:
+        `dict[str, np.ndarray]`: Each `(batch_size, rows, columns)`: `branch 1` and so on of TransFER, `rollout`; else
+        `class activation`, of the answer ([`class_activation`]). Empty for a network that tells nothing.
+    """
+    branches = np.moveaxis(found["local"], 1, 0) if "local" in found else ()
+    maps = {f"branch {number}": branch for number, branch in enumerate(branches, start=1)}
+    maps |= {"rollout": found["rollout"]} if "rollout" in found else {}
+    if maps:
+        return maps
+    activation = class_activation(model, pixel_values)
+    return {} if activation is None else {"class activation": activation}
 
 
 def rollout(layers: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Pictures from plain numbers and arrays. Made of `Figure` objects: no window system, no global state."""
 
 from fer_hf.plots.annotate import draw_faces
-from fer_hf.plots.attention import plot_attention_maps, plot_attention_strips, plot_similarity
+from fer_hf.plots.attention import plot_attention_maps, plot_attention_strips, plot_explanation, plot_similarity
 from fer_hf.plots.faces import (
     plot_conflicts,
     plot_faces,
@@ -32,6 +32,7 @@ __all__ = [
     "plot_class_balance",
     "plot_conflicts",
     "plot_confusion_matrix",
+    "plot_explanation",
     "plot_faces",
     "plot_leaderboard",
     "plot_learning_curves",

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fer_hf.plots.faces import draw_bars
 from fer_hf.plots.style import no_formulas
 
 
@@ -75,17 +77,58 @@ def plot_attention_maps(
     """
     figure = Figure(figsize=(1.35 * len(images) + 0.5, 1.35 * (1 + len(maps)) + 0.5), layout="constrained")
     grid = figure.subplots(1 + len(maps), len(images), squeeze=False)
-    height, width = images.shape[-2:]
     for column, image in enumerate(images):
-        gray = image.mean(axis=0)
         for row, name in enumerate(["face", *maps]):
-            axes = grid[row, column]
-            axes.imshow(gray, cmap="gray", extent=(0, width, height, 0))
-            if row:
-                over = maps[name][column]
-                axes.imshow(over, cmap="inferno", alpha=0.55, interpolation="bilinear", extent=(0, width, height, 0))
-            axes.set_xticks([])
-            axes.set_yticks([])
+            _show_map(grid[row, column], image, maps[name][column] if row else None)
             grid[row, 0].set_ylabel(name, fontsize=10)
         grid[0, column].set_title(labels[column], fontsize=10)
     figure.savefig(path, dpi=120)
+
+
+@no_formulas
+def plot_explanation(
+    image: np.ndarray,
+    maps: dict[str, np.ndarray],
+    scores: dict[str, float],
+    path: str | Path | BinaryIO,
+    title: str,
+    features: np.ndarray | None = None,
+) -> None:
+    """
+    Write a face, maps over it, each from its least (dark) to its greatest (bright), and the probability of each
+    expression.
+
+    Args:
+        image (`np.ndarray` of shape `(channels, height, width)`): Pixel values as the model takes them.
+        maps (`dict[str, np.ndarray]`): By name, `(rows, columns)` over the whole face.
+        scores (`dict[str, float]`): By expression, in [0, 1].
+        path (`str`, `Path` or binary file): PNG.
+        title (`str`): Above all.
+        features (`np.ndarray` of shape `(num_features,)`, *optional*): Weights in [0, 1], as a strip below.
+    """
+    strip = features is not None
+    figure = Figure(figsize=(2.2 * (1 + len(maps)) + 3, 2.8 + 0.9 * strip), layout="constrained")
+    widths, heights = [1.0] * (1 + len(maps)) + [1.2], [1.0] + [0.2] * strip
+    grid = figure.add_gridspec(len(heights), len(widths), width_ratios=widths, height_ratios=heights)
+    for column, name in enumerate(["face", *maps]):
+        axes = figure.add_subplot(grid[0, column])
+        _show_map(axes, image, maps.get(name))
+        axes.set_title(name, fontsize=10)
+    draw_bars(figure.add_subplot(grid[0, -1]), list(scores.values()), list(scores))
+    if strip:
+        axes = figure.add_subplot(grid[1, :])
+        axes.imshow(features[None], aspect="auto", interpolation="nearest", cmap="cividis", vmin=0, vmax=1)
+        axes.set_yticks([])
+        axes.set_xlabel("attention weight of each feature, from 0 (dark) to 1 (bright)", fontsize=9)
+    figure.suptitle(title, fontsize=11)
+    figure.savefig(path, dpi=120)
+
+
+def _show_map(axes: Axes, image: np.ndarray, over: np.ndarray | None) -> None:
+    """A face in gray and, if there is one, a map over it."""
+    extent = (0, image.shape[-1], image.shape[-2], 0)
+    axes.imshow(image.mean(axis=0), cmap="gray", extent=extent)
+    if over is not None:
+        axes.imshow(over, cmap="inferno", alpha=0.55, interpolation="bilinear", extent=extent)
+    axes.set_xticks([])
+    axes.set_yticks([])

@@ -144,14 +144,7 @@ def plot_probabilities(
     for (face, chart), image, shares in zip(grid, images, probabilities, strict=True):
         _show(face, image)
         face.axis("off")
-        colours = [ORANGE if i == int(np.argmax(shares)) else BLUE for i in range(len(names))]
-        bars = chart.barh(range(len(names)), shares, color=colours)
-        chart.bar_label(bars, [f"{p:.1%}" for p in shares], padding=3, fontsize=9)
-        chart.set_yticks(range(len(names)), names)
-        chart.invert_yaxis()
-        chart.set_xlim(0, 1.15)
-        chart.set_xticks([])
-        chart.spines[["top", "right", "bottom"]].set_visible(False)
+        draw_bars(chart, shares, names)
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=150)
 
@@ -196,6 +189,18 @@ def plot_timeline(
     grid[-1, 1].set_xlabel("minutes" if edges[-1] >= 120 else "seconds")
     figure.suptitle(f"{title} (darker: more probable; orange: the answer; gray: not seen)", fontsize=11)
     figure.savefig(path, dpi=120)
+
+
+def draw_bars(axes: Axes, shares: Sequence[float], names: Sequence[str]) -> None:
+    """The probability of each expression as a bar, the likeliest one in another colour."""
+    colours = [ORANGE if i == int(np.argmax(shares)) else BLUE for i in range(len(names))]
+    bars = axes.barh(range(len(names)), shares, color=colours)
+    axes.bar_label(bars, [f"{p:.1%}" for p in shares], padding=3, fontsize=9)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.15)
+    axes.set_xticks([])
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
 
 
 def _show(axes: Axes, image: Image) -> None:

@@ -3,19 +3,22 @@
 import base64
 import io
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import jinja2
 import numpy as np
+import torch
 from datasets import Dataset, DatasetDict
 from tqdm.auto import tqdm
+from transformers import PreTrainedModel
 
 import fer_hf.plots as plots
 from fer_hf.data import content_fingerprint
 from fer_hf.data.collator import FaceCollator
 from fer_hf.data.select import sample_faces
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation.attention import attention, class_means, similarity
+from fer_hf.evaluation.attention import attention, class_means, maps_over_faces, similarity
 from fer_hf.evaluation.predictions import Predictions, first_right, sure_and_wrong
 from fer_hf.evaluation.report import score_rows_of, with_averages
 from fer_hf.files import check_output, write_text
@@ -75,7 +78,7 @@ def write_report(
     predictions = run.predictions.get(split) if show_faces or run.has_predictions else None
     pictures, attention_texts, sheets = _pictures(run, predictions), {}, {}
     if table is not None:
-        shown, attention_texts = _attention(run, table, show_faces, disable_tqdm)
+        shown, attention_texts = _attention(run, table, predictions if show_faces else None, disable_tqdm)
         pictures |= shown
     if show_faces:
         shown, sheets = _sheets(table, predictions, split)
@@ -201,40 +204,59 @@ def _sheets(table: Dataset, predictions: Predictions, split: str) -> tuple[dict[
 
 
 def _attention(
-    run: Run, table: Dataset, show_faces: bool, disable_tqdm: bool
+    run: Run, table: Dataset, predictions: Predictions | None, disable_tqdm: bool
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Pictures of attention, as far as the model tells of it, and what to write below each."""
+    """
+    Pictures of attention, as far as the model tells of it, and what to write below each. With `predictions`, faces
+    are shown.
+    """
     names = table.features["label"].names
     model, processor = load_trained_classifier(str(run))
     collate = FaceCollator(processor)
 
-    def look(rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def look(rows: np.ndarray) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
         pixel_values = collate([table[int(row)] for row in rows])["pixel_values"]
-        return pixel_values.numpy(), attention(model, pixel_values)
+        return pixel_values, attention(model, pixel_values)
 
     labels = np.array(table["label"][:])
     of_class = [np.flatnonzero(labels == i)[:AVERAGED] for i in range(len(names))]
     first = np.concatenate([rows[:1] for rows in of_class])
-    pixel_values, maps = look(first)
     pictures, texts = {}, {}
-    if "features" in maps:
+    if "features" in look(first)[1]:
         rows = np.concatenate(of_class)
         parts = [rows[i : i + AVERAGED] for i in range(0, len(rows), AVERAGED)]
         bar = tqdm(parts, "attention", delay=3, disable=disable_tqdm)
         weights = np.concatenate([look(part)[1]["features"] for part in bar])
         pictures, texts = _feature_attention(weights, labels[rows], names)
-    branches = np.moveaxis(maps["local"], 1, 0) if "local" in maps else ()
-    over = {f"branch {i + 1}": branch for i, branch in enumerate(branches)}
-    over |= {"rollout": maps["rollout"]} if "rollout" in maps else {}
-    if over and show_faces:
-        titles = [names[i] for i in labels[first]]
-        pictures["maps"] = _picture(plots.plot_attention_maps, pixel_values, over, titles)
-        texts["maps"] = (
-            "Where it looks, from dark (least) to bright (most) within each face."
-            + (" Branches: TransFER's local attention." if "local" in maps else "")
-            + (" Rollout: what reaches the class token through all layers." if "rollout" in maps else "")
-        )
+    if predictions is None:
+        return pictures, texts
+    wrong, answers = sure_and_wrong(predictions.logits, labels, len(names)), predictions.logits.argmax(axis=1)
+    titles = [names[i] for i in labels[first]]
+    errors = [f"{names[answers[i]]}\n(is {names[labels[i]]})" for i in wrong]
+    shown = (("maps", first, titles, "in a face of each kind"), ("errors", wrong, errors, "in its surest errors"))
+    for key, rows, above, where in shown:
+        if len(rows) and (drawn := _over_faces(model, *look(rows), above)):
+            pictures[key], texts[key] = drawn[0], f"Where it looks {where}, {drawn[1]}"
     return pictures, texts
+
+
+def _over_faces(
+    model: PreTrainedModel, pixel_values: torch.Tensor, found: dict[str, np.ndarray], titles: list[str]
+) -> tuple[str, str] | None:
+    """A picture of maps over faces, and what they are; `None` if there are none."""
+    if not {"local", "rollout"} & found.keys() and find_spec("captum") is None:  # class activation is the extra's
+        return None
+    maps = maps_over_faces(model, pixel_values, found)
+    kinds = {
+        "branch 1": " Branches: TransFER's local attention.",
+        "rollout": " Rollout: what reaches the class token through all layers.",
+        "class activation": " Class activation: what in the last feature map speaks for the answer.",
+    }
+    about = "".join(text for kind, text in kinds.items() if kind in maps)
+    if not maps:
+        return None
+    picture = _picture(plots.plot_attention_maps, pixel_values.numpy(), maps, titles)
+    return picture, f"from dark (least) to bright (most) within each face.{about}"
 
 
 def _feature_attention(
