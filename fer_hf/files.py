@@ -5,6 +5,7 @@ ours to replace.
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,42 @@ def whole(path: str | Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(flag: str, folder: str | Path) -> Iterator[Path]:
+    """
+    The same for a folder: a new one beside `folder` that gets its name at the end of the block, or is deleted if the
+    block raises.
+
+    Args:
+        flag (`str`): What the user named the place with, for the message.
+        folder (`str` or `Path`): New or empty. Those above it are made if they are missing.
+
+    Raises:
+        BadInputError: If it holds something, is a file, or cannot be made.
+    """
+    folder = Path(folder).absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        state = "holds files" if folder.is_dir() else "is a file"
+        raise BadInputError(f"`{flag}` {folder} {state}. Name a new or an empty folder; nothing is overwritten.")
+    made = [parent for parent in folder.parents if not parent.exists()]
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise BadInputError(f"`{flag}` {folder} cannot be made ({error.strerror}).") from error
+    try:
+        yield partial
+        os.umask(mask := os.umask(0))  # a temporary folder is closed to others
+        partial.chmod(0o777 & ~mask)
+        os.replace(partial, folder)  # fails where something has been put in meanwhile
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        for parent in made:
+            if not any(parent.iterdir()):
+                parent.rmdir()
+        raise
 
 
 def write_text(path: str | Path, text: str) -> None:

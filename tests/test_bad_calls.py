@@ -160,6 +160,7 @@ CALLS = [
         f"{TRAIN} --lr_scheduler_type one_cycle --lr_scheduler_kwargs '{{\"pct_start\": 0.1}}' --max_steps 10",
         "`lr_scheduler_type` one_cycle has no step to warm up in",
     ),
+    (f'{TRAIN} --unfreeze_schedule \'{{"1": "vit.layer.2"}}\'', "`unfreeze_schedule` names 'vit.layer.2'"),
     (f"{TRAIN} --output_dir FILE", "`output_dir` must be a folder"),
     (f"{TRAIN} --resume_from_checkpoint FOLDERS/none", "there is no folder FOLDERS/none"),
     (f"{TRAIN} --backbone_weights none.safetensors", "none.safetensors does not exist"),

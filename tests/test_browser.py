@@ -150,7 +150,7 @@ def test_nothing_is_replaced(web, kind, tmp_path, capsys):
     kept.write_text("mine")
     assert main(["page", "--export", str(place)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "not an empty folder" in line or "is a file" in line
+    assert "holds files" in line or "is a file" in line
     assert kept.read_text() == "mine"
 
 

@@ -228,17 +228,3 @@ def test_the_content_fingerprint_refuses_images_outside_of_the_table():
     table = datasets.Dataset.from_dict({"image": [{"bytes": None, "path": "face.png"}], "label": [0]})
     with pytest.raises(ValueError, match="`dataset` holds images as paths only"):
         content_fingerprint(table.cast_column("image", datasets.Image()))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"name": "fer2014", "data_dir": "."}, "There is no data set 'fer2014': did you mean fer2013"),
-        ({"name": "fer2013"}, "'fer2013' needs `data_dir`"),
-        ({"name": "fer2013", "data_dir": ".", "lay_out": "csv"}, "no option 'lay_out': did you mean layout"),
-    ],
-)
-def test_load_dataset_refuses_what_it_does_not_know(tmp_path, arguments, message):
-    with pytest.raises(DataError, match=message):
-        load_dataset(**arguments, cache_dir=tmp_path / "cache")
-    assert not (tmp_path / "cache").exists()

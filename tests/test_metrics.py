@@ -53,16 +53,6 @@ def test_scores_equal_scikit_learns(case):
         assert found[name] == pytest.approx([value, value])
 
 
-def test_the_calibration_error_is_the_one_worked_out_by_hand():
-    # Confidences 0.9 (right) and 0.92 (wrong) share the bin (14/15 - 1/15, 14/15]; 0.6 (right) is alone in its own.
-    probabilities = np.array([[0.9, 0.1], [0.08, 0.92], [0.6, 0.4]])
-    labels = np.array([0, 0, 0])
-    by_hand = 2 / 3 * abs(1 / 2 - 0.91) + 1 / 3 * abs(1 - 0.6)
-    assert expected_calibration_error(probabilities, labels) == pytest.approx(by_hand)
-    # One bin: the distance of mean confidence and accuracy.
-    assert expected_calibration_error(probabilities, labels, num_bins=1) == pytest.approx(2.42 / 3 - 2 / 3)
-
-
 def test_the_calibration_error_is_that_of_bins_taken_one_by_one():
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.full(7, 0.4), 500)

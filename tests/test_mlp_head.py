@@ -7,11 +7,8 @@ import torch
 from conftest import tiny_vit_config
 from huggingface_hub.errors import StrictDataclassClassValidationError
 from learning import accuracy, drawn_batch, train
-from PIL import Image
 from safetensors.torch import load_file
-from torch.nn.functional import cross_entropy, one_hot
 from transformers import (
-    AutoConfig,
     AutoModelForImageClassification,
     BeitConfig,
     BeitForImageClassification,
@@ -25,7 +22,6 @@ from transformers import (
     ViTConfig,
     ViTForImageClassification,
     ViTModel,
-    pipeline,
 )
 
 from fer_hf import HEADS, MLPHeadConfig, MLPHeadForImageClassification
@@ -89,14 +85,6 @@ def test_saving_keeps_every_tensor_under_either_names(name, original_names, tmp_
         assert (on_disk == model.state_dict().keys()) is not original_names
 
 
-def test_the_code_travels_with_the_checkpoint(tmp_path):
-    make().save_pretrained(tmp_path)
-    assert (tmp_path / "modeling_mlp_head.py").is_file()
-    assert (tmp_path / "configuration_mlp_head.py").is_file()
-    config = AutoConfig.from_pretrained(tmp_path)
-    assert (config.image_size, config.num_channels) == (48, 3)
-
-
 def test_the_image_size_is_the_backbones_and_may_be_set():
     config = MLPHeadConfig(backbone_config=copy.deepcopy(BACKBONES["vit"]), image_size=64)
     assert config.backbone_config.image_size == config.image_size == 64
@@ -139,27 +127,6 @@ def test_the_head_sees_the_class_token_or_the_mean_of_all():
         torch.testing.assert_close(model(faces).logits, model.classifier(features))
 
 
-@pytest.mark.numeric
-def test_the_loss_is_cross_entropy_for_hard_and_soft_labels():
-    model = make()
-    faces, labels = torch.randn(4, 3, 48, 48), torch.tensor([0, 3, 6, 6])
-    outputs = model(faces, labels=labels)
-    torch.testing.assert_close(outputs.loss, cross_entropy(outputs.logits, labels))
-    torch.testing.assert_close(model(faces, labels=one_hot(labels, 7).float()).loss, outputs.loss)
-
-
-@pytest.mark.numeric
-@pytest.mark.parametrize("soft", [False, True])
-def test_a_batch_may_be_accumulated_in_pieces(soft):
-    model = make()
-    faces, labels = torch.randn(4, 3, 48, 48), torch.tensor([0, 3, 6, 6])
-    labels = torch.rand(4, 7).softmax(dim=-1) if soft else labels
-    whole = model(faces, labels=labels).loss
-    cut = [slice(1), slice(1, None)]
-    pieces = [model(faces[part], labels=labels[part], num_items_in_batch=labels.numel()).loss for part in cut]
-    torch.testing.assert_close(sum(pieces), whole)
-
-
 @every_backbone
 def test_every_trainable_parameter_gets_a_gradient(name):
     model = make(name, head_batch_norm=True).train()
@@ -184,47 +151,11 @@ def test_the_config_may_ask_for_hidden_states():
     assert len(make(output_hidden_states=True)(torch.randn(1, 3, 48, 48)).hidden_states) == 3
 
 
-@pytest.mark.numeric
-def test_gradient_checkpointing_reaches_the_backbone_and_gives_the_same_gradients():
-    faces, labels = torch.randn(4, 3, 48, 48), torch.arange(4)
-    gradients = []
-    for checkpointing in (False, True):
-        torch.manual_seed(0)
-        model = make(head_dropout=0.0, head_batch_norm=True).train()
-        if checkpointing:
-            model.gradient_checkpointing_enable()
-            assert model.backbone.layers[0].gradient_checkpointing
-        model(faces, labels=labels).loss.backward()
-        gradients.append([p.grad for p in model.parameters()])
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other)
-
-
-@pytest.mark.numeric
-def test_gray_faces_are_repeated_and_colour_becomes_luma_for_gray_backbones():
-    gray = torch.randn(2, 1, 48, 48)
-    model = make()
-    torch.testing.assert_close(model(gray).logits, model(gray.expand(-1, 3, -1, -1)).logits)
-    config = copy.deepcopy(BACKBONES["vit"])
-    config.num_channels = 1
-    model = MLPHeadForImageClassification(MLPHeadConfig(backbone_config=config, num_labels=7)).eval()
-    torch.testing.assert_close(model(gray.expand(-1, 3, -1, -1)).logits, model(gray).logits)
-
-
 def test_another_image_size_is_refused_or_interpolated():
     model = make()
     with pytest.raises(ValueError, match=r"\(64\*64\).*\(48\*48\)"):
         model(torch.randn(1, 3, 64, 64))
     assert model(torch.randn(1, 3, 64, 64), interpolate_pos_encoding=True).logits.shape == (1, 7)
-
-
-def test_the_pipeline_takes_any_image(tmp_path, processor):
-    make().save_pretrained(tmp_path)
-    processor.save_pretrained(tmp_path)
-    classifier = pipeline("image-classification", model=str(tmp_path), top_k=7, device="cpu")
-    scores = classifier(Image.new("L", (60, 50), 90))
-    assert sum(entry["score"] for entry in scores) == pytest.approx(1)
-    assert {entry["label"] for entry in scores} == set(id2label().values())
 
 
 @pytest.mark.numeric

@@ -176,23 +176,6 @@ def test_two_processes_train_the_same_model_as_one(finished, small, tmp_path, ho
     assert reports[0]["test"]["loss"] == pytest.approx(reports[1]["test"]["loss"], abs=1e-5)
 
 
-def test_bad_input_ends_with_one_line_and_exit_code_2(small, tmp_path, monkeypatch, capsys):
-    with pytest.raises(SystemExit) as stop:
-        call_recipe(
-            monkeypatch,
-            RECIPE,
-            *small,
-            "--unfreeze_schedule",
-            '{"1": "vit.layer.2"}',
-            "--output_dir",
-            tmp_path / "run",
-        )
-    assert stop.value.code == 2
-    last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith("error: `unfreeze_schedule` names 'vit.layer.2'")
-    assert not (tmp_path / "run" / "run_record.json").exists()
-
-
 def test_a_run_from_scratch_ends_with_a_record_a_card_and_code_to_paste(tmp_path, monkeypatch, capsys):
     draw_no_pictures(monkeypatch)
     source = build("resnet50", network="resnet18")

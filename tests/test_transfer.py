@@ -366,16 +366,6 @@ def test_a_small_network_learns_64_faces(faces):
     assert accuracy(logits, faces[1]) > 0.5
 
 
-@pytest.mark.numeric
-def test_gray_networks_see_rgb_as_luma_and_rgb_networks_repeat_gray():
-    rgb = torch.rand(2, 3, 48, 48, dtype=torch.float64)
-    gray = 0.299 * rgb[:, :1] + 0.587 * rgb[:, 1:2] + 0.114 * rgb[:, 2:]
-    model = tiny().double().eval()
-    torch.testing.assert_close(model(rgb).logits, model(gray).logits)
-    model = tiny(num_channels=3).double().eval()
-    torch.testing.assert_close(model(gray).logits, model(gray.repeat(1, 3, 1, 1)).logits)
-
-
 def test_gradual_unfreezing_goes_from_the_encoders_top_through_the_stem():
     model = tiny(stem_units=(1, 2, 1))
     assert head_modules(model) == ["classifier"]

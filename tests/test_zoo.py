@@ -309,20 +309,18 @@ def test_the_loss_takes_ids_and_probabilities_and_adds_up_over_accumulated_batch
         torch.testing.assert_close(sum(pieces), whole.loss)
 
 
-GRAY = [name for name in SMALL if architecture_config(name, **SMALL[name]).num_channels == 1]
-
-
 @pytest.mark.numeric
-@pytest.mark.parametrize("name", GRAY)
+@pytest.mark.parametrize("name", [name for name in SMALL if name != "compact-vit"])
 def test_gray_faces_and_the_same_faces_as_rgb_give_the_same(name):
     model = small(name).double().eval()
     size = model.config.image_size
     gray = torch.randn(2, 1, size, size, dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(model(gray.expand(-1, 3, -1, -1)).logits, model(gray).logits)
-        colour = torch.randn(2, 3, size, size, dtype=torch.float64)
-        luma = 0.299 * colour[:, :1] + 0.587 * colour[:, 1:2] + 0.114 * colour[:, 2:]
-        torch.testing.assert_close(model(colour).logits, model(luma).logits)
+        if model.config.num_channels == 1:
+            colour = torch.randn(2, 3, size, size, dtype=torch.float64)
+            luma = 0.299 * colour[:, :1] + 0.587 * colour[:, 1:2] + 0.114 * colour[:, 2:]
+            torch.testing.assert_close(model(colour).logits, model(luma).logits)
 
 
 @pytest.mark.numeric

@@ -3,10 +3,7 @@
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +15,8 @@ from datasets import Dataset, DatasetDict, IterableDatasetDict
 from fer_hf.data.audit import audit
 from fer_hf.data.audit_report import audit_text
 from fer_hf.data.builder import add_content
-from fer_hf.errors import BadInputError, DataError
-from fer_hf.files import write_text
+from fer_hf.errors import DataError
+from fer_hf.files import whole_folder, write_text
 
 
 SHARD_BYTES = 200_000_000  # of images in one file, about
@@ -51,7 +48,7 @@ def convert(
     Raises:
         BadInputError: If the folder holds something, or is a file.
     """
-    with _whole_folder(Path(folder).expanduser().absolute()) as partial:
+    with whole_folder("output_dir", Path(folder).expanduser()) as partial:
         (partial / "data").mkdir()
         splits = {split: _write_split(table, split, partial) for split, table in tables.items()}
         result = {
@@ -61,31 +58,6 @@ def convert(
         features = next(iter(tables.values())).features
         write_text(partial / "README.md", _card(result, features, facts, _audit(partial, splits, name)))
     return result
-
-
-@contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder` that gets its name at the end of the block, or is deleted if the block raises."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        state = "holds files" if folder.is_dir() else "is a file"
-        raise BadInputError(f"`output_dir` {folder} {state}. Name a new or an empty folder; nothing is overwritten.")
-    made = [parent for parent in folder.parents if not parent.exists()]
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise BadInputError(f"`output_dir` {folder} cannot be made ({error.strerror}).") from error
-    try:
-        yield partial
-        os.umask(mask := os.umask(0))  # a temporary folder is closed to others
-        partial.chmod(0o777 & ~mask)
-        os.replace(partial, folder)  # fails where something has been put in meanwhile
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        for parent in made:
-            if not any(parent.iterdir()):
-                parent.rmdir()
-        raise
 
 
 def _write_split(table: datasets.Dataset | datasets.IterableDataset, split: str, folder: Path) -> dict:

@@ -196,20 +196,6 @@ def class_means(weights: np.ndarray, labels: Sequence[int], num_labels: int) -> 
     return np.stack([np.full(weights.shape[1], np.nan) if row is None else row for row in rows])
 
 
-def similarity(means: np.ndarray) -> np.ndarray:
-    """
-    How alike the expressions' attention vectors are: Pearson's correlation over features. (Since all weights are
-    positive, the cosine would always be near 1.)
-
-    Args:
-        means (`np.ndarray` of shape `(num_labels, num_features)`): From [`class_means`].
-
-    Returns:
-        `np.ndarray` of shape `(num_labels, num_labels)`: In [-1, 1]; nan for an expression without faces.
-    """
-    return np.corrcoef(means)
-
-
 def _over_all(layer: torch.Tensor | None, batch_size: int, grid: tuple[int, int]) -> bool:
     """Whether these are probabilities over the whole image: not in windows (Swin), nor over fewer keys (PVT)."""
     if not torch.is_tensor(layer) or layer.ndim != 4:

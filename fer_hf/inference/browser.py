@@ -21,7 +21,7 @@ from transformers import AutoImageProcessor, BaseImageProcessor
 
 from fer_hf.data.training_set import model_size
 from fer_hf.errors import BadInputError
-from fer_hf.files import write_json
+from fer_hf.files import whole_folder, write_json
 from fer_hf.inference.alignment import FACE_MARGIN, SHARE
 from fer_hf.inference.browser_runtime import check_runtime
 from fer_hf.inference.onnx_file import export_onnx, read_metadata
@@ -44,17 +44,10 @@ def write_page(model: str, folder: str | Path) -> None:
         BadInputError: If the folder holds something, the runtime is missing, or the page cannot run the model.
     """
     check_runtime(WEB / "runtime")
-    folder = Path(folder).resolve()
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise BadInputError(f"{folder} exists and is not an empty folder. Name another.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
-        page = Path(shutil.copytree(WEB, Path(place, "page")))
+    with whole_folder("export", folder) as page:
+        shutil.copytree(WEB, page, dirs_exist_ok=True)
         name = _write_network(model, page / "model.onnx")
         write_json(page / "model.json", {"name": name, **_described(page / "model.onnx")})
-        if folder.exists():
-            folder.rmdir()
-        page.rename(folder)
 
 
 def _write_network(model: str, file: Path) -> str:

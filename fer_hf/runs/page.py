@@ -18,7 +18,7 @@ from fer_hf.data import content_fingerprint
 from fer_hf.data.collator import FaceCollator
 from fer_hf.data.select import sample_faces
 from fer_hf.errors import BadInputError
-from fer_hf.evaluation.attention import attention, class_means, maps_over_faces, similarity
+from fer_hf.evaluation.attention import attention, class_means, maps_over_faces
 from fer_hf.evaluation.predictions import Predictions, first_right, sure_and_wrong
 from fer_hf.evaluation.report import score_rows_of, with_averages
 from fer_hf.files import check_output, write_text
@@ -266,7 +266,8 @@ def _feature_attention(
     strips = np.concatenate([np.flatnonzero(labels == i)[:STRIPS] for i in range(len(names))])
     titles = [names[i] for i in labels[strips]]
     title = "weight of each feature, one strip a face"
-    alike = similarity(class_means(weights, labels, len(names)))
+    # Pearson's correlation over features: of weights that are all positive, the cosine would always be near 1.
+    alike = np.corrcoef(class_means(weights, labels, len(names)))
     pictures = {
         "strips": _picture(plots.plot_attention_strips, weights[strips], titles, title=title),
         "similarity": _picture(plots.plot_similarity, alike, names, title="correlation of mean attention"),
