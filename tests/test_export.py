@@ -214,7 +214,7 @@ def test_a_file_that_loses_more_than_allowed_is_not_kept(sure, tmp_path, monkeyp
     path = tmp_path / "model.onnx"
     path.write_bytes(b"older")
     with pytest.raises(
-        ExportError, match=r"falls from 100\.00% to \d+\.\d+%, by [01]\.\d+, and `--max_drop` allows 0\.1"
+        ExportError, match=r"falls from 100\.00% to \d+\.\d+%, by [01]\.\d+, and `max_drop` allows 0\.1"
     ):
         export_scored(model, processor, tables, path, "int8", max_drop=0.1, disable_tqdm=True)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"model.onnx": b"older"}
@@ -269,7 +269,7 @@ def test_the_command_writes_int8_of_a_transformer_with_ranges_computed_as_it_run
     words = ["export", "--model", str(tmp_path / "model"), "--output", str(path), "--disable_tqdm"]
     words += ["--dataset_options", '{"train": 7, "validation": 7, "test": 14}']
     assert main([*words, "--format", "int4"]) == 2
-    assert capsys.readouterr().err.splitlines()[-1] == "error: `--format` must be one of onnx, int8, got 'int4'."
+    assert capsys.readouterr().err.splitlines()[-1] == "error: `format` must be one of onnx, int8, got 'int4'."
     assert main([*words, "--format", "int8", "--max_drop", "1"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"written: {path}"
     images = torch.randn(4, 3, 48, 48)

@@ -173,10 +173,10 @@ def check_results(output: Path | None, resume: bool, overwrite: bool, reads: Ite
     """
     if output is None:
         if resume:
-            raise BadInputError("`--resume` goes on with a file that was begun: give its `--output`.")
+            raise BadInputError("`resume` goes on with a file that was begun: give its `output`.")
         return True
     if output.suffix not in _FORMS:
-        raise BadInputError(f"`--output` must end in {', '.join(_FORMS)}, got {output}.")
+        raise BadInputError(f"`output` must end in {', '.join(_FORMS)}, got {output}.")
     begun = unfinished(output)
     if resume and output.is_file() and not begun.exists():
         return False
