@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import tiny_vit_config
-from helpers import as_written_before
+from helpers import as_written_before, make_trainer
 from transformers import (
     EarlyStoppingCallback,
     TrainerCallback,
@@ -387,6 +387,26 @@ def test_other_flags_are_refused_by_name_and_harmless_ones_are_not(tmp_path):
     resume_point(arguments(tmp_path / "run", dataloader_num_workers=2, save_total_limit=3, run_name="again"), True)
     with pytest.raises(BadInputError, match=r"other flags: `learning_rate` 0.003, now 0.1; `seed` 42, now 3\. Resume"):
         resume_point(arguments(tmp_path / "run", learning_rate=0.1, seed=3), True)
+
+
+def test_other_training_faces_are_refused(drawn_faces, processor, tmp_path, caplog):
+    def train(rows):
+        table = drawn_faces["train"].select(rows)
+        faces = training_faces(table, processor, "flip", "auto", 0)
+        trainer = make_trainer(drawn_faces, processor, tmp_path, train=faces, num_train_epochs=1)
+        trainer.train(resume_from_checkpoint=True)
+
+    train(range(16))
+    train(range(16))
+    with pytest.raises(BadInputError, match="checkpoint-2 was trained on other faces than are there now"):
+        train(range(1, 17))
+    manifest = tmp_path / "checkpoint-2" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    del content["train_faces"]
+    content["flags"]["max_train_samples"] = 16
+    manifest.write_text(json.dumps(content))
+    train(range(1, 17))
+    assert "checkpoint-2 does not say which faces it was trained on" in caplog.text
 
 
 def test_a_killed_recipe_goes_on_from_its_directory_and_leaves_what_it_would_have_left(runs):

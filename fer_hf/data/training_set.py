@@ -13,6 +13,7 @@ from transformers import BaseImageProcessor
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_utils import SizeDict
 
+from fer_hf.data.builder import content_fingerprint
 from fer_hf.data.collator import FaceCollator
 from fer_hf.data.transforms import (
     BatchAugmentation,
@@ -51,6 +52,13 @@ class TrainingFaces(torch.utils.data.Dataset):
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def fingerprint(self) -> str | None:
+        """[`~fer_hf.data.content_fingerprint`] of the faces; `None` where the table names their files only."""
+        try:
+            return content_fingerprint(self.table)
+        except ValueError:
+            return None
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose augmentation is drawn."""

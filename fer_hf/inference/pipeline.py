@@ -20,6 +20,7 @@ from fer_hf.inference.alignment import FACE_MARGIN, crop_face
 from fer_hf.inference.detectors import Detection, FaceDetector, find_faces, get_detector, whole_image
 from fer_hf.inference.photos import Photo, load_photo
 from fer_hf.models.loading import TEMPERATURE_KEY, locate
+from fer_hf.models.processors import check_processor
 
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class FacialExpressionPipeline(Pipeline):
 
     Raises:
         BadInputError: If there is no such detector, or a photo cannot be read.
-        ModelError: If the checkpoint lacks weights of the model.
+        ModelError: If the checkpoint lacks weights of the model, or its image processor has settings that do not work.
         SafetensorError: If a folder's weights are cut off, or a Git LFS pointer; the message says which.
     """
 
@@ -84,6 +85,7 @@ class FacialExpressionPipeline(Pipeline):
         if missing := getattr(self.model, "missing_weights", ()):
             name = self.model.name_or_path
             raise ModelError(f"{name} is no trained classifier: it has no weights {', '.join(missing[:5])}.")
+        check_processor(self.image_processor, self.model.name_or_path)
         labels = self.model.config.id2label.values()
         if any(re.fullmatch(r"LABEL_\d+", label) for label in labels):
             logger.warning(

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -19,11 +18,9 @@ from transformers import (
     AutoModel,
     AutoModelForImageClassification,
     BaseImageProcessor,
-    CLIPImageProcessor,
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.image_utils import PILImageResampling
 from transformers.utils import logging as transformers_logging
 
 from fer_hf.errors import ModelError, is_hub_id, nearest, no_such_path
@@ -31,6 +28,7 @@ from fer_hf.labels import id2label, label2id
 from fer_hf.models.heads import HAVE_HEAD_DROPOUT, HEADS, head_modules, is_under, set_head_dropout
 from fer_hf.models.networks.configuration_mlp_head import BACKBONE_POOLING, MLPHeadConfig
 from fer_hf.models.networks.modeling_mlp_head import MLPHeadForImageClassification
+from fer_hf.models.processors import FILE, check_processor, for_any_image
 
 
 logger = logging.getLogger(__name__)
@@ -105,7 +103,7 @@ def load_image_classifier(
     path = locate(name_or_path)
     with _one_line_errors(name_or_path):
         config = AutoConfig.from_pretrained(path, **kwargs)
-        processor = AutoImageProcessor.from_pretrained(path, **kwargs)
+        processor = _load_processor(name_or_path, path, kwargs)
         _set_labels(config, names)
         ours = _under_our_head(config, head, head_dropout, name_or_path)
         if head_dropout is not None:
@@ -115,7 +113,7 @@ def load_image_classifier(
         else:
             model, info = _load_under_our_head(path, config, ours, kwargs)
     _report_loading(model, name_or_path, info)
-    return model, _for_any_image(processor)
+    return model, processor
 
 
 def load_trained_classifier(name_or_path: str, **kwargs) -> tuple[PreTrainedModel, BaseImageProcessor]:
@@ -137,12 +135,12 @@ def load_trained_classifier(name_or_path: str, **kwargs) -> tuple[PreTrainedMode
     path = locate(name_or_path)
     with _one_line_errors(name_or_path):
         config = AutoConfig.from_pretrained(path, **kwargs)
-        processor = AutoImageProcessor.from_pretrained(path, **kwargs)
+        processor = _load_processor(name_or_path, path, kwargs)
         model, info = _load_as_it_is(path, config, kwargs)
     missing = _new_weights(info)
     if missing:
         raise ModelError(f"{name_or_path} is no trained classifier: it has no weights {_summary(missing)}.")
-    return model, _for_any_image(processor)
+    return model, processor
 
 
 def check_safetensors(file: Path) -> None:
@@ -201,6 +199,15 @@ def _one_line_errors(name_or_path: str) -> Iterator[None]:
         raise ModelError(f"The model {name_or_path!r} could not be loaded: {reason(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
+
+
+def _load_processor(name_or_path: str, path: str, kwargs: dict[str, Any]) -> BaseImageProcessor:
+    try:
+        processor = for_any_image(AutoImageProcessor.from_pretrained(path, **kwargs))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{name_or_path}/{FILE} holds settings that do not work: {reason(error)}") from error
+    check_processor(processor, name_or_path)
+    return processor
 
 
 def _set_labels(config: PreTrainedConfig, names: tuple[str, ...]) -> None:
@@ -299,33 +306,6 @@ def _report_loading(model: PreTrainedModel, name_or_path: str, info: dict) -> No
     logger.info(f"{name_or_path}: new weights: {', '.join(new) or 'none'}")
     if info["unexpected_keys"]:
         logger.info(f"{name_or_path}: weights left aside: {_summary(info['unexpected_keys'])}")
-
-
-def _for_any_image(processor: BaseImageProcessor) -> BaseImageProcessor:
-    """
-    The processor, set to make every image RGB.
-
-    timm's own takes RGB only and cannot be saved beside a model, so one of the library's replaces it: the same steps.
-    """
-    if hasattr(processor, "val_transforms"):
-        processor = _like_timms(processor.data_config)
-    # Faces are often grayscale, and the pipeline hands the processor RGB: say so in what is saved.
-    processor.do_convert_rgb = True
-    return processor
-
-
-def _like_timms(data_config: dict[str, Any]) -> BaseImageProcessor:
-    """timm's evaluation transform of square faces (`timm.data.create_transform`) as a processor of Transformers."""
-    _, height, width = data_config["input_size"]
-    scaled = [math.floor(side / data_config["crop_pct"]) for side in (height, width)]
-    squash = data_config["crop_mode"] == "squash" or height != width
-    return CLIPImageProcessor(
-        size={"height": scaled[0], "width": scaled[1]} if squash else {"shortest_edge": scaled[0]},
-        crop_size={"height": height, "width": width},
-        resample=PILImageResampling[data_config["interpolation"].upper()],
-        image_mean=list(data_config["mean"]),
-        image_std=list(data_config["std"]),
-    )
 
 
 def _new_weights(info: dict) -> list[str]:

@@ -29,10 +29,11 @@ _FREE = (
 )  # fmt: skip
 
 
-def write_manifest(folder: Path, args: TrainingArguments) -> None:
+def write_manifest(folder: Path, args: TrainingArguments, faces: str | None = None) -> None:
     """
-    Note size and checksum of every file of a checkpoint, and the flags of the run, in `manifest.json`. When that is
-    there, the rest is on disk: a power cut leaves no manifest that speaks of files which were never written.
+    Note size and checksum of every file of a checkpoint, the flags of the run, and the fingerprint of its training
+    faces if it is known, in `manifest.json`. When that is there, the rest is on disk: a power cut leaves no manifest
+    that speaks of files which were never written.
     """
     files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
     for path in files.values():
@@ -41,6 +42,7 @@ def write_manifest(folder: Path, args: TrainingArguments) -> None:
         "files": {name: path.stat().st_size for name, path in files.items()},
         "sha256": {name: _sha256(path) for name, path in files.items()},
         "flags": _flags(args),
+        "train_faces": faces,
     }
     (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     _flush(folder / MANIFEST)
@@ -101,7 +103,7 @@ def resume_run(resume: str | bool | None, output_dir: str | Path) -> Path | None
     return Path(output_dir) if same else path
 
 
-def resume_point(args: TrainingArguments, resume: str | bool | None) -> Path | None:
+def resume_point(args: TrainingArguments, resume: str | bool | None, faces: str | None = None) -> Path | None:
     """
     The checkpoint to go on from: the last whole one. What is not whole is skipped, and the log says so.
 
@@ -109,6 +111,7 @@ def resume_point(args: TrainingArguments, resume: str | bool | None) -> Path | N
         args (`TrainingArguments`): The run's flags.
         resume (`str` or `bool`, *optional*): A run directory, a `checkpoint-<step>` in one, or `true` for
             `args.output_dir`.
+        faces (`str`, *optional*): Fingerprint of the run's training faces.
 
     Returns:
         `Path` or `None`: `None` to start from the beginning: nothing is to be resumed, or `args.output_dir` holds no
@@ -117,7 +120,7 @@ def resume_point(args: TrainingArguments, resume: str | bool | None) -> Path | N
     Raises:
         BadInputError: If a folder is named that does not exist or holds none, if `args.output_dir` holds later ones,
             which the run would mix with its own, or if a flag that changes the result is not the one that the
-            checkpoint was written with.
+            checkpoint was written with, or the training faces are others.
     """
     run = resume_run(resume, args.output_dir)
     if run is None:
@@ -144,7 +147,9 @@ def resume_point(args: TrainingArguments, resume: str | bool | None) -> Path | N
             f"Resuming {point} into {args.output_dir}, which holds {in_the_way[-1]}, would mix two runs: "
             "delete what is there, or choose another `output_dir`."
         )
-    _check_flags(point, args)
+    manifest = json.loads((point / MANIFEST).read_text(encoding="utf-8"))
+    _check_flags(point, manifest["flags"], args)
+    _check_faces(point, manifest, faces)
     return point
 
 
@@ -198,8 +203,8 @@ def _parsed(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) and value.startswith("{") else value
 
 
-def _check_flags(point: Path, args: TrainingArguments) -> None:
-    before, now = json.loads((point / MANIFEST).read_text(encoding="utf-8"))["flags"], _flags(args)
+def _check_flags(point: Path, before: dict[str, Any], args: TrainingArguments) -> None:
+    now = _flags(args)
     if metric := before.get("metric_for_best_model"):
         before["metric_for_best_model"] = name_of_today(metric)
     changed = [
@@ -211,4 +216,19 @@ def _check_flags(point: Path, args: TrainingArguments) -> None:
         raise BadInputError(
             f"{point} was written with other flags: {'; '.join(changed)}. Resume with the same ones, or start a new "
             f"run from its weights: `model_name_or_path` {point} and another `output_dir`."
+        )
+
+
+def _check_faces(point: Path, manifest: dict[str, Any], faces: str | None) -> None:
+    before = manifest.get("train_faces")
+    if not faces:
+        return
+    if before and before != faces:
+        raise BadInputError(
+            f"{point} was trained on other faces than are there now. Resume with the data that the run was begun "
+            "with, or start a new one."
+        )
+    if not before and manifest["flags"].get("max_train_samples"):
+        logger.warning(
+            f"{point} does not say which faces it was trained on: older versions chose others for `max_train_samples`"
         )

@@ -62,6 +62,7 @@ class ResumingTrainer(Trainer):
         self.commits: list[dict] = []
         self.clock: Callable[[], float] = time.perf_counter
         self._point: Path | None = None
+        self._faces: str | None = None
         self._progress: dict = {}
         self._was_over = self._epoch_goes_on = self._postponed = False
         self.callback_handler.callbacks.insert(0, _Moments(self))  # others read the state that it mends
@@ -79,7 +80,8 @@ class ResumingTrainer(Trainer):
             BadInputError: As [`~fer_hf.training.checkpoints.resume_point`], if the checkpoint is another model's, and
                 if a trick finds no state in it.
         """
-        point = resume_point(self.args, resume_from_checkpoint)
+        self._faces = self.train_dataset.fingerprint() if hasattr(self.train_dataset, "fingerprint") else None
+        point = resume_point(self.args, resume_from_checkpoint, self._faces)
         self._point, self._progress, self._was_over, self._postponed = point, {}, False, False
         self.commits = [{"from_step": 0, "commit": commit()}]
         if point is not None:
@@ -129,7 +131,7 @@ class ResumingTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             if not self.args.save_only_model:
-                write_manifest(folder, self.args)
+                write_manifest(folder, self.args, self._faces)
             rotate_checkpoints(
                 str(folder.parent), self.args.save_total_limit, self.state.best_model_checkpoint, use_mtime=True
             )

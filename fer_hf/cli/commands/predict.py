@@ -68,7 +68,7 @@ def run(args: Namespace) -> None:
         _run_on_video(args)
         return
     if args.every_seconds or args.smooth_seconds:
-        raise BadInputError("`--every_seconds` and `--smooth_seconds` are for a video.")
+        raise BadInputError("`every_seconds` and `smooth_seconds` are for a video.")
     if bool(args.paths) == bool(args.dataset_name):
         raise BadInputError("Give either photos (files, folders, URLs) or `dataset_name`.")
     model = args.model_name_or_path or DEFAULT_MODEL
