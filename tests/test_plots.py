@@ -24,6 +24,7 @@ from fer_hf.plots import (
     plot_reliability,
     plot_robustness,
     plot_similarity,
+    plot_timeline,
 )
 
 
@@ -72,6 +73,12 @@ def test_labels_of_neighbours_do_not_hide_each_other():
     labels = sum(alone) - sum(frames)
     together = blue(draw_faces(photo, [found(box, "neutral") for box in boxes])).sum()
     assert together > 0.9 * (labels + blue(draw_faces(photo, [found(box, "") for box in boxes])).sum())
+
+
+def test_a_face_with_a_number_says_it():
+    photo, box = Image.new("RGB", (300, 300)), (100, 100, 200, 200)
+    numbered = draw_faces(photo, [{"face": 3, **found(box)}])
+    assert numbered.tobytes() == draw_faces(photo, [found(box, "3: happy")]).tobytes()
 
 
 def test_no_face_leaves_the_photo_as_it_is():
@@ -186,6 +193,18 @@ def test_probability_bars_are_as_long_as_the_probabilities(drawn):
     colours = [bar.get_facecolor() for bar in chart.patches]
     assert colours[0] == colours[2] != colours[1]
     assert face.images[0].get_array().shape == (4, 4)
+
+
+def test_a_timeline_underlines_the_answer_of_each_step_in_which_the_face_is_seen(drawn):
+    nothing = float("nan")
+    shares = np.array([[[0.75, 0.25, nothing], [0.25, 0.75, nothing]]])  # (faces, labels, steps)
+    plot_timeline({"face 3": Image.new("L", (4, 4))}, shares, [0, 60, 120, 240], ["$a", "b"], "x.png", "1 face")
+    face, chart = drawn[0].axes
+    colours, answers = chart.collections
+    assert np.ma.getmaskarray(colours.get_array()).tolist() == [[False, False, True]] * 2
+    assert [line.tolist() for line in answers.get_segments()] == [[[0, 0.95], [1, 0.95]], [[1, 1.95], [2, 1.95]]]
+    assert (chart.get_xlabel(), chart.get_xlim()) == ("minutes", (0.0, 4.0))
+    assert face.get_title() == "face 3"
 
 
 def test_attention_pictures_show_the_arrays_that_they_are_given(drawn):

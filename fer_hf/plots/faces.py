@@ -170,6 +170,9 @@ def plot_timeline(
         path (`str`, `Path` or binary file): PNG.
         title (`str`): Above all.
     """
+    edges, unit = np.array(edges), "seconds"
+    if edges[-1] >= 120:
+        edges, unit = edges / 60, "minutes"
     figure = Figure(figsize=(10, (0.22 * len(names) + 0.5) * len(faces) + 1), layout="constrained")
     grid = figure.subplots(len(faces), 2, squeeze=False, width_ratios=[1, 7])
     for (picture, chart), (name, image), shares in zip(grid, faces.items(), probabilities, strict=True):
@@ -177,16 +180,14 @@ def plot_timeline(
         picture.axis("off")
         picture.set_title(name, fontsize=9)
         chart.set_facecolor("lightgray")
-        chart.pcolormesh(edges, np.arange(len(names) + 1), shares, cmap="Blues", vmin=0, vmax=1, rasterized=True)
+        chart.pcolormesh(edges, np.arange(len(names) + 1), shares, cmap="Blues", vmin=0, vmax=1)
         seen = np.flatnonzero(~np.isnan(shares[0]))
         answers = shares[:, seen].argmax(axis=0)
-        chart.hlines(answers + 0.95, np.array(edges)[seen], np.array(edges)[seen + 1], color=ORANGE, linewidth=2)
+        chart.hlines(answers + 0.95, edges[seen], edges[seen + 1], color=ORANGE, linewidth=2)
         chart.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=8)
         chart.set_xlim(edges[0], edges[-1])
         chart.set_ylim(len(names), 0)  # the first expression on top
-        if edges[-1] >= 120:
-            chart.xaxis.set_major_formatter(lambda seconds, _: f"{seconds // 60:.0f}:{seconds % 60:02.0f}")
-    grid[-1, 1].set_xlabel("minutes" if edges[-1] >= 120 else "seconds")
+    grid[-1, 1].set_xlabel(unit)
     figure.suptitle(f"{title} (darker: more probable; orange: the answer; gray: not seen)", fontsize=11)
     figure.savefig(path, dpi=120)
 
