@@ -32,7 +32,7 @@ def explain(*words):
 
 
 def test_every_face_gets_a_picture_where_its_photo_stands(photos, tmp_path, classifier_folder, capsys):
-    assert explain("photos", "--model", classifier_folder, "--output", "why") == 0
+    assert explain("photos", "--model", classifier_folder, "--output_dir", "why") == 0
     pictures = [tmp_path / "why" / name for name in ("below/one_face1.png", "one_face1.png")]
     assert sorted(path for path in (tmp_path / "why").rglob("*") if path.is_file()) == pictures
     for picture in pictures:
@@ -75,7 +75,7 @@ def test_of_dacl_the_weights_of_its_features_stand_below(photos, tmp_path):
     image_processor("dacl-48", model.config).save_pretrained("dacl")
     heights = []
     for name in ("dacl", "fer-compact-cnn"):
-        assert explain("photos/one.png", "--model", name, "--output", f"{name}-why") == 0
+        assert explain("photos/one.png", "--model", name, "--output_dir", f"{name}-why") == 0
         heights.append(Image.open(tmp_path / f"{name}-why" / "one_face1.png").height)
     assert heights[0] > heights[1]
 
@@ -84,7 +84,7 @@ def test_a_network_that_does_not_tell_is_refused_and_leaves_nothing(photos, tmp_
     sizes = {"patch_size": 4, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 3}
     SwinForImageClassification(SwinConfig(image_size=48, **sizes)).save_pretrained("swin")
     ViTImageProcessor(size={"height": 48, "width": 48}, do_convert_rgb=True).save_pretrained("swin")
-    assert explain("photos", "--model", "swin", "--output", "why") == 2
+    assert explain("photos", "--model", "swin", "--output_dir", "why") == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: swin does not tell where it looks")
     assert not (tmp_path / "why").exists()
 
@@ -93,7 +93,7 @@ def test_without_captum_a_cnn_says_what_to_install_and_a_vision_transformer_need
     photos, tmp_path, classifier_folder, monkeypatch, capsys
 ):
     monkeypatch.setitem(sys.modules, "captum.attr", None)
-    assert explain("photos", "--model", "fer-compact-cnn", "--output", "why") == 2
+    assert explain("photos", "--model", "fer-compact-cnn", "--output_dir", "why") == 2
     assert capsys.readouterr().err.splitlines()[-1].endswith("install it: pip install captum")
     assert not (tmp_path / "why").exists()
-    assert explain("photos", "--model", classifier_folder, "--output", "why") == 0
+    assert explain("photos", "--model", classifier_folder, "--output_dir", "why") == 0

@@ -28,16 +28,18 @@ def check_place(folder: Path, entries: Sequence[Entry], overwrite: bool) -> None
         BadInputError: If it is a file, cannot be written, has one of the photos in it or, without `overwrite`,
             pictures of them.
     """
-    check_output("output", folder, folder=True)
+    check_output("output_dir", folder, folder=True)
     for entry in entries:
         photo = Path(os.path.realpath(entry.photo))
         if photo.exists() and photo.is_relative_to(folder.resolve()):
-            raise BadInputError(f"`output` {folder} holds the photo {entry.name}. Name another folder.")
+            raise BadInputError(f"`output_dir` {folder} holds the photo {entry.name}. Name another folder.")
     explained = {path.with_name(path.stem.rpartition("_face")[0]): path for path in folder.rglob("*_face*.png")}
     found = [explained.get((folder / entry.picture).with_suffix("")) for entry in entries]
     if not overwrite and any(found):
         taken = next(filter(None, found))
-        raise BadInputError(f"`output`: {taken} exists. Name another folder, or replace pictures with --overwrite.")
+        raise BadInputError(
+            f"`output_dir`: {taken} exists. Name another folder, or replace pictures with --overwrite."
+        )
 
 
 def explain_to(

@@ -15,7 +15,9 @@ from fer_hf.files import write_json
 from fer_hf.provenance import command_line, environment
 from fer_hf.runs.pictures import pictures_of
 from fer_hf.runs.record import RECORD, RunRecord, describe_dataset, scoring
+from fer_hf.runs.run import Run
 from fer_hf.training.arguments import training_summary
+from fer_hf.training.reporting import report_pictures
 from fer_hf.training.trainer import FerTrainer
 from fer_hf.training.unfreezing import GradualUnfreezing, count_parameters
 
@@ -36,7 +38,7 @@ def finish_run(
     `classification_report.json`, `predictions.safetensors`, `confusion_matrix.png` (of test, and of validation as
     `validation_confusion_matrix.png`; without test, of validation), `reliability.png`, `class_balance.png`,
     `learning_curves.png`, `phases.png` (if layers were unfrozen) and `run_record.json`. The record is written last: a
-    folder without one holds no finished run.
+    folder without one holds no finished run. The pictures also go to the trackers that the trainer reports to.
 
     Args:
         trainer (`FerTrainer`): After `train()`, holding the selected weights.
@@ -76,6 +78,7 @@ def finish_run(
     for file, draw in pictures_of(record, trainer.state.log_history, scored[record.last_split]).items():
         draw(path=folder / file)
     record.write(folder / RECORD)
+    report_pictures(trainer, {Path(name).stem: folder / name for name in Run(folder).pictures})
     _print_reports(record)
     return record
 

@@ -14,7 +14,9 @@ def add_flags(parser: ArgumentParser) -> None:
         "--detector", default="auto", help="auto (default), none (each image is a face already), yunet, ..."
     )
     parser.add_argument("--detector_path", metavar="FILE", help="ONNX file or Hub id of yunet")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for a picture of each face")
+    parser.add_argument(
+        "--output_dir", type=Path, required=True, metavar="DIR", help="folder for a picture of each face"
+    )
     add_overwrite_flag(parser)
 
 
@@ -24,9 +26,9 @@ def run(args: Namespace) -> None:
     from fer_hf.inference.predict import DEFAULT_MODEL, find_entries, left_out_text, load_pipeline
 
     entries, left_out = find_entries(args.paths)
-    check_place(args.output, entries, args.overwrite)
+    check_place(args.output_dir, entries, args.overwrite)
     find = get_detector(args.detector, args.detector_path)
     classifier = load_pipeline(args.model_name_or_path or DEFAULT_MODEL, detector=find)
     if left_out:
         print(left_out_text(left_out))
-    explain_to(classifier, find, entries, args.output, args.disable_tqdm)
+    explain_to(classifier, find, entries, args.output_dir, args.disable_tqdm)
