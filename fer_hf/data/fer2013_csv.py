@@ -25,7 +25,7 @@ _BLOCK = 1 << 23  # bytes of a CSV in one shard, about 1,000 faces
 
 
 class Block(NamedTuple):
-    """Whole rows of a file: the bytes `start` to `end`, which hold `num_rows` rows from `first_row` (0-based) on."""
+    """Whole rows of a file: the bytes `start` to `end`, which hold the rows from `first_row` (0-based) on."""
 
     path: str
     columns: dict[str, int]  # where the columns stand that are read
@@ -33,7 +33,6 @@ class Block(NamedTuple):
     start: int
     end: int
     first_row: int
-    num_rows: int
     first_line: int  # of the file, counted from 1
     is_quoted: bool  # whether there is a quote in it; without, a row is a line, and every comma ends a field
 
@@ -70,7 +69,7 @@ def blocks(path: Path, names: tuple[str, ...], digest) -> Iterator[Block]:
             num_lines, end = content.count(b"\n"), start + len(content)
             rows = content.rstrip()  # blank lines may end a file
             num_rows = sum(1 for _ in _rows(io.BytesIO(rows))) if is_quoted else rows.count(b"\n") + bool(rows)
-            yield Block(str(path), columns, num_columns, start, end, row, num_rows, line, is_quoted)
+            yield Block(str(path), columns, num_columns, start, end, row, line, is_quoted)
             start, row, line = end, row + num_rows, line + num_lines
 
 
@@ -125,7 +124,7 @@ def lines(block: Block) -> Iterator[tuple[int, str, dict[str, bytes]]]:
     Raises:
         `DataError`: If a row has not as many columns as the header.
     """
-    path, columns, num_columns, position, end, first_row, _, number, is_quoted = block
+    path, columns, num_columns, position, end, first_row, number, is_quoted = block
     with open(path, "rb", buffering=1 << 20) as file:
         file.seek(position)
         for row, line in enumerate(_rows(file) if is_quoted else file, start=first_row):

@@ -5,7 +5,6 @@ import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from datasets import DatasetDict
 
@@ -25,7 +24,7 @@ from fer_hf.runs.shapes import (
     Unfreezing,
     check_shape,
 )
-from fer_hf.scores import name_of_today
+from fer_hf.scores import with_new_names
 
 
 RECORD = "run_record.json"
@@ -149,15 +148,6 @@ def read_json(path: str | Path) -> dict:
     if not isinstance(content, dict):
         raise RunDirectoryError(f"{path} must hold a map, and holds a {type(content).__name__}.")
     return content
-
-
-def with_new_names(value: Any) -> Any:
-    """A copy of what an older run left, in which scores have their names of today: keys, and values that name one."""
-    if isinstance(value, dict):
-        return {name_of_today(key): with_new_names(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [with_new_names(entry) for entry in value]
-    return name_of_today(value) if isinstance(value, str) else value
 
 
 def describe_dataset(name: str, tables: DatasetDict) -> dict:

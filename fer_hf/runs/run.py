@@ -7,8 +7,9 @@ from pathlib import Path
 from fer_hf.errors import no_such_path
 from fer_hf.evaluation.predictions import FILE, Predictions, load_predictions
 from fer_hf.runs.pictures import PICTURES
-from fer_hf.runs.record import RECORD, RunRecord, read_json, with_new_names
+from fer_hf.runs.record import RECORD, RunRecord, read_json
 from fer_hf.runs.shapes import Config, Evaluation, RunDirectoryError, TrainerState, check_shape
+from fer_hf.scores import with_new_names
 
 
 class Run:

@@ -9,7 +9,7 @@ from transformers import SchedulerType, TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available
 
 from fer_hf.errors import BadInputError, parse_map
-from fer_hf.scores import name_of_today
+from fer_hf.scores import with_new_names
 from fer_hf.training.checks import check_numbers, check_reporting
 from fer_hf.training.optim import OptimizerName, ScheduleName, by_name, check_optimization
 
@@ -155,7 +155,7 @@ class FerTrainingArguments(TrainingArguments):
                 "python push_to_hub.py RUN_DIR --repo_id owner/name"
             )
         metric = self.metric_for_best_model
-        if metric and (today := name_of_today(metric)) != metric:
+        if metric and (today := with_new_names(metric)) != metric:
             if not self.resume_from_checkpoint:
                 raise BadInputError(f"`metric_for_best_model` {metric} is now {today}.")
             self.metric_for_best_model = today  # a run that began under the old name goes on

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import TrainingArguments
 
 from fer_hf.errors import BadInputError
-from fer_hf.scores import name_of_today
+from fer_hf.scores import with_new_names
 
 
 logger = logging.getLogger(__name__)
@@ -204,9 +204,7 @@ def _parsed(value: Any) -> Any:
 
 
 def _check_flags(point: Path, before: dict[str, Any], args: TrainingArguments) -> None:
-    now = _flags(args)
-    if metric := before.get("metric_for_best_model"):
-        before["metric_for_best_model"] = name_of_today(metric)
+    before, now = with_new_names(before), _flags(args)
     changed = [
         f"`{name}` {before[name]!r}, now {now[name]!r}"
         for name in sorted(before.keys() & now.keys())

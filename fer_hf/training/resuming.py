@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerContr
 from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 
 from fer_hf.provenance import commit
-from fer_hf.scores import name_of_today
+from fer_hf.scores import with_new_names
 from fer_hf.training.callbacks import RunningLoss
 from fer_hf.training.checkpoints import (
     check_weights,
@@ -169,9 +169,7 @@ class ResumingTrainer(Trainer):
             self._tr_loss = torch.tensor(progress["loss"], device=self.args.device)
             self._total_loss_scalar = progress["total_loss"]
             self._globalstep_last_logged = progress["last_logged"]
-            for entry in self.state.log_history:
-                for name in list(entry):
-                    entry[name_of_today(name)] = entry.pop(name)
+            self.state.log_history = with_new_names(self.state.log_history)
             # The run directory may have moved, or go by another name than when the checkpoint was written.
             best = self._point.parent / f"checkpoint-{self.state.best_global_step}"
             if best.is_dir():
