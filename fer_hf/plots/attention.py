@@ -107,7 +107,7 @@ def plot_explanation(
         features (`np.ndarray` of shape `(num_features,)`, *optional*): Weights in [0, 1], as a strip below.
     """
     strip = features is not None
-    figure = Figure(figsize=(2.2 * (1 + len(maps)) + 3, 2.8 + 0.9 * strip), layout="constrained")
+    figure = Figure(figsize=(2.2 * (1 + len(maps)) + 3, 2.8 + 1.2 * strip), layout="constrained")
     widths, heights = [1.0] * (1 + len(maps)) + [1.2], [1.0] + [0.2] * strip
     grid = figure.add_gridspec(len(heights), len(widths), width_ratios=widths, height_ratios=heights)
     for column, name in enumerate(["face", *maps]):
