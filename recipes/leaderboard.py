@@ -151,20 +151,26 @@ def parse() -> Namespace:
     """The command line."""
     parser = OneLineParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data_dir", help="folder with the data set's own files")
-    parser.add_argument("--budget", default="cpu", choices=BUDGETS, help="which list of rows")
+    parser.add_argument("--budget", default="cpu", choices=BUDGETS, help="which list of rows (default: cpu)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these rows only")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="one run of each row for every seed")
-    parser.add_argument("--output_dir", default="runs/leaderboard", help="folder for the runs and the table")
+    parser.add_argument(
+        "--output_dir",
+        default="runs/leaderboard",
+        help="folder for the runs and the table (default: runs/leaderboard)",
+    )
     parser.add_argument("--records_dir", help="also keep the table and the runs' records here, in a folder <budget>")
-    parser.add_argument("--scale", type=count, metavar="PIXELS", help="no network sees larger faces")
+    parser.add_argument("--scale", type=count, metavar="PIXELS", help="the largest faces that a network sees")
     parser.add_argument("--epochs", type=count, metavar="N", help="epochs of every run")
-    parser.add_argument("--num_processes", type=count, default=1, help="processes of each run (GPUs)")
+    parser.add_argument("--num_processes", type=count, default=1, help="processes of each run (default: 1)")
     parser.add_argument("--jobs", type=count, default=1, metavar="N", help="runs side by side, each with a log")
     parser.add_argument(
         "--seconds", type=count, metavar="N", help="interrupt what runs then: the same command goes on"
     )
     parser.add_argument("--dry_run", action="store_true", help="print the commands and what they cost")
-    parser.add_argument("--disable_tqdm", action=BooleanOptionalAction, default=False, help="show no progress bars")
+    parser.add_argument(
+        "--disable_tqdm", action=BooleanOptionalAction, default=False, help="runs show results and warnings alone"
+    )
     parser.add_argument(
         "--flags", type=shlex.split, default=[], help="further flags for every run: --flags='--use_cpu'"
     )

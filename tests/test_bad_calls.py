@@ -66,7 +66,7 @@ CALLS = [
     (f"{EVALUATE} --split test+test", "`split` must be one of"),
     (f"{EVALUATE} --subgroups gender", "`subgroups` must name columns of test"),
     (f"faces {FEW} --split tset --output new.png", "`split` must be one of"),
-    (f"{EXPORT} --model TINY --split tset", "`--split` must be one of"),
+    (f"{EXPORT} --model TINY --split tset", "`split` must be one of"),
     # Models
     (f"evaluate {FEW} --model fer-compact-cn", "did you mean fer-compact-cnn or fer-compact-vit"),
     (f"evaluate {FEW} --model runs/typo", "runs/typo does not exist. A model is a folder"),
@@ -108,7 +108,7 @@ CALLS = [
     ("explain face.png --detector none --output new --model BACKBONE", "is no trained classifier"),
     (f"{PREDICT} --detector_path x", "`detector_path` is for the detector yunet only"),
     ("predict EMPTY", "no images in this folder"),
-    (f"{EXPORT} --model TINY --format int4", "`--format` must be one of onnx, int8, got 'int4'"),
+    (f"{EXPORT} --model TINY --format int4", "`format` must be one of onnx, int8, got 'int4'"),
     # Outputs
     ("faces --output EMPTY", "`output` must be a file"),
     (f"{EVALUATE} --output EMPTY", "`output` must be a file"),
@@ -117,7 +117,7 @@ CALLS = [
     ("faces --output FILE", "exists. Name another place, or replace it with --overwrite"),
     ("audit --output_dir FILE", "`output_dir` must be a folder"),
     ("predict face.png --output new.xls", "must end in"),
-    ("predict face.png --plot new.txt", "`--plot` must end in .png"),
+    ("predict face.png --plot new.txt", "`plot` must end in .png"),
     # Runs
     ("compare --run EMPTY EMPTY", "run_record.json"),
     ("report --run FOLDERS/one_clas", "No run: FOLDERS/one_clas does not exist: did you mean"),

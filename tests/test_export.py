@@ -214,7 +214,7 @@ def test_a_file_that_loses_more_than_allowed_is_not_kept(sure, tmp_path, monkeyp
     path = tmp_path / "model.onnx"
     path.write_bytes(b"older")
     with pytest.raises(
-        ExportError, match=r"falls from 100\.00% to \d+\.\d+%, by [01]\.\d+, and `--max_drop` allows 0\.1"
+        ExportError, match=r"falls from 100\.00% to \d+\.\d+%, by [01]\.\d+, and `max_drop` allows 0\.1"
     ):
         export_scored(model, processor, tables, path, "int8", max_drop=0.1, disable_tqdm=True)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"model.onnx": b"older"}

@@ -369,15 +369,18 @@ class DataArguments:
     _argument_group_name = "data"
 
     dataset_name: str = field(
-        metadata={"help": "A name that fer_hf.load_dataset knows, such as fer2013.", "aliases": ["--dataset"]}
+        metadata={
+            "help": "fer2013, ferplus, rafdb, imagefolder, hub:OWNER/NAME or synthetic.",
+            "aliases": ["--dataset"],
+        }
     )
     data_dir: str | None = field(default=None, metadata={"help": "Folder with the data set's own files."})
     dataset_options: dict | str | None = field(
         default=None,
-        metadata={"help": 'Options of the loader as JSON, such as \'{"layout": "csv"}\'.'},
+        metadata={"help": 'The data set\'s options as JSON, such as \'{"layout": "csv"}\'.'},
     )
-    image_column_name: str | None = field(default=None, metadata={"help": "Image column of a hub:<owner/name> set."})
-    label_column_name: str | None = field(default=None, metadata={"help": "Label column of a hub:<owner/name> set."})
+    image_column_name: str | None = field(default=None, metadata={"help": "Image column of a hub:OWNER/NAME set."})
+    label_column_name: str | None = field(default=None, metadata={"help": "Label column of a hub:OWNER/NAME set."})
     max_train_samples: int | None = field(
         default=None, metadata={"help": "Train on a sample of N faces only, in which each class has its share."}
     )

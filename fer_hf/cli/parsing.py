@@ -29,6 +29,7 @@ _REPLACES = {
     "dataset_name": ("dataset_options", "image_column_name", "label_column_name"),
 }
 _USAGE = "%(prog)s [--config FILE.yaml] [--flag value ...]"
+_INSTALLED_USAGE = "%(prog)s [CONFIG] [--num_processes N] [--accelerate_config FILE] [--flag value ...]"
 # Of the flags of `TrainingArguments`, those that `--help` shows.
 _COMMON = {
     "output_dir", "resume_from_checkpoint", "num_train_epochs", "max_steps", "per_device_train_batch_size",
@@ -48,9 +49,12 @@ class RecipeParser(OneLineParser, HfArgumentParser):
     """
 
     def __init__(self, dataclass_types: tuple[type, ...], prog: str):
-        super().__init__(dataclass_types, prog=prog, usage=_USAGE, add_help=False)
+        usage = _INSTALLED_USAGE if packaged_module() else _USAGE
+        super().__init__(dataclass_types, prog=prog, usage=usage, add_help=False)
         self.add_argument(
-            "--config", type=Path, help="flat YAML file of flags; the command line wins. Without: the demo"
+            "--config",
+            type=Path,
+            help="YAML file of flags, or the name of a packaged one; the command line wins. Without: the demo",
         )
         self.add_argument("--help", action="help", help="this page")
         self.add_argument("--help_all", action=_HelpAll, nargs=0, help="every flag, with its default")

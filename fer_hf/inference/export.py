@@ -96,7 +96,7 @@ def export_scored(
         if before - after > max_drop:
             raise ExportError(
                 f"{path} was not written: accuracy on {split} falls from {before:.2%} to {after:.2%}, by "
-                f"{before - after:.4f}, and `--max_drop` allows {max_drop}."
+                f"{before - after:.4f}, and `max_drop` allows {max_drop}."
             )
     return scored
 
@@ -165,9 +165,9 @@ class _Reader:
 
 def _check(model: PreTrainedModel, tables: DatasetDict, form: str, split: str) -> None:
     if form not in FORMATS:
-        raise ExportError(f"`--format` must be one of {', '.join(FORMATS)}, got {form!r}.")
+        raise ExportError(f"`format` must be one of {', '.join(FORMATS)}, got {form!r}.")
     if split not in tables:
-        raise BadInputError(f"`--split` must be one of {', '.join(tables)}, got {split!r}.")
+        raise BadInputError(f"`split` must be one of {', '.join(tables)}, got {split!r}.")
     names, own = tables[split].features["label"].names, list(model.config.id2label.values())
     if names != own:
         raise BadInputError(f"The model's labels are {', '.join(own)}, and the data set's {', '.join(names)}.")

@@ -89,16 +89,16 @@ class Places:
         photos = {os.path.realpath(entry.photo): entry.name for entry in entries if isinstance(entry.photo, str)}
         if self.plot is not None:
             if self.plot.suffix != ".png":
-                raise BadInputError(f"`--plot` must end in .png, got {self.plot}.")
-            check_output("--plot", self.plot, self.overwrite, photos)
+                raise BadInputError(f"`plot` must end in .png, got {self.plot}.")
+            check_output("plot", self.plot, self.overwrite, photos)
         if self.annotate is not None:
-            check_output("--annotate", self.annotate, folder=True)
+            check_output("annotate", self.annotate, folder=True)
             for picture in (self.annotate / entry.picture for entry in entries):
                 if photo := photos.get(os.path.realpath(picture)):
-                    raise BadInputError(f"`--annotate` would overwrite the photo {photo}. Name another folder.")
+                    raise BadInputError(f"`annotate` would overwrite the photo {photo}. Name another folder.")
                 if picture.exists() and not (self.resume or self.overwrite):
                     raise BadInputError(
-                        f"`--annotate`: {picture} exists. Name another folder, or replace pictures with --overwrite."
+                        f"`annotate`: {picture} exists. Name another folder, or replace pictures with --overwrite."
                     )
         return check_results(self.output, self.resume, self.overwrite, photos)
 

@@ -43,9 +43,9 @@ def check_video(path: str, places: Places) -> None:
         BadInputError: In one line.
     """
     if places.resume:
-        raise BadInputError("`--resume` is for photos: a video is read from its beginning.")
+        raise BadInputError("`resume` is for photos: a video is read from its beginning.")
     check_results(places.output, False, places.overwrite, [path])
-    for flag, place, suffix in (("--annotate", places.annotate, ".mp4"), ("--plot", places.plot, ".png")):
+    for flag, place, suffix in (("annotate", places.annotate, ".mp4"), ("plot", places.plot, ".png")):
         if place is not None:
             if place.suffix != suffix:
                 raise BadInputError(f"`{flag}` must end in {suffix} for a video, got {place}.")

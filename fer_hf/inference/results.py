@@ -202,10 +202,10 @@ def check_results(output: Path | None, resume: bool, overwrite: bool, reads: Ite
     """
     if output is None:
         if resume:
-            raise BadInputError("`--resume` goes on with a file that was begun: give its `--output`.")
+            raise BadInputError("`resume` goes on with a file that was begun: give its `output`.")
         return True
     if output.suffix not in _SUFFIXES:
-        raise BadInputError(f"`--output` must end in {', '.join(_SUFFIXES)}, got {output}.")
+        raise BadInputError(f"`output` must end in {', '.join(_SUFFIXES)}, got {output}.")
     begun = unfinished(output)
     if resume and output.is_file() and not begun.exists():
         return False

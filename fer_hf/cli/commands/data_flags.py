@@ -15,10 +15,15 @@ def add_data_flags(parser: ArgumentParser, default: str | None = None) -> None:
     note = f" (default: {default})" if default else ""
     parser.add_argument(
         "--dataset_name", "--dataset", default=default, metavar="NAME",
-        help=f"a name that fer_hf.load_dataset knows{note}",
+        help=f"fer2013, ferplus, rafdb, imagefolder, hub:OWNER/NAME or synthetic{note}",
     )  # fmt: skip
     parser.add_argument("--data_dir", metavar="DIR", help="folder with the data set's own files")
-    parser.add_argument("--dataset_options", default="{}", metavar="JSON", help="options of the loader")
+    parser.add_argument(
+        "--dataset_options",
+        default="{}",
+        metavar="JSON",
+        help='the data set\'s options, such as \'{"layout": "csv"}\'',
+    )
 
 
 def add_model_flag(parser: ArgumentParser, required: bool = True) -> None:
@@ -26,7 +31,7 @@ def add_model_flag(parser: ArgumentParser, required: bool = True) -> None:
     note = "" if required else " (default: one that ships)"
     parser.add_argument(
         "--model_name_or_path", "--model", required=required, metavar="MODEL",
-        help=f"a run's folder, any other, a Hub id, or the name of a checkpoint that ships{note}",
+        help=f"folder of a run or of another model, a Hub id, or the name of a checkpoint that ships{note}",
     )  # fmt: skip
 
 
@@ -49,8 +54,7 @@ def load_tables(args: Namespace, **options: Any) -> "DatasetDict":
     from fer_hf.data.loading import load_named
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    quiet = getattr(args, "disable_tqdm", False)
-    logging.getLogger("fer_hf.data").setLevel(logging.WARNING if quiet else logging.INFO)
+    logging.getLogger("fer_hf.data").setLevel(logging.WARNING if args.disable_tqdm else logging.INFO)
     return load_named(args.dataset_name, args.data_dir, args.dataset_options, **options)
 
 

@@ -23,10 +23,10 @@ def add_flags(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max_eval_samples", type=count, metavar="N",
-        help="a sample of N images of each split only (of a run's own data: what the run took)",
+        help="a sample of N images of each split only (default for a run's own data: what the run took)",
     )  # fmt: skip
-    parser.add_argument("--tta", default="none", help="average logits over views: none, flip or ten_crop")
-    parser.add_argument("--batch_size", type=count, default=64, help="images at a time (default: 64)")
+    parser.add_argument("--tta", default="none", help="average logits over views: none (default), flip or ten_crop")
+    parser.add_argument("--batch_size", type=count, default=64, metavar="N", help="images at a time (default: 64)")
     parser.add_argument("--subgroups", nargs="+", default=[], metavar="COLUMN", help="score apart by these columns")
     parser.add_argument("--robustness", action="store_true", help="score damaged images too: 25 times the work")
     parser.add_argument("--calibrate", action="store_true", help="fit a temperature on validation, into config.json")

@@ -18,7 +18,9 @@ def add_flags(parser: ArgumentParser) -> None:
     add_quiet_flag(parser)
     parser.add_argument("--format", default="onnx", help="onnx (float32, the default) or int8")
     parser.add_argument("--split", default="validation", help="split to score on (default: validation)")
-    parser.add_argument("--max_drop", type=float, default=0.005, help="accuracy that may be lost, in [0, 1]")
+    parser.add_argument(
+        "--max_drop", type=float, default=0.005, metavar="SHARE", help="accuracy that may be lost (default: 0.005)"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="ONNX file to write")
     add_overwrite_flag(parser)
 

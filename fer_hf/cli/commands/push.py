@@ -15,24 +15,22 @@ if TYPE_CHECKING:
 
 
 def add_flags(parser: ArgumentParser) -> None:
-    parser.add_argument("run_dir", metavar="RUN", help="folder of a finished run")
+    parser.add_argument("run_dir", metavar="RUN", help="folder of a finished run; with --space any model")
     parser.add_argument("--repo_id", help="owner/name on the Hub; created if it does not exist")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     parser.add_argument("--create_pr", action="store_true", help="open (or update) a pull request, do not commit")
     parser.add_argument("--revision", help="branch to commit to; created if it does not exist")
     parser.add_argument("--commit_message", help="title of the commit or pull request")
-    parser.add_argument("--license", help="the Hub's id of a licence; by default what the data's terms allow")
+    parser.add_argument("--license", help="the Hub's id of a licence (default: what the data's terms allow)")
     parser.add_argument("--include_faces", action="store_true", help="also upload pictures that show the data's faces")
+    parser.add_argument("--dry_run", action="store_true", help="write the card, list the files, upload nothing")
     parser.add_argument(
-        "--dry_run", action="store_true", help="list the files, with the card as written, upload nothing"
-    )
-    parser.add_argument(
-        "--card_dir", metavar="DIR", help="only add the card, with pictures, to this folder of cards and its index"
+        "--card_dir", metavar="DIR", help="instead: add the card, with pictures, to this folder of cards and its index"
     )
     parser.add_argument(
         "--space",
         metavar="OWNER/NAME",
-        help="make the page of `fer-hf page` a static Space; alone, nothing else is done",
+        help="instead: make the page of `fer-hf page` a static Space",
     )
     add_quiet_flag(parser)
 
