@@ -81,9 +81,7 @@ def open_image(
         `DataError`: If it is no such image or damaged, in one line.
     """
     with readable(where):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is about as high
-            image = Image.open(io.BytesIO(content), formats=_formats())
+        image = Image.open(io.BytesIO(content), formats=_formats())
         check_image(image, where, size, min_side)
         image.load()
         if image.format == "PNG" and _PNG_END not in content:  # Pillow stops caring after the last pixel
@@ -109,9 +107,14 @@ def _formats() -> tuple[str, ...]:
 
 @contextmanager
 def readable(where: str) -> Iterator[None]:
-    """Turns whatever Pillow's decoders raise on a damaged picture into a `DataError` of one line about `where`."""
+    """
+    Turns whatever Pillow's decoders raise on a damaged picture into a `DataError` of one line about `where`. Its
+    warnings, in two lines each, are left out: a picture is read or refused, and our limit of pixels is about its own.
+    """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except BadInputError:
         raise
     except Exception as error:
