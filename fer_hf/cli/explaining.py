@@ -76,7 +76,8 @@ def explain_to(
             answer = _explain(classifier, crop, f"{Path(entry.name).name}, face {number}", place)
             tqdm.write(one_line(f"{place}  {answer}"), file=sys.stdout)
         num_faces += len(crops)
-    print(f"{plural(len(entries) - unreadable, 'photo')}, {plural(num_faces, 'face')}")
+    if unreadable < len(entries):
+        print(f"{plural(len(entries) - unreadable, 'photo')}, {plural(num_faces, 'face')}")
     if unreadable:
         raise BadInputError(f"{unreadable:,} of {plural(len(entries), 'photo')} could not be read; named above.")
 
