@@ -88,12 +88,14 @@ def csv_files() -> list[bytes]:
 
 
 def read_csv(path) -> None:
-    for shards in fer2013_csv.index_official(path, hashlib.sha256()).values():
-        for shard in shards:
-            list(fer2013_csv.read_official(shard))
-    found, labels = fer2013_csv.index_labelled(path, hashlib.sha256())
-    for shard in fer2013_csv.choose_rows(found, np.arange(len(labels))):
-        list(fer2013_csv.read_chosen(shard))
+    for names in (("emotion", "pixels", "Usage"), ("emotion", "pixels"), ("pixels",)):
+        read_any(lambda place, names=names: read_rows(place, names), path)
+
+
+def read_rows(path, names) -> None:
+    blocks, labels, _ = fer2013_csv.index_rows(path, names, hashlib.sha256())
+    for shard in fer2013_csv.choose_rows(blocks, np.arange(len(labels)), labels):
+        list(fer2013_csv.read_faces(shard))
 
 
 LISTS = {
