@@ -1,6 +1,5 @@
 """Pictures of training: learning curves, the phases of unfreezing, a search."""
 
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -74,12 +73,15 @@ def _minutes_above(axes: Axes, history: list[dict]) -> None:
     known = {entry["epoch"]: entry["elapsed_seconds"] / 60 for entry in history if "elapsed_seconds" in entry}
     if len(known) < 2:
         return
-    points = np.array([(0.0, 0.0), *sorted(known.items())])
-    # Straight on beyond both ends, where the axis is somewhat longer than the run.
-    before, after = -1000 * points[1], points[-1] + 1000 * (points[-1] - points[-2])
-    epochs, minutes = np.array([before, *points, after]).T
-    forward, back = partial(np.interp, xp=epochs, fp=minutes), partial(np.interp, xp=minutes, fp=epochs)
-    axes.secondary_xaxis("top", functions=(forward, back)).set_xlabel("minutes")
+    epochs, minutes = np.array([(0.0, 0.0), *sorted(known.items())]).T
+
+    def label(epoch: float, _: int) -> str:
+        return f"{np.interp(epoch, epochs, minutes):.3g}" if 0 <= epoch <= epochs[-1] else ""
+
+    above = axes.secondary_xaxis("top")
+    above.xaxis.set_major_locator(MaxNLocator(integer=True))  # at the epochs below: round minutes may lie too near
+    above.xaxis.set_major_formatter(label)
+    above.set_xlabel("minutes")
 
 
 _MEMORY = {"cuda": "allocated on the GPU", "rss": "resident, above the start of training"}
