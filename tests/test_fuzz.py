@@ -182,6 +182,13 @@ def read_yaml(path) -> None:
     parse_arguments(FLAGS, "train", path, ["--config", str(path), *flags])
 
 
+def test_a_carriage_return_in_a_field_of_a_quoted_row_is_refused(tmp_path):  # found by the test below
+    content = csv_files()[1].replace(b"0,Training", b"0\rx,Training")
+    (tmp_path / "fer2013.csv").write_bytes(content)
+    with pytest.raises(BadInputError, match=r"fer2013\.csv, line 2: the emotion is "):
+        read_rows(tmp_path / "fer2013.csv", ("emotion", "pixels", "Usage"))
+
+
 def hold(read, make, path, count: int) -> None:
     """Read `count` damaged files, or as many as `SECONDS` allow."""
     random, done, began = np.random.default_rng(SEED), 0, time.monotonic()

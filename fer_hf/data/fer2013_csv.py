@@ -109,7 +109,13 @@ def split_fields(row: bytes) -> list[bytes]:
     if b'"' in row:
         # Latin-1 gives every byte back, whatever the other columns are written in.
         text = row.decode("latin-1").rstrip()
-        return [field.strip().encode("latin-1") for field in next(csv.reader([text], skipinitialspace=True))]
+        try:
+            fields = next(csv.reader([text], skipinitialspace=True))
+        except (
+            csv.Error
+        ):  # such as a line end of old Macs in a field: its quotes stay, and are refused where it is read
+            fields = text.split(",")
+        return [field.strip().encode("latin-1") for field in fields]
     return [field.strip() for field in row.split(b",")]
 
 
