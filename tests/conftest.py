@@ -39,7 +39,8 @@ def tiny_vit_config(**changes) -> ViTConfig:
 def seeded():
     set_seed(0)
     torch.set_num_threads(1)
-    logging.getLogger("fer_hf").setLevel(logging.NOTSET)  # a recipe that ran before sets it
+    for name in ("fer_hf", "fer_hf.data"):
+        logging.getLogger(name).setLevel(logging.NOTSET)  # a command that ran before sets it
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import resource
 import struct
 import sys
 from dataclasses import replace
+from functools import partialmethod
 
 import datasets
 import numpy as np
@@ -195,6 +196,8 @@ def test_a_number_of_processes_below_one_is_refused(tmp_path):
 def test_progress_is_shown_on_stderr_unless_progress_bars_are_disabled(tmp_path, capfd, monkeypatch, disabled):
     # Not through datasets.enable_progress_bars(): the suite disables them by environment variable, which wins.
     monkeypatch.setattr(sys.modules["datasets.utils.tqdm"], "_hf_datasets_progress_bars_disabled", disabled)
+    bar = sys.modules["datasets.utils.tqdm"].tqdm
+    monkeypatch.setattr(bar, "__init__", partialmethod(bar.__init__, delay=0))  # recipes show no quick ones
     build(squares(tmp_path), cache_dir=tmp_path / "cache")
     out, err = capfd.readouterr()
     assert out == ""

@@ -5,10 +5,12 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partialmethod
 from pathlib import Path
 
 import torch
 from datasets import disable_progress_bars as disable_datasets_bars
+from datasets.utils import tqdm as datasets_tqdm
 from huggingface_hub.utils import enable_progress_bars as enable_download_bars
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
@@ -29,6 +31,8 @@ logger = logging.getLogger(__name__)
 # What a run writes first and last beside its record: a folder that holds one of them is not a new run's.
 _WRITTEN = ("config.json", "model.safetensors", "README.md")
 
+# The bars of `datasets` have no setting for this: work of fewer seconds shows none.
+datasets_tqdm.__init__ = partialmethod(datasets_tqdm.__init__, delay=3)
 
 # What `accelerate launch` takes anyway, and would name in five lines of warning if it were not given.
 ACCELERATE_DEFAULTS = ("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no")

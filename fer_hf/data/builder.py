@@ -12,11 +12,9 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Iterator
-from functools import partialmethod
 
 import datasets
 import pyarrow as pa
-from datasets.utils import tqdm
 from filelock import FileLock
 
 from fer_hf.data.caches import is_whole, note_checksums, unwritable
@@ -25,9 +23,6 @@ from fer_hf.errors import DataError
 
 
 logger = logging.getLogger(__name__)
-
-# The bars of `datasets` have no setting for this: work of fewer seconds shows none.
-tqdm.__init__ = partialmethod(tqdm.__init__, delay=3)
 
 
 class _SourceBuilder(datasets.ArrowBasedBuilder):

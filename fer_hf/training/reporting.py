@@ -5,9 +5,10 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from transformers import Trainer
 from transformers.integrations import TensorBoardCallback
+
+from fer_hf.data.images import open_image
 
 
 def report_pictures(trainer: Trainer, pictures: Mapping[str, Path]) -> None:
@@ -34,5 +35,5 @@ def _to_tensorboard(folder: str, pictures: Mapping[str, Path], step: int) -> Non
     # The callback has closed its own writer at the end of training; files in one folder are one run.
     with SummaryWriter(folder) as writer:
         for name, path in pictures.items():
-            pixels = np.asarray(Image.open(path).convert("RGB"))  # (height, width, 3)
+            pixels = np.asarray(open_image(path.read_bytes(), str(path)).convert("RGB"))  # (height, width, 3)
             writer.add_image(name, pixels, step, dataformats="HWC")
