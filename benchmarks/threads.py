@@ -58,7 +58,9 @@ def median(args: argparse.Namespace, threads: int, variables: dict[str, str]) ->
 @contextlib.contextmanager
 def busy(processes: int):
     """So many processes that do nothing but count."""
-    started = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
+    # Sessions of their own, as another terminal's: Linux shares the cores out among sessions first.
+    words = [sys.executable, "-c", "while True: pass"]
+    started = [subprocess.Popen(words, start_new_session=True) for _ in range(processes)]
     try:
         yield
     finally:

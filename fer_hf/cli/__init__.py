@@ -10,7 +10,7 @@ from types import TracebackType
 
 
 # OpenMP reads it when torch loads it. Threads that wait for another spin, by default so long that two threads beside a
-# busy process trained nine times slower; this costs 4 % on an idle machine (benchmarks/threads.py).
+# busy process trained nine times slower; this costs 4 to 15 % on an idle machine (benchmarks/threads.py).
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _show_traceback = sys.excepthook
