@@ -64,13 +64,13 @@ def fill(plan: dict, chosen: list[str], args: Namespace) -> None:
     """Train the chosen rows, and put every finished row into the table; of a source's table the others, too."""
     rows = {name: planned_row(row, plan, HERE / "configs", args.num_processes) for name, row in plan["rows"].items()}
     runs = {name: runs_of(name, row, args, name in chosen) for name, row in rows.items()}
-    _, complaints = tabulate(plan, rows, runs, args)
-    for name in complaints.keys() - chosen:
-        print(f"{name} is left out of the table: {complaints[name]}", flush=True)
+    results, complaints = tabulate(plan, rows, runs, args)
+    for name, complaint in complaints.items():
+        if name not in chosen:
+            print(f"{name} is left out of the table: {complaint}", flush=True)
     asked = [name for name in chosen if name not in complaints and not rows[name]["refused"]]
     for _ in run_commands(waiting(asked, rows, runs), args.jobs, args.seconds or math.inf, logs=args.jobs > 1):
-        tabulate(plan, rows, runs, args)  # after each run, to be looked at
-    results, complaints = tabulate(plan, rows, runs, args)
+        results, complaints = tabulate(plan, rows, runs, args)  # after each run, to be looked at
     if any(row["runs"] for row in results):
         print(f"\n{leaderboard_table(plan, results)}\n\nTable, picture and all figures are in {args.output_dir}.")
     log = " or its log" if args.jobs > 1 else ""

@@ -147,6 +147,9 @@ def test_a_card_says_that_a_run_was_resumed(run_dir):
     change_record(run_dir, lambda record: record["runtime"].update(commits=commits))
     told = "(last resumed at step 6,496; its commits: `abc` from step 0, `unknown` from step 6,496) on"
     assert told in render_model_card(run_dir).text
+    commits[1]["commit"] = "abc"
+    change_record(run_dir, lambda record: record["runtime"].update(commits=commits))
+    assert "(last resumed at step 6,496, all at this commit) on" in render_model_card(run_dir).text
 
 
 def test_a_card_says_when_validation_reached_what(run_dir):

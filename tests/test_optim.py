@@ -20,6 +20,11 @@ from fer_hf.training.optim import TORCH_OPTIMIZERS, parameter_groups
 from fer_hf.training.unfreezing import unfreeze_order
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # a trainer makes its output folder
+
+
 def arguments(**flags):
     return FerTrainingArguments(output_dir="unused", use_cpu=True, disable_tqdm=True, **flags)
 

@@ -46,6 +46,7 @@ def test_the_encoder_sees_every_special_token_and_so_many_whole_patches(kind, co
     faces = torch.rand(5, 3, 48, 48)
     every = model.base_model.embeddings(faces)
     seen = tokens_seen(model)
+    PatchDropout(0.75).check(model)
     with PatchDropout(0.75).training_forward(model, {}, 0.0):
         assert model(pixel_values=faces).logits.shape == (5, 7)
     (tokens,) = seen

@@ -242,7 +242,7 @@ def _made(record: RunRecord) -> str:
         commits = runtime.get("commits", ())  # older records have the last one only
         parts = ", ".join(f"`{part['commit'] or 'unknown'}` from step {part['from_step']:,}" for part in commits)
         which = f"; its commits: {parts}" if parts else ", at this commit from there on"
-        if commits and all(part["commit"] == record.commit for part in commits):
+        if len({part["commit"] for part in commits}) == 1:
             which = ", all at this commit"
         resumed = f" (last resumed at step {runtime['resumed_at_step']:,}{which})"
     commit = f"commit `{record.commit}`" if record.commit else "no commit was recorded"
