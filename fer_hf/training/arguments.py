@@ -1,6 +1,7 @@
 """`FerTrainingArguments`: the flags of the stock `TrainingArguments` with our defaults, and those that we add."""
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -168,8 +169,8 @@ class FerTrainingArguments(TrainingArguments):
         self.progressive_resizing = parse_map("progressive_resizing", self.progressive_resizing) or None
         if self.eval_strategy == "no":
             self._keep_last_weights(schedule)
+        self._resolve_precision()
         # The parent takes stock names only.
-        self.bf16 = _resolved_bf16(self.bf16, on_cpu=self.use_cpu or not torch.accelerator.is_available())
         self.optim = "sgd"
         self.lr_scheduler_type = schedule.value if schedule.value in list(SchedulerType) else "constant"
         super().__post_init__()
@@ -194,6 +195,24 @@ class FerTrainingArguments(TrainingArguments):
         given, self.use_cpu = self.use_cpu, self.use_cpu or not torch.accelerator.is_available()
         super()._validate_args()
         self.use_cpu = given
+
+    def _resolve_precision(self) -> None:
+        """
+        `bf16` and `fp16` as the run trains: `accelerate launch --mixed_precision` turns one of them on where no flag
+        does, and the parent would not say so.
+        """
+        on_cpu = self.use_cpu or not torch.accelerator.is_available()
+        self.bf16 = _resolved_bf16(self.bf16, on_cpu)
+        launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+        if launched not in ("no", "bf16", "fp16"):
+            raise BadInputError(f"The launcher's `mixed_precision` must be bf16, fp16 or no, got {launched}.")
+        if launched != "no" and not self.bf16 and not self.fp16:
+            setattr(self, launched, True)
+        if self.fp16 and on_cpu:
+            raise BadInputError("`fp16`, a flag's or the launcher's `mixed_precision`, needs a GPU; a CPU has `bf16`.")
+        for name in ("bf16_full_eval", "fp16_full_eval"):
+            if getattr(self, name):
+                raise BadInputError(f"`{name}` would score other weights than the run saves: leave it out.")
 
     def _keep_last_weights(self, schedule: ScheduleName) -> None:
         """Without validation the run ends with its last weights; what waits for a score is refused."""
