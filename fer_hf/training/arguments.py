@@ -10,7 +10,7 @@ from transformers import SchedulerType, TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available
 
 from fer_hf.errors import BadInputError, parse_map
-from fer_hf.scores import with_new_names
+from fer_hf.scores import larger_is_better, with_new_names
 from fer_hf.training.checks import check_numbers, check_reporting
 from fer_hf.training.optim import OptimizerName, ScheduleName, by_name, check_optimization
 
@@ -160,6 +160,7 @@ class FerTrainingArguments(TrainingArguments):
             if not self.resume_from_checkpoint:
                 raise BadInputError(f"`metric_for_best_model` {metric} is now {today}.")
             self.metric_for_best_model = today  # a run that began under the old name goes on
+        self.greater_is_better = larger_is_better(self.metric_for_best_model or "loss", self.greater_is_better)
         check_numbers(self)
         # The parent insists on a folder; `parse_arguments` gives the run its own once all processes can agree on it.
         self.output_dir_given = self.output_dir is not None
