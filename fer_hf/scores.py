@@ -19,6 +19,6 @@ def with_new_names(value: Any) -> Any:
     return value.replace(score, _RENAMED[score]) if score in _RENAMED else value
 
 
-def larger_is_better(name: str) -> bool:
-    """Which way is better: a loss is to be small, and any other score large."""
-    return not name.endswith("loss")
+def larger_is_better(name: str, given: bool | None = None) -> bool:
+    """Which way is better: as `given`, if it is; else a loss is to be small, and any other score large."""
+    return not name.endswith("loss") if given is None else given

@@ -151,6 +151,10 @@ CALLS = [
     (f"{TRAIN} --report_to neptune", "`report_to` neptune needs its package: pip install neptune"),
     (f"{TRAIN} --report_to tensorbord", "`report_to` 'tensorbord' is unknown: did you mean tensorboard?"),
     (
+        f"{TRAIN} --metric_for_best_model loss --greater_is_better true",
+        "`greater_is_better` True selects the worst loss: leave it out",
+    ),
+    (
         f"{TRAIN} --metric_for_best_model acuracy",
         "`metric_for_best_model` 'acuracy' is unknown: did you mean accuracy",
     ),

@@ -165,6 +165,33 @@ def test_bf16_on_the_command_line_and_in_a_config(tmp_path, monkeypatch, text, w
     assert args.bf16 is resolved
 
 
+@pytest.mark.parametrize(
+    ("launched", "flags", "resolved"),
+    [("bf16", {}, True), ("bf16", {"bf16": "true"}, True), ("no", {}, False), ("no", {"bf16": "true"}, True)],
+)
+def test_the_record_says_what_the_launcher_turned_on(tmp_path, monkeypatch, launched, flags, resolved):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)  # as `accelerate launch --mixed_precision` does
+    trainer = tensor_trainer(ViTForImageClassification(tiny_vit_config()), tmp_path, **flags)
+    assert (trainer.accelerator.mixed_precision == "bf16") is resolved
+    assert training_summary(trainer.args)["bf16"] is resolved
+
+
+@pytest.mark.parametrize(
+    ("launched", "flags", "message"),
+    [
+        ("fp8", {}, "The launcher's `mixed_precision` must be bf16, fp16 or no, got fp8"),
+        ("fp16", {}, "`fp16`, a flag's or the launcher's `mixed_precision`, needs a GPU"),
+        ("no", {"fp16": True}, "`fp16`, a flag's or the launcher's `mixed_precision`, needs a GPU"),
+        ("no", {"bf16_full_eval": True}, "`bf16_full_eval` would score other weights than the run saves"),
+        ("no", {"fp16_full_eval": True}, "`fp16_full_eval` would score other weights than the run saves"),
+    ],
+)
+def test_a_precision_that_a_run_cannot_train_or_score_in_is_refused(tmp_path, monkeypatch, launched, flags, message):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    with pytest.raises(BadInputError, match=message):
+        FerTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **flags)
+
+
 def test_bf16_needs_no_use_cpu_and_other_words_are_refused(tmp_path):
     args = FerTrainingArguments(output_dir=str(tmp_path), bf16="true")
     assert (args.bf16, args.use_cpu) == (True, False)

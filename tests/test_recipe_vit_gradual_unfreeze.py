@@ -24,6 +24,9 @@ from transformers import ViTImageProcessor, ViTModel, pipeline
 from fer_hf import build
 from fer_hf.cli.main import main
 from fer_hf.data import load_dataset
+from fer_hf.evaluation.predictions import load_predictions
+from fer_hf.evaluation.scoring import score_faces
+from fer_hf.models.loading import load_trained_classifier
 from fer_hf.runs.card import render_model_card
 from fer_hf.runs.compare import compare_runs
 from fer_hf.runs.gallery import add_to_gallery
@@ -226,13 +229,13 @@ def test_a_run_with_a_multi_layer_head_says_so(small, tmp_path, monkeypatch):
 
 def test_the_weights_after_the_last_epoch_score_as_their_checkpoint_does(small, tmp_path, monkeypatch):
     draw_no_pictures(monkeypatch)
-    for greater in ("False", "True"):  # the last epoch's loss cannot be the least and the greatest
-        run = tmp_path / f"run-{greater}"
-        selects = ("--metric_for_best_model", "loss", "--greater_is_better", greater)
-        call_recipe(monkeypatch, RECIPE, *small, *selects, "--score_last_epoch", "--output_dir", run)
-        record = json.loads((run / "run_record.json").read_text())
-        if record["best"]["step"] < 21:
-            break
+    run = tmp_path / "run"
+    words = ["--metric_for_best_model", "loss", "--score_last_epoch", "--output_dir", run]
+    words += ["--lr_scheduler_type", "multistep"]  # the last epoch's steps are wild
+    words += ["--lr_scheduler_kwargs", '{"milestones": [2], "gamma": 300}']
+    call_recipe(monkeypatch, RECIPE, *small, *words)
+    record = json.loads((run / "run_record.json").read_text())
+    assert record["best"]["step"] < 21
     assert record["results"]["validation"]["loss"] == pytest.approx(record["best"]["value"], abs=1e-6)
     words = ["--dataset", "synthetic", "--dataset_options", small[small.index("--dataset_options") + 1]]
     words += ["--split", "validation+test", "--output", str(tmp_path / "last.json")]
@@ -242,6 +245,27 @@ def test_the_weights_after_the_last_epoch_score_as_their_checkpoint_does(small, 
     assert (last["epoch"], last["splits"], last["report"]["num_faces"]) == (3, ["validation", "test"], 64)
     assert last["report"]["loss"] == pytest.approx(found["loss"], abs=1e-6)
     assert last["report"]["confusion_matrix"] == found["confusion_matrix"]
+
+
+def test_a_run_in_bfloat16_is_scored_in_float32_as_whoever_loads_its_model_scores_it(small, tmp_path, monkeypatch):
+    draw_no_pictures(monkeypatch)
+    run, options = tmp_path / "run", small[small.index("--dataset_options") + 1]
+    call_recipe(monkeypatch, RECIPE, *small, "--bf16", "true", "--score_last_epoch", "--output_dir", run)
+    record = json.loads((run / "run_record.json").read_text())
+    words = ["--model", str(run), "--dataset", "synthetic", "--dataset_options", options]
+    for split in ("validation", "test"):
+        output = tmp_path / f"{split}.json"
+        assert main(["evaluate", *words, "--split", split, "--output", str(output)]) == 0
+        found, noted = json.loads(output.read_text())["report"], record["results"][split]
+        assert noted["confusion_matrix"] == found["confusion_matrix"]
+        assert noted["loss"] == pytest.approx(found["loss"], abs=1e-6)
+    logits = load_predictions(run)["test"].logits
+    table = load_dataset("synthetic", **json.loads(options))["test"]
+    model, processor = load_trained_classifier(str(run))
+    exact = score_faces(model, processor, table).logits
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = score_faces(model, processor, table).logits
+    assert np.abs(logits - exact).max() < 1e-5 < np.abs(rounded - exact).max()
 
 
 def test_a_finished_run_is_not_overwritten(finished, small, monkeypatch, capsys):

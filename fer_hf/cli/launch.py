@@ -21,6 +21,7 @@ from fer_hf.files import check_output
 from fer_hf.metrics import METRICS
 from fer_hf.provenance import command_line, commit, local_processes
 from fer_hf.runs.record import RECORD
+from fer_hf.scores import larger_is_better
 from fer_hf.training.arguments import FerTrainingArguments, global_batch_size
 from fer_hf.training.checkpoints import checkpoints, resume_point, resume_run
 from fer_hf.words import plural
@@ -86,7 +87,7 @@ def start(args: FerTrainingArguments, what: str, metrics: Iterable[str] = METRIC
     Raises:
         BadInputError: If the launcher has not started the processes that were asked for, or each would train alone;
             if `output_dir` cannot be written, or holds a run that is not to be resumed; if validation has no
-            `metric_for_best_model`; as
+            `metric_for_best_model`, or its worst would be selected; as
             [`~fer_hf.training.checkpoints.resume_point`].
         SystemExit: With code 0, if the run that is to be resumed is finished.
     """
@@ -94,7 +95,7 @@ def start(args: FerTrainingArguments, what: str, metrics: Iterable[str] = METRIC
     if args.device.type == "cpu":
         torch.set_num_threads(args.cpu_threads or max(1, available_cores() // local_processes()))
     _check_processes(args)
-    _check_metric(args.metric_for_best_model, [*metrics, "loss"])
+    _check_metric(args.metric_for_best_model, args.greater_is_better, [*metrics, "loss"])
     _find_run(args)
     folder = Path(args.output_dir)
     _started.append((args, [path for path in (folder, *folder.parents) if not path.exists()]))
@@ -149,10 +150,12 @@ def _check_processes(args: FerTrainingArguments) -> None:
         )
 
 
-def _check_metric(name: str, known: list[str]) -> None:
+def _check_metric(name: str, greater: bool, known: list[str]) -> None:
     name = name.removeprefix("eval_")
     if name not in known and not name.endswith("_loss"):  # a part of the loss
         raise BadInputError(f"`metric_for_best_model` {name!r} is unknown: {nearest(name, known)}")
+    if greater is not larger_is_better(name) and (name in METRICS or name.endswith("loss")):
+        raise BadInputError(f"`greater_is_better` {greater} selects the worst {name}: leave it out.")
 
 
 def _command(processes: int | str) -> str:

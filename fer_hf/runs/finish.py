@@ -32,7 +32,8 @@ def finish_run(
 ) -> RunRecord | None:
     """
     Save the selected model, score it on validation and, once, on test, as far as there are these splits, and write
-    what the run leaves. With `score_last_epoch`, the weights after the last epoch are scored there, too.
+    what the run leaves. With `score_last_epoch`, the weights after the last epoch are scored there, too. All in
+    float32, as whoever loads the model scores it, also after a training in mixed precision.
 
     In `trainer.args.output_dir`: the model and its image processor, `all_results.json`, `trainer_state.json`,
     `classification_report.json`, `predictions.safetensors`, `confusion_matrix.png` (of test, and of validation as
@@ -53,6 +54,7 @@ def finish_run(
     """
     trainer.save_model()
     trainer.save_state()
+    _leave_mixed_precision(trainer)
     prefixes = {"validation": "eval", "test": "test"}
     scored = {split: _score(trainer, tables[split], prefixes[split]) for split in prefixes if split in tables}
     last = _score_last_epoch(trainer, tables, scored) if trainer.args.score_last_epoch else None
@@ -87,8 +89,8 @@ def finish_pretraining(
     trainer: FerTrainer, tables: DatasetDict, dataset: str, model: dict, flags: dict
 ) -> RunRecord | None:
     """
-    The same for a model without expressions: score the selected weights on validation, and write the record.
-    Whatever is to be kept of the model is saved before.
+    The same for a model without expressions: score the selected weights on validation, in float32, and write the
+    record. Whatever is to be kept of the model is saved before.
 
     Args:
         trainer (`FerTrainer`): After `train()`, holding the selected weights.
@@ -101,6 +103,7 @@ def finish_pretraining(
         `RunRecord`: The run's record, on the main process; `None` on others.
     """
     trainer.save_state()
+    _leave_mixed_precision(trainer)
     metrics = trainer.evaluate()
     trainer.save_metrics("eval", metrics)
     if not trainer.is_world_process_zero():
@@ -146,6 +149,11 @@ def _print_reports(record: RunRecord) -> None:
         print(printable(summary_text(last["report"], title)))
     if not record.tested:
         print(f"{record.dataset['name']} has no test split: the run tested nothing.")
+
+
+def _leave_mixed_precision(trainer: FerTrainer) -> None:
+    """Score in float32 from here on: mixed precision is wrapped around the forward of the model (not by FSDP)."""
+    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
 
 
 def _score(trainer: FerTrainer, split: Dataset, prefix: str, save: bool = True) -> Predictions:

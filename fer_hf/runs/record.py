@@ -51,7 +51,8 @@ class RunRecord:
         runtime (`dict`): `train_seconds`, `steps`, and of a resumed run `resumed_at_step` and `commits`.
         results (`dict`):
             A report ([`~fer_hf.evaluation.report.expression_report`]) for each split that was scored, `validation`,
-            `test` or both as the data set has them; or of a backbone the `loss` and `epoch` on `validation`.
+            `test` or both as the data set has them; or of a backbone the `loss` and `epoch` on `validation`. In
+            float32; until 2026-11-27 as it was trained, in bfloat16 where `training` has `bf16`.
         unfreezing (`list[dict]`): From which `epoch` on what was trained; empty if all was, from the start.
         phases (`list[dict]`): Time, waiting and memory by phase of unfreezing.
         validations (`list[dict]`): Each validation during training, with `elapsed_seconds`.

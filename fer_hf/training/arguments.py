@@ -1,6 +1,7 @@
 """`FerTrainingArguments`: the flags of the stock `TrainingArguments` with our defaults, and those that we add."""
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ from transformers import SchedulerType, TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available
 
 from fer_hf.errors import BadInputError, parse_map
-from fer_hf.scores import with_new_names
+from fer_hf.scores import larger_is_better, with_new_names
 from fer_hf.training.checks import check_numbers, check_reporting
 from fer_hf.training.optim import OptimizerName, ScheduleName, by_name, check_optimization
 
@@ -159,6 +160,7 @@ class FerTrainingArguments(TrainingArguments):
             if not self.resume_from_checkpoint:
                 raise BadInputError(f"`metric_for_best_model` {metric} is now {today}.")
             self.metric_for_best_model = today  # a run that began under the old name goes on
+        self.greater_is_better = larger_is_better(self.metric_for_best_model or "loss", self.greater_is_better)
         check_numbers(self)
         # The parent insists on a folder; `parse_arguments` gives the run its own once all processes can agree on it.
         self.output_dir_given = self.output_dir is not None
@@ -168,8 +170,8 @@ class FerTrainingArguments(TrainingArguments):
         self.progressive_resizing = parse_map("progressive_resizing", self.progressive_resizing) or None
         if self.eval_strategy == "no":
             self._keep_last_weights(schedule)
+        self._resolve_precision()
         # The parent takes stock names only.
-        self.bf16 = _resolved_bf16(self.bf16, on_cpu=self.use_cpu or not torch.accelerator.is_available())
         self.optim = "sgd"
         self.lr_scheduler_type = schedule.value if schedule.value in list(SchedulerType) else "constant"
         super().__post_init__()
@@ -194,6 +196,24 @@ class FerTrainingArguments(TrainingArguments):
         given, self.use_cpu = self.use_cpu, self.use_cpu or not torch.accelerator.is_available()
         super()._validate_args()
         self.use_cpu = given
+
+    def _resolve_precision(self) -> None:
+        """
+        `bf16` and `fp16` as the run trains: `accelerate launch --mixed_precision` turns one of them on where no flag
+        does, and the parent would not say so.
+        """
+        on_cpu = self.use_cpu or not torch.accelerator.is_available()
+        self.bf16 = _resolved_bf16(self.bf16, on_cpu)
+        launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+        if launched not in ("no", "bf16", "fp16"):
+            raise BadInputError(f"The launcher's `mixed_precision` must be bf16, fp16 or no, got {launched}.")
+        if launched != "no" and not self.bf16 and not self.fp16:
+            setattr(self, launched, True)
+        if self.fp16 and on_cpu:
+            raise BadInputError("`fp16`, a flag's or the launcher's `mixed_precision`, needs a GPU; a CPU has `bf16`.")
+        for name in ("bf16_full_eval", "fp16_full_eval"):
+            if getattr(self, name):
+                raise BadInputError(f"`{name}` would score other weights than the run saves: leave it out.")
 
     def _keep_last_weights(self, schedule: ScheduleName) -> None:
         """Without validation the run ends with its last weights; what waits for a score is refused."""

@@ -269,8 +269,7 @@ class GradualUnfreezing(TrainerCallback):
 
     def _now(self, epoch: int, args: TrainingArguments, state: TrainerState) -> list[str]:
         metric = f"eval_{(args.metric_for_best_model or 'loss').removeprefix('eval_')}"
-        larger = larger_is_better(metric) if args.greater_is_better is None else args.greater_is_better
-        return self.unfrozen(epoch, state.log_history, metric, larger)
+        return self.unfrozen(epoch, state.log_history, metric, larger_is_better(metric, args.greater_is_better))
 
     def _new(self, before: list[str] | None, now: list[str]) -> list[str]:
         """The modules that train now and did not before; at the start (`None`) the head is among them."""
