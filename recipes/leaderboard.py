@@ -154,11 +154,7 @@ def parse() -> Namespace:
     parser.add_argument("--budget", default="cpu", choices=BUDGETS, help="which list of rows (default: cpu)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these rows only")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="one run of each row for every seed")
-    parser.add_argument(
-        "--output_dir",
-        default="runs/leaderboard",
-        help="folder for the runs and the table (default: runs/leaderboard)",
-    )
+    parser.add_argument("--output_dir", help="for the runs and the table (default: runs/leaderboard/<budget>)")
     parser.add_argument("--records_dir", help="also keep the table and the runs' records here, in a folder <budget>")
     parser.add_argument("--scale", type=count, metavar="PIXELS", help="the largest faces that a network sees")
     parser.add_argument("--epochs", type=count, metavar="N", help="epochs of every run")
@@ -174,7 +170,9 @@ def parse() -> Namespace:
     parser.add_argument(
         "--flags", type=shlex.split, default=[], help="further flags for every run: --flags='--use_cpu'"
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.output_dir = args.output_dir or f"runs/leaderboard/{args.budget}"
+    return args
 
 
 if __name__ == "__main__":
