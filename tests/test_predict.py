@@ -6,6 +6,7 @@ import json
 import os
 import sys
 
+import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -66,7 +67,7 @@ def run(classifier, folder, batch_size=16, **options):
 @pytest.mark.numeric
 def test_json_lines_hold_what_the_pipeline_gives_for_each_photo(classifier, photos, tmp_path, capsys):
     output = tmp_path / "new" / "faces.jsonl"
-    with pytest.raises(BadInputError, match="1 of 4 photos could not be read; they are named above"):
+    with pytest.raises(BadInputError, match="1 of 4 photos could not be read; named above"):
         run(classifier, photos, output=output, batch_size=2)
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     names = [str(photos / name) for name in ("below/two.png", "empty.jpg", "two.png")]
@@ -178,7 +179,7 @@ def test_what_is_left_out_is_counted_by_kind(classifier_folder, photos, monkeypa
     assert [line.split()[0].rpartition("/")[2] for line in lines] == [
         "two.png", "empty.jpg", "more.jfif", "more.jpe", "two.png",
     ]  # fmt: skip
-    assert printed.err.splitlines()[-1] == "error: 1 of 6 photos could not be read; they are named above."
+    assert printed.err.splitlines()[-1] == "error: 1 of 6 photos could not be read; named above."
 
 
 def test_photos_of_phones_are_read_with_their_extra(tmp_path):
@@ -294,6 +295,29 @@ def test_predict_gives_a_table_with_a_row_for_each_face(classifier_folder, photo
     assert len(fer_hf.predict(picture, model=classifier_folder, detector="none")) == 1
 
 
+@pytest.mark.parametrize(
+    ("photos", "options", "complaint"),
+    [
+        ("missing.png", {}, "missing.png: cannot be read"),
+        ("clip.mp4", {}, r"clip\.mp4: a video, and no photo\. `fer-hf predict` takes it"),
+        (datasets.Dataset.from_dict({"image": ["a.png"]}), {}, r"a column of it, such as `table\['image'\]`"),
+        ([], {"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
+    ],
+)
+def test_what_predict_cannot_take_is_one_line(photos, options, complaint, classifier_folder):
+    with pytest.raises(BadInputError, match=complaint):
+        fer_hf.predict(photos, model=classifier_folder, detector="none", **options)
+
+
+def test_of_a_photo_that_moves_the_first_picture_is_taken_and_that_is_said(tmp_path, caplog):
+    still, other = (Image.new("RGB", (20, 10), color) for color in ("red", "blue"))
+    still.save(tmp_path / "still.gif")
+    still.save(tmp_path / "moving.gif", save_all=True, append_images=[other])
+    pictures = [load_photo(tmp_path / name) for name in ("still.gif", "moving.gif")]
+    assert pictures[0].getpixel((0, 0)) == pictures[1].getpixel((0, 0)) == (255, 0, 0)
+    assert [record.message.partition(":")[0] for record in caplog.records] == [str(tmp_path / "moving.gif")]
+
+
 def test_a_label_called_as_a_column_gets_a_column_of_its_own():
     face = {"box": dict.fromkeys(("xmin", "ymin", "xmax", "ymax"), 1.0), "landmarks": None, "expression": "score"}
     found = [{**face, "score": 0.75, "scores": {"score": 0.75, "face": 0.25}}]
@@ -339,7 +363,7 @@ def test_the_command_takes_photos_and_writes_what_the_library_does(classifier_fo
     assert drawn.max() > 0
     assert main(["predict", str(photos), "/nowhere.png", *words, "--overwrite"]) == 2
     printed = capsys.readouterr()
-    assert printed.err.splitlines()[-1] == "error: 2 of 5 photos could not be read; they are named above."
+    assert printed.err.splitlines()[-1] == "error: 2 of 5 photos could not be read; named above."
     assert "unreadable: /nowhere.png: cannot be read" in printed.err
     assert len(output.read_text().splitlines()) == 3
 
@@ -372,10 +396,21 @@ def test_one_photo_is_plotted_as_bars_and_several_as_a_sheet_without_truths(
     assert figures[1].get_suptitle() == "14 faces: the model's answers"
 
 
-def test_no_face_makes_no_plot(classifier, photos, tmp_path, capsys):
-    run(classifier, photos / "empty.jpg", plot=tmp_path / "bars.png")
-    assert not (tmp_path / "bars.png").exists()
-    assert "written" not in capsys.readouterr().out
+def test_what_is_not_written_for_want_of_faces_is_said(classifier, photos, tmp_path, capsys):
+    plot, marked = tmp_path / "bars.png", tmp_path / "marked"
+    run(classifier, photos / "empty.jpg", plot=plot, annotate=marked)
+    said = [f"written: {marked}", f"not written: {plot} (nothing to show)"]
+    assert capsys.readouterr().out.splitlines()[2:] == said
+    with pytest.raises(BadInputError, match="1 of 1 photo could not be read"):
+        run(classifier, photos / "broken.png", annotate=tmp_path / "none")
+    assert capsys.readouterr().out.splitlines()[1:] == [f"not written: {tmp_path / 'none'} (nothing to show)"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["marked", "photos"]
+
+
+@pytest.mark.parametrize("name", ["marked.mp4", "marked.png"])
+def test_a_file_to_mark_photos_in_is_refused(name, classifier, photos, tmp_path):
+    with pytest.raises(BadInputError, match=rf"`annotate` is a folder for photos, .*{name}"):
+        run(classifier, photos, annotate=tmp_path / name)
 
 
 def test_without_a_model_the_shipped_classifier_answers(tmp_path, capsys):

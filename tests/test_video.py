@@ -3,6 +3,7 @@
 import csv
 import gc
 import json
+import re
 import struct
 import tracemalloc
 import weakref
@@ -264,13 +265,14 @@ def playlist(path):
     ("make", "complaint"),
     [
         (lambda path: path.write_text("no video"), "clip.mp4: not a readable video (Invalid data"),
-        (lambda path: path.write_text(""), "clip.mp4: not a readable video ("),
+        (lambda path: path.write_text(""), "clip.mp4: an empty file (0 bytes)."),
+        (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "clip.mp4: a Git LFS pointer"),
         (playlist, "clip.mp4: not a readable video ("),
         (sound, "clip.mp4: there is no video in this file."),
         (no_frames, "clip.mp4: no frame of this video can be decoded."),
         (lambda path: None, "clip.mp4 does not exist"),
     ],
-    ids=["text", "empty", "playlist", "sound", "no frames", "missing"],
+    ids=["text", "empty", "pointer", "playlist", "sound", "no frames", "missing"],
 )
 def test_what_is_no_video_ends_in_one_line_and_leaves_nothing(make, complaint, classifier_folder, tmp_path, capsys):
     make(tmp_path / "clip.mp4")
@@ -478,4 +480,11 @@ def test_no_face_makes_no_timeline(classifier, tmp_path, face, capsys):
     path = clip(tmp_path / "clip.mp4", [scene(face)] * 3)
     run(classifier, path, plot=tmp_path / "timeline.png")
     assert not (tmp_path / "timeline.png").exists()
-    assert capsys.readouterr().out == "3 frames in 0.1 s, 0 faces\n"
+    said = f"not written: {tmp_path / 'timeline.png'} (nothing to show)"
+    assert capsys.readouterr().out.splitlines() == ["3 frames in 0.1 s, 0 faces", said]
+
+
+def test_the_bar_goes_by_the_time_and_reaches_its_end(classifier, two_people, monkeypatch, capsys):
+    monkeypatch.setattr(predict_video, "QUICK", 0)
+    predict_video.predict_video(classifier, two_people, Places())
+    assert re.search(r"video: 100%\|.*\| 1/1 s \[", capsys.readouterr().err)

@@ -1,6 +1,7 @@
 """Photos in whatever form they come: files, URLs, PIL images, arrays."""
 
 import base64
+import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +13,14 @@ from PIL import Image
 from fer_hf.data.folders import SYSTEM_FILES, is_image
 from fer_hf.data.images import MAX_BYTES, check_image, eight_bits, open_image, plain_image, read_bytes, readable
 from fer_hf.errors import BadInputError
+from fer_hf.escape import one_line
+from fer_hf.inference.video import is_video
 
+
+logger = logging.getLogger(__name__)
+
+# Formats whose further pictures are later ones; those of other formats are pages, or the same once more.
+ANIMATED = ("GIF", "PNG", "WEBP")
 
 Photo = str | os.PathLike | Image.Image | np.ndarray
 
@@ -39,6 +47,8 @@ def load_photo(photo: Photo, timeout: float | None = None) -> Image.Image:
     with readable(name):
         image = _open(photo, name, timeout)
         check_image(image, name, min_side=1)
+        if image.format in ANIMATED and image.is_animated:
+            logger.warning(one_line(f"{name}: moves; the first picture is taken. A video of it would give all."))
         return plain_image(image, "RGB")
 
 
@@ -93,6 +103,8 @@ def _open(photo: Photo, name: str, timeout: float | None) -> Image.Image:
     if isinstance(photo, np.ndarray):
         return Image.fromarray(_eight_bit_array(photo))
     if isinstance(photo, str | os.PathLike):
+        if is_video(os.fspath(photo)):
+            raise BadInputError(f"{name}: a video, and no photo. `fer-hf predict` takes it alone.")
         return open_image(_content(photo, timeout), name, min_side=1)
     raise BadInputError(
         f"A photo must be a file, a URL, a PIL image or a NumPy array, got {type(photo).__name__}. "

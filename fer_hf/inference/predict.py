@@ -92,6 +92,8 @@ class Places:
                 raise BadInputError(f"`plot` must end in .png, got {self.plot}.")
             check_output("plot", self.plot, self.overwrite, photos)
         if self.annotate is not None:
+            if self.annotate.suffix in (".mp4", ".png"):
+                raise BadInputError(f"`annotate` is a folder for photos, and a file for a video, got {self.annotate}.")
             check_output("annotate", self.annotate, folder=True)
             for picture in (self.annotate / entry.picture for entry in entries):
                 if photo := photos.get(os.path.realpath(picture)):
@@ -101,6 +103,12 @@ class Places:
                         f"`annotate`: {picture} exists. Name another folder, or replace pictures with --overwrite."
                     )
         return check_results(self.output, self.resume, self.overwrite, photos)
+
+    def say_written(self, with_plot: bool) -> None:
+        """Print what was written. Without a face there is no `plot`, and without a photo no `annotate`."""
+        for place in filter(None, (self.output, self.annotate, self.plot)):
+            written = with_plot if place == self.plot else place.exists()
+            print(f"written: {place}" if written else f"not written: {place} (nothing to show)")
 
 
 def predict(
@@ -130,21 +138,27 @@ def predict(
 
     Returns:
         `datasets.Dataset`: A row for each face, and one for each photo without faces, with the columns of
-        [`~fer_hf.inference.results.face_schema`]. `image` is the path or URL, or a number for one in memory. What
-        cannot be read is left out, and named in a warning.
+        [`~fer_hf.inference.results.face_schema`]. `image` is the path or URL, or a number for one in memory. Of
+        several, those that cannot be read are left out, and named in warnings.
 
     Raises:
-        BadInputError: If there is no such model or detector, or nothing to read.
+        BadInputError: If there is no such model or detector, or the only photo cannot be read.
     """
+    if isinstance(photos, datasets.Dataset):
+        raise BadInputError("`photos` of a table are a column of it, such as `table['image']`.")
+    if batch_size < 1:
+        raise BadInputError(f"`batch_size` must be at least 1, got {batch_size}.")
     several = isinstance(photos, Sequence) and not isinstance(photos, str)
     entries, _ = find_entries(photos if several else [photos])
     classifier = load_pipeline(model, detector=detector, **options)
     labels, rows = list(classifier.model.config.id2label.values()), []
     for entry, image, faces in _answers(classifier, entries, batch_size):
-        if image is None:
-            logger.warning(f"unreadable: {faces}")
-        else:
+        if image is not None:
             rows += face_rows({"image": entry.name}, faces, labels)
+        elif len(entries) == 1:
+            raise faces
+        else:
+            logger.warning(f"unreadable: {faces}")
     return datasets.Dataset(pa.Table.from_pylist(rows, face_schema(labels)))
 
 
@@ -297,12 +311,9 @@ def predict_to(
         _plot_faces(shown, labels, places.plot, len(entries), results.expressions.total())
     head = f"{plural(len(results.done), 'photo')}, {plural(results.expressions.total(), 'face')}"
     print(summary(head, results.expressions))
-    for place in filter(None, (places.output, places.annotate, places.plot if shown else None)):
-        print(f"written: {place}")
+    places.say_written(with_plot=bool(shown))
     if unreadable := len(entries) - len(results.done):
-        raise BadInputError(
-            f"{unreadable:,} of {plural(len(entries), 'photo')} could not be read; they are named above."
-        )
+        raise BadInputError(f"{unreadable:,} of {plural(len(entries), 'photo')} could not be read; named above.")
 
 
 def _read(photo: Photo | Callable[[], Photo]) -> Image.Image | BadInputError:

@@ -97,13 +97,11 @@ def predict_video(
             write_faces(places.output, found(), labels, FRAME)
         else:
             deque(found(), maxlen=0)
-    plot = places.plot if timeline.sums else None
-    if plot:
-        timeline.plot(labels, video.end, tracks.count, plot)
+    if places.plot and timeline.sums:
+        timeline.plot(labels, video.end, tracks.count, places.plot)
     head = f"{plural(timeline.num_frames, 'frame')} in {video.end:.1f} s, {plural(tracks.count, 'face')}"
     print(summary(head, expressions))
-    for place in filter(None, (places.output, places.annotate, plot)):
-        print(f"written: {place}")
+    places.say_written(with_plot=bool(timeline.sums))
     if damage := video.damage():
         raise BadInputError(damage)
 
@@ -118,6 +116,8 @@ def _answers(
         while batch := list(islice(frames, batch_size)):
             yield from zip(batch, classifier([frame.image for frame in batch], batch_size=batch_size), strict=True)
             bar.update(round(video.end) - bar.n)
+        if length and not video.damage():  # as whole seconds, the last frame's end and the length may differ
+            bar.update(length - bar.n)
 
 
 class FaceTracks:

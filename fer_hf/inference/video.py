@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from fer_hf.data.contents import check_file, check_kind
 from fer_hf.errors import BadInputError, no_such_path
 from fer_hf.files import whole
 from fer_hf.words import plural
@@ -73,6 +74,7 @@ class Video:
             raise BadInputError(f"{path}: a video must be a file. Fetch it first.")
         if not os.path.exists(path):
             raise BadInputError(no_such_path(path))
+        check_file(path)
         self.path, self.every_seconds, self.end, self.damaged = path, every_seconds, 0.0, 0
         self.file, self.container = _open(path)
         self.stream = _stream(self.container)
@@ -136,6 +138,8 @@ def _open(path: str) -> tuple:
     try:
         # Opened here, as FFmpeg takes a colon in a name for a protocol. None is allowed: a playlist must not lead on.
         file = open(path, "rb")  # noqa: SIM115
+        check_kind(path, file.read(64))
+        file.seek(0)
         return file, av.open(file, metadata_errors="ignore", options={"protocol_whitelist": "none"})
     except (av.FFmpegError, OSError) as error:
         raise BadInputError(f"{path}: not a readable video ({error.strerror}). Fetch it again.") from error
