@@ -56,7 +56,9 @@ def score_faces(
         raise BadInputError(f"{description}: {unlabelled:,} of {len(labels):,} faces have no label, and all need one.")
     augmentation = TestTimeAugmentation(tta, processor)
     collate = FaceCollator(processor, **augmentation.processor_options)
-    column, logits = table.select_columns(["image"]).with_format(None), []
+    column = table.select_columns(["image"]).with_format(None)
+    # In one piece from the start: small arrays that stay between a batch's large ones make the heap grow.
+    logits = np.empty((len(labels), model.config.num_labels), np.float32)
     with tqdm(total=len(labels), desc=description, unit="face") as bar:
         for start in range(0, len(labels), batch_size):
             images = column[start : start + batch_size]["image"]
@@ -66,11 +68,10 @@ def score_faces(
             inputs = collate([{"image": image, "label": 0} for image in images])
             del inputs["labels"]
             inputs = {name: value.to(model.device) for name, value in inputs.items()}
-            logits.append(augmentation.logits(model, inputs).cpu().numpy())
+            logits[start : start + len(images)] = augmentation.logits(model, inputs).cpu().numpy()
             bar.update(len(images))
-    predictions = Predictions(np.concatenate(logits), labels)
-    if not np.isfinite(predictions.logits).all():
+    if not np.isfinite(logits).all():
         raise BadInputError(
             f"{description}: {model.name_or_path} answers with what are no numbers: its weights are damaged."
         )
-    return predictions
+    return Predictions(logits, labels)
