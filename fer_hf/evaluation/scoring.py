@@ -10,9 +10,11 @@ from PIL import Image
 from transformers import BaseImageProcessor, PreTrainedModel
 
 from fer_hf.data.collator import FaceCollator
+from fer_hf.data.training_set import own_sizes
 from fer_hf.errors import BadInputError
 from fer_hf.evaluation.predictions import Predictions
 from fer_hf.evaluation.tta import TestTimeAugmentation
+from fer_hf.models.processors import check_fit
 
 
 # What is done to an image before it is scored, from the image and its row in the table.
@@ -49,11 +51,13 @@ def score_faces(
     Raises:
         BadInputError: If the table has no rows or some without a label, or the model or its images cannot be
             augmented so.
+        ModelError: If the images come out of the processor at sizes that the model does not take.
     """
     labels = np.array(table["label"][:], dtype=np.int64)
     unlabelled = int((labels < 0).sum())
     if unlabelled or not len(labels):
         raise BadInputError(f"{description}: {unlabelled:,} of {len(labels):,} faces have no label, and all need one.")
+    check_fit(model, processor, own_sizes(processor, table))
     augmentation = TestTimeAugmentation(tta, processor)
     collate = FaceCollator(processor, **augmentation.processor_options)
     column = table.select_columns(["image"]).with_format(None)
