@@ -25,8 +25,9 @@ from fer_hf.cli.launch import run, start
 from fer_hf.cli.next_steps import next_steps
 from fer_hf.cli.parsing import parse_arguments
 from fer_hf.data.collator import FaceCollator
-from fer_hf.data.training_set import training_faces
+from fer_hf.data.training_set import own_sizes, training_faces
 from fer_hf.metrics import classification_metrics
+from fer_hf.models.processors import check_fit
 from fer_hf.runs.card import write_model_card
 from fer_hf.runs.finish import finish_run
 from fer_hf.training import FerTrainer, GradualUnfreezing
@@ -67,6 +68,7 @@ def make_trainer(
 ) -> FerTrainer:
     """The trainer that the flags describe; `lr_search.py` makes one for each run of a search."""
     data, loss, args = flags.data, flags.loss, flags.training
+    check_fit(model, processor, own_sizes(processor, *tables.values()))
     train, num_labels = tables["train"], tables["train"].features["label"].num_classes
     return FerTrainer(
         model=model,

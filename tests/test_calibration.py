@@ -1,18 +1,21 @@
 """Temperatures: found where they were put, kept in the config, and told what they do."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForImageClassification
+from transformers import AutoConfig, AutoModelForImageClassification, pipeline
 
 from fer_hf.cli.main import main
+from fer_hf.errors import ModelError
 from fer_hf.evaluation.evaluate import EvaluationOptions, evaluate
 from fer_hf.evaluation.report import calibration, calibration_text
+from fer_hf.labels import EXPRESSIONS
 from fer_hf.metrics import calibrated_probabilities, calibration_bins, expected_calibration_error, fit_temperature
 from fer_hf.metrics.calibration import TEMPERATURES
-from fer_hf.models.loading import TEMPERATURE_KEY
+from fer_hf.models.loading import TEMPERATURE_KEY, load_image_classifier, load_trained_classifier
 from fer_hf.runs.evaluations import save_evaluation
 
 
@@ -92,6 +95,32 @@ def test_a_stored_temperature_is_read_back_and_nothing_else_changes(tiny_vit, tm
     assert getattr(model.config, TEMPERATURE_KEY) == 1.25
     model.save_pretrained(tmp_path / "again")
     assert getattr(AutoConfig.from_pretrained(tmp_path / "again"), TEMPERATURE_KEY) == 1.25
+
+
+def with_temperature(folder, place, value) -> str:
+    """A copy of a checkpoint whose configuration has this temperature."""
+    copy = shutil.copytree(folder, place / "model")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, TEMPERATURE_KEY: value}))
+    return str(copy)
+
+
+@pytest.mark.parametrize("value", ["1.5", 0, -1, float("nan"), float("inf"), None, True, [1.5]])
+def test_a_temperature_that_is_none_is_named_by_file_and_key(classifier_folder, tmp_path, value):
+    folder = with_temperature(classifier_folder, tmp_path, value)
+    complaint = f"{folder}/config.json: `calibration_temperature` must be a number above 0, got {value!r}."
+    for load in (load_trained_classifier, lambda model: pipeline("facial-expression", model=model, detector="none")):
+        with pytest.raises(ModelError) as refused:
+            load(folder)
+        assert str(refused.value) == complaint
+
+
+def test_a_model_that_is_trained_on_is_no_longer_calibrated(classifier_folder, tmp_path):
+    folder = with_temperature(classifier_folder, tmp_path, 1.5)
+    assert getattr(load_trained_classifier(folder)[0].config, TEMPERATURE_KEY) == 1.5
+    for head in (None, "mlp3"):
+        model, _ = load_image_classifier(folder, EXPRESSIONS, head)
+        assert TEMPERATURE_KEY not in json.dumps(model.config.to_dict())
 
 
 def test_transformers_still_takes_the_plain_name_for_text_generations(tiny_vit, tmp_path):

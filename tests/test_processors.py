@@ -1,15 +1,19 @@
 """Settings of image processors that do not work are named by file and key, wherever a model comes in."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from transformers import pipeline
 
 from fer_hf.cli.main import main
 from fer_hf.errors import ModelError
+from fer_hf.evaluation.scoring import score_faces
+from fer_hf.labels import EXPRESSIONS
 from fer_hf.models.loading import load_image_classifier, load_trained_classifier
 
 
@@ -97,3 +101,71 @@ def test_every_door_refuses_them_in_one_line(classifier_folder, tmp_path, monkey
     with pytest.raises(ModelError) as refused:
         pipeline("facial-expression", model=str(folder), detector="none")
     assert str(refused.value).startswith(complaint)
+
+
+OWN_SIZES = {"do_resize": False}
+
+
+@pytest.mark.parametrize(
+    ("settings", "sizes", "complaint"),
+    [
+        # The tiny classifier takes 48 x 48 pixels.
+        ({"size": {"height": 32, "width": 32}}, [], "the model does not take images of 48x48 pixels as they come out"),
+        (OWN_SIZES, [(48, 48), (60, 50)], "images of 48x48 and 60x50 pixels fit into no batch; `do_resize` must be"),
+        (OWN_SIZES, [(50, 50), (50, 50)], "the model does not take images of 50x50 pixels as they come out"),
+        ({"size": {"shortest_edge": 48}}, [(48, 48), (60, 50)], "images of 48x48 and 60x50 pixels fit into no batch"),
+    ],
+)
+def test_faces_of_sizes_that_a_model_does_not_take_are_refused_at_the_start_of_every_command(
+    classifier_folder, tmp_path, monkeypatch, capsys, settings, sizes, complaint
+):
+    folder = changed(classifier_folder, tmp_path, **settings)
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "validation", "test"):
+        for number, name in enumerate(EXPRESSIONS):
+            Path(split, name).mkdir(parents=True)
+            size = sizes[split == "validation"] if sizes else (48, 48)  # what training meets at an epoch's end
+            Image.effect_noise(size, 50 + number).save(Path(split, name, "face.png"))
+    data = ["--dataset", "imagefolder", "--data_dir", "."]
+    for command in (
+        ["evaluate", *data, "--split", "test+validation"],
+        ["export", *data, "--output", "new.onnx"],
+        ["train", *data, "--use_cpu", "--max_steps", "1", "--output_dir", "new"],
+    ):
+        try:
+            code = main([*command, "--model", str(folder)])
+        except SystemExit as end:  # of a recipe
+            code = end.code
+        said = capsys.readouterr().err.splitlines()
+        assert code == 2
+        assert said[-1].startswith(f"error: {folder}/preprocessor_config.json: {complaint}")
+        assert not any("epoch" in line for line in said)
+        assert not list(tmp_path.glob("new*"))
+
+
+def test_faces_of_the_models_own_size_need_no_resizing(classifier_folder, tmp_path, drawn_faces):
+    expected = score_faces(*load_trained_classifier(classifier_folder), drawn_faces["test"]).logits
+    folder = changed(classifier_folder, tmp_path, **OWN_SIZES)
+    logits = score_faces(*load_trained_classifier(str(folder)), drawn_faces["test"]).logits
+    np.testing.assert_array_equal(logits, expected)
+
+
+def test_photos_whose_faces_a_model_does_not_take_are_refused_in_one_line(
+    classifier_folder, tmp_path, monkeypatch, capsys
+):
+    folder = changed(classifier_folder, tmp_path, **OWN_SIZES)
+    monkeypatch.chdir(tmp_path)
+    for name, size in {"a": (48, 48), "b": (60, 50)}.items():
+        Image.new("L", size).save(f"{name}.png")
+    file, alone = f"{folder}/preprocessor_config.json", "the model does not take images of 60x50 pixels"
+    finder = pipeline("facial-expression", model=str(folder), detector="none")
+    assert len(finder("a.png")) == 1
+    with pytest.raises(ModelError, match=re.escape(f"{file}: {alone} as they come out (Input image size")):
+        finder("b.png")
+    for words, complaint in (
+        (["predict", "a.png", "b.png"], "images of 48x48 and 60x50 pixels fit into no batch"),
+        (["explain", "b.png", "--output_dir", "new"], alone),
+    ):
+        assert main([*words, "--detector", "none", "--model", str(folder)]) == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {file}: {complaint}")
+        assert not list(tmp_path.glob("new/*"))

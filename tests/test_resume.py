@@ -387,6 +387,11 @@ def test_other_flags_are_refused_by_name_and_harmless_ones_are_not(tmp_path):
     resume_point(arguments(tmp_path / "run", dataloader_num_workers=2, save_total_limit=3, run_name="again"), True)
     with pytest.raises(BadInputError, match=r"other flags: `learning_rate` 0.003, now 0.1; `seed` 42, now 3\. Resume"):
         resume_point(arguments(tmp_path / "run", learning_rate=0.1, seed=3), True)
+    manifest = tmp_path / "run" / "checkpoint-5" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["flags"]["greater_is_better"] = None  # as it was where nothing was selected
+    manifest.write_text(json.dumps(content))
+    assert resume_point(arguments(tmp_path / "run"), True) == manifest.parent
 
 
 def test_other_training_faces_are_refused(drawn_faces, processor, tmp_path, caplog):

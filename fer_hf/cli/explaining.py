@@ -85,8 +85,8 @@ def explain_to(
 def _explain(classifier: FacialExpressionPipeline, crop: Image.Image, what: str, place: Path) -> str:
     """Draw one face; returns the answer."""
     model = classifier.model
-    pixel_values = classifier.image_processor(crop, return_tensors="pt")["pixel_values"].to(model.device)
-    with torch.no_grad():
+    with torch.no_grad(), classifier.fitting([crop]):
+        pixel_values = classifier.image_processor(crop, return_tensors="pt")["pixel_values"].to(model.device)
         shares = model(pixel_values=pixel_values).logits[0].softmax(dim=-1).tolist()
     scores = dict(zip(model.config.id2label.values(), shares, strict=True))
     found = attention(model, pixel_values)

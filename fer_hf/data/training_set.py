@@ -208,6 +208,13 @@ def model_size(processor: BaseImageProcessor) -> Size | None:
     return sizes.pop() if len(sizes) == 1 else None
 
 
+def own_sizes(processor: BaseImageProcessor, *tables: datasets.Dataset) -> set[tuple[int, int]]:
+    """Width and height of the tables' images, where the processor leaves each at its own size; else nothing."""
+    if model_size(processor) is not None:
+        return set()
+    return {image.size for table in tables for image in table.with_format(None)["image"]}
+
+
 def decode_faces(table: datasets.Dataset) -> torch.Tensor | None:
     """
     All faces of a table in one tensor: a byte per pixel, 83 MB for the 35,887 of FER-2013.

@@ -10,9 +10,11 @@ from PIL import Image
 from transformers import BaseImageProcessor, PreTrainedModel
 
 from fer_hf.data.collator import FaceCollator
+from fer_hf.data.training_set import own_sizes
 from fer_hf.errors import BadInputError
 from fer_hf.evaluation.predictions import Predictions
 from fer_hf.evaluation.tta import TestTimeAugmentation
+from fer_hf.models.processors import check_fit
 
 
 # What is done to an image before it is scored, from the image and its row in the table.
@@ -49,14 +51,18 @@ def score_faces(
     Raises:
         BadInputError: If the table has no rows or some without a label, or the model or its images cannot be
             augmented so.
+        ModelError: If the images come out of the processor at sizes that the model does not take.
     """
     labels = np.array(table["label"][:], dtype=np.int64)
     unlabelled = int((labels < 0).sum())
     if unlabelled or not len(labels):
         raise BadInputError(f"{description}: {unlabelled:,} of {len(labels):,} faces have no label, and all need one.")
+    check_fit(model, processor, own_sizes(processor, table))
     augmentation = TestTimeAugmentation(tta, processor)
     collate = FaceCollator(processor, **augmentation.processor_options)
-    column, logits = table.select_columns(["image"]).with_format(None), []
+    column = table.select_columns(["image"]).with_format(None)
+    # In one piece from the start: small arrays that stay between a batch's large ones make the heap grow.
+    logits = np.empty((len(labels), model.config.num_labels), np.float32)
     with tqdm(total=len(labels), desc=description, unit="face") as bar:
         for start in range(0, len(labels), batch_size):
             images = column[start : start + batch_size]["image"]
@@ -66,11 +72,10 @@ def score_faces(
             inputs = collate([{"image": image, "label": 0} for image in images])
             del inputs["labels"]
             inputs = {name: value.to(model.device) for name, value in inputs.items()}
-            logits.append(augmentation.logits(model, inputs).cpu().numpy())
+            logits[start : start + len(images)] = augmentation.logits(model, inputs).cpu().numpy()
             bar.update(len(images))
-    predictions = Predictions(np.concatenate(logits), labels)
-    if not np.isfinite(predictions.logits).all():
+    if not np.isfinite(logits).all():
         raise BadInputError(
             f"{description}: {model.name_or_path} answers with what are no numbers: its weights are damaged."
         )
-    return predictions
+    return Predictions(logits, labels)

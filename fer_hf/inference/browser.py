@@ -58,6 +58,7 @@ def _write_network(model: str, file: Path) -> str:
         name = Path(model).stem
     else:
         classifier, processor = load_trained_classifier(model, trust_remote_code=False)
+        preparation(processor)  # what the page cannot do is told before the export
         export_onnx(classifier, file, processor, image_size=model_size(processor))
         name = Path(model).resolve().name if Path(model).is_dir() else model
     if any(path.exists() for path in (file.with_name("model.onnx.data"), Path(f"{model}.data"))):

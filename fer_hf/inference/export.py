@@ -15,9 +15,10 @@ from tqdm import tqdm
 from transformers import BaseImageProcessor, PreTrainedModel
 
 from fer_hf.data.collator import FaceCollator
-from fer_hf.data.training_set import model_size
+from fer_hf.data.training_set import own_sizes
 from fer_hf.errors import BadInputError
 from fer_hf.inference.onnx_file import ExportError, export_onnx, written_whole
+from fer_hf.models.processors import check_fit
 
 
 FORMATS = ("onnx", "int8")
@@ -80,11 +81,14 @@ def export_scored(
 
     Raises:
         ExportError: If the file loses more, and then it is not written; or something is missing.
+        ModelError: If the faces come out of the image processor at sizes that the model does not take.
     """
     _check(model, tables, form, split)
     model = model.to("cpu", torch.float32).eval()
+    check_fit(model, processor, own_sizes(processor, *tables.values()))
+    height, width = FaceCollator(processor)([tables[split][0]])["pixel_values"].shape[-2:]
     with written_whole(path) as file:
-        export_onnx(model, file, processor, image_size=model_size(processor))
+        export_onnx(model, file, processor, image_size=(height, width))
         scored = [_of_model(model), _of_file("ONNX", file)]
         if form == "int8":
             whole = file.rename(file.with_name(f"float-{file.name}"))

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,8 @@ from fer_hf.errors import ModelError
 from fer_hf.inference.alignment import FACE_MARGIN, crop_face
 from fer_hf.inference.detectors import Detection, FaceDetector, find_faces, get_detector, whole_image
 from fer_hf.inference.photos import Photo, load_photo
-from fer_hf.models.loading import TEMPERATURE_KEY, locate
-from fer_hf.models.processors import check_processor
+from fer_hf.models.loading import TEMPERATURE_KEY, check_temperature, locate
+from fer_hf.models.processors import check_fit, check_processor
 
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,8 @@ class FacialExpressionPipeline(Pipeline):
 
     Raises:
         BadInputError: If there is no such detector, or a photo cannot be read.
-        ModelError: If the checkpoint lacks weights of the model, or its image processor has settings that do not work.
+        ModelError: If the checkpoint lacks weights of the model, its temperature is none, or its image processor has
+            settings that do not work or give sizes that the model does not take.
         SafetensorError: If a folder's weights are cut off, or a Git LFS pointer; the message says which.
     """
 
@@ -85,7 +87,9 @@ class FacialExpressionPipeline(Pipeline):
         if missing := getattr(self.model, "missing_weights", ()):
             name = self.model.name_or_path
             raise ModelError(f"{name} is no trained classifier: it has no weights {', '.join(missing[:5])}.")
+        check_temperature(self.model.config, self.model.name_or_path)
         check_processor(self.image_processor, self.model.name_or_path)
+        check_fit(self.model, self.image_processor)
         labels = self.model.config.id2label.values()
         if any(re.fullmatch(r"LABEL_\d+", label) for label in labels):
             logger.warning(
@@ -166,9 +170,19 @@ class FacialExpressionPipeline(Pipeline):
         return [{**photo, "logits": own} for photo, own in zip(photos, logits.split(counts), strict=True)]
 
     def _logits(self, crops: list[Image.Image]) -> torch.Tensor:
-        # Here and not with each photo: the image processor takes equal sizes together.
-        inputs = self.image_processor(crops, return_tensors="pt").to(self.device, self.dtype)
-        return self.model(**inputs).logits.float()
+        with self.fitting(crops):
+            # Here and not with each photo: the image processor takes equal sizes together.
+            inputs = self.image_processor(crops, return_tensors="pt").to(self.device, self.dtype)
+            return self.model(**inputs).logits.float()
+
+    @contextmanager
+    def fitting(self, crops: Sequence[Image.Image]) -> Iterator[None]:
+        """Faces go through image processor and model: a `ModelError` says so if it is their sizes that stop them."""
+        try:
+            yield
+        except (ValueError, RuntimeError):
+            check_fit(self.model, self.image_processor, {crop.size for crop in crops})
+            raise
 
     def get_inference_context(self):
         # The base class's `no_grad` still counts versions of tensors, which is measurable for a single small face.

@@ -28,7 +28,7 @@ from fer_hf.labels import id2label, label2id
 from fer_hf.models.heads import HAVE_HEAD_DROPOUT, HEADS, head_modules, is_under, set_head_dropout
 from fer_hf.models.networks.configuration_mlp_head import BACKBONE_POOLING, MLPHeadConfig
 from fer_hf.models.networks.modeling_mlp_head import MLPHeadForImageClassification
-from fer_hf.models.processors import FILE, check_processor, for_any_image
+from fer_hf.models.processors import FILE, check_fit, check_processor, for_any_image, is_number
 
 
 logger = logging.getLogger(__name__)
@@ -93,8 +93,8 @@ def load_image_classifier(
         `tuple`: The model in float32, in eval mode, and its image processor, set to make images RGB.
 
     Raises:
-        ModelError: If the head is unknown, does not fit or takes no dropout, nothing can be loaded, or backbone
-            weights are missing.
+        ModelError: If the head is unknown, does not fit or takes no dropout, nothing can be loaded, backbone weights
+            are missing, or the image processor does not fit the model.
     """
     if head is not None and head not in HEADS:
         raise ModelError(f"`head` must be one of {', '.join(HEADS)}, got {head!r}.")
@@ -103,6 +103,7 @@ def load_image_classifier(
     path = locate(name_or_path)
     with _one_line_errors(name_or_path):
         config = AutoConfig.from_pretrained(path, **kwargs)
+        vars(config).pop(TEMPERATURE_KEY, None)  # of the model as it was
         processor = _load_processor(name_or_path, path, kwargs)
         _set_labels(config, names)
         ours = _under_our_head(config, head, head_dropout, name_or_path)
@@ -113,6 +114,7 @@ def load_image_classifier(
         else:
             model, info = _load_under_our_head(path, config, ours, kwargs)
     _report_loading(model, name_or_path, info)
+    check_fit(model, processor)
     return model, processor
 
 
@@ -130,17 +132,27 @@ def load_trained_classifier(name_or_path: str, **kwargs) -> tuple[PreTrainedMode
         `tuple`: The model in float32, in eval mode, and its image processor, set to make images RGB.
 
     Raises:
-        ModelError: If nothing can be loaded, or a weight is missing: a backbone alone has nothing to say.
+        ModelError: If nothing can be loaded, a weight is missing (a backbone alone has nothing to say), the
+            temperature is none, or the image processor does not fit the model.
     """
     path = locate(name_or_path)
     with _one_line_errors(name_or_path):
         config = AutoConfig.from_pretrained(path, **kwargs)
+        check_temperature(config, name_or_path)
         processor = _load_processor(name_or_path, path, kwargs)
         model, info = _load_as_it_is(path, config, kwargs)
     missing = _new_weights(info)
     if missing:
         raise ModelError(f"{name_or_path} is no trained classifier: it has no weights {_summary(missing)}.")
+    check_fit(model, processor)
     return model, processor
+
+
+def check_temperature(config: PreTrainedConfig, name_or_path: str) -> None:
+    """Raises `ModelError` if logits cannot be divided by the temperature that a configuration has."""
+    value, file = getattr(config, TEMPERATURE_KEY, 1.0), f"{name_or_path}/config.json"
+    if not is_number(value, above=0):
+        raise ModelError(f"{file}: `{TEMPERATURE_KEY}` must be a number above 0, got {value!r:.60}.")
 
 
 def check_safetensors(file: Path) -> None:
@@ -286,7 +298,7 @@ def _load_under_our_head(
         backbone, info = AutoModel.from_pretrained(path, config=ours.backbone_config, **options)
         prefix = "backbone."
     model = MLPHeadForImageClassification(ours)
-    model.backbone = backbone
+    model.backbone, model.name_or_path = backbone, path
     missing = {f"{prefix}{key}" for key in _new_weights(info)}
     missing = {key for key in missing if key.startswith("backbone.")}
     missing |= {f"classifier.{key}" for key in model.classifier.state_dict()}

@@ -1,11 +1,12 @@
 """Image processors: the settings that a checkpoint gives them, checked, and timm's own as one of Transformers."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
+import torch
 from PIL import Image
-from transformers import BaseImageProcessor, CLIPImageProcessor
+from transformers import BaseImageProcessor, CLIPImageProcessor, PreTrainedModel
 from transformers.image_utils import PILImageResampling
 
 from fer_hf.errors import ModelError
@@ -13,9 +14,10 @@ from fer_hf.errors import ModelError
 
 FILE = "preprocessor_config.json"
 MAX_SIDE = 4096  # pixels of a face; no classifier of images takes more
+_SOME_SIZES = ((48, 48), (60, 50))
 
 
-def _is_number(value: Any, above: float = -math.inf) -> bool:
+def is_number(value: Any, above: float = -math.inf) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and above < value < math.inf
 
 
@@ -30,7 +32,7 @@ def _is_size(value: Any) -> bool:
 
 def _are_channels(value: Any, above: float = -math.inf) -> bool:
     values = value if isinstance(value, list | tuple) else [value]
-    return len(values) in (1, 3) and all(_is_number(one, above) for one in values)
+    return len(values) in (1, 3) and all(is_number(one, above) for one in values)
 
 
 _FILTERS = [*PILImageResampling, *(entry.name.lower() for entry in PILImageResampling)]
@@ -42,14 +44,14 @@ _RULES: dict[str, tuple[str | None, Callable[[Any], bool], str]] = {
     "size": ("do_resize", *_SIZE),
     "resample": ("do_resize", lambda value: value in _FILTERS, "one of Pillow's filters, 0 to 5"),
     "crop_size": ("do_center_crop", *_SIZE),
-    "rescale_factor": ("do_rescale", lambda value: _is_number(value, above=0), "a number above 0"),
+    "rescale_factor": ("do_rescale", lambda value: is_number(value, above=0), "a number above 0"),
     "image_mean": ("do_normalize", _are_channels, "a number, or one for each of 3 channels"),
     "image_std": (
         "do_normalize",
         lambda value: _are_channels(value, above=0),
         "a number above 0, or one for each of 3 channels",
     ),
-    "face_margin": (None, lambda value: _is_number(value, above=-0.5), "a number above -0.5"),
+    "face_margin": (None, lambda value: is_number(value, above=-0.5), "a number above -0.5"),
 }
 
 
@@ -77,6 +79,47 @@ def check_processor(processor: BaseImageProcessor, name_or_path: str) -> None:
         raise ModelError(
             f"{file} holds settings that do not work: {str(error).strip().partition(chr(10))[0]}"
         ) from error
+
+
+def check_fit(
+    model: PreTrainedModel, processor: BaseImageProcessor, sizes: Collection[tuple[int, int]] | None = None
+) -> None:
+    """
+    Refuse an image processor that gives a model images of sizes which it does not take, or which fit into no batch.
+
+    Args:
+        model (`PreTrainedModel`): An image classifier, in eval mode.
+        processor (`BaseImageProcessor`): Its image processor.
+        sizes (collection of `(width, height)`, *optional*):
+            Of the images, as [`~fer_hf.data.training_set.own_sizes`] gives them. By default they are not known yet,
+            and nothing is said of a processor that leaves each at a size of its own.
+
+    Raises:
+        ModelError: Names the file and what to set there.
+    """
+    file, found = f"{model.name_or_path}/{FILE}", {}
+    for size in sorted(_SOME_SIZES if sizes is None else sizes):
+        inputs = processor(Image.new("RGB", size), return_tensors="pt")
+        found.setdefault(inputs["pixel_values"].shape[1:], (size, inputs))
+    if not found or (sizes is None and len(found) > 1):
+        return
+    wanted = "`do_resize` must be true, and `size` what the model takes"
+    if len(found) > 1:
+        (one, _), (other, _), *_ = found.values()
+        raise ModelError(f"{file}: images of {_text(one)} and {_text(other)} pixels fit into no batch; {wanted}.")
+    [(size, inputs)] = found.values()
+    try:
+        with torch.no_grad():
+            model(**inputs.to(model.device, model.dtype))
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"{file}: the model does not take images of {_text(size)} pixels as they come out ({reason}); {wanted}."
+        ) from error
+
+
+def _text(size: tuple[int, int]) -> str:
+    return "x".join(map(str, size))
 
 
 def for_any_image(processor: BaseImageProcessor) -> BaseImageProcessor:

@@ -116,6 +116,7 @@ class Config(TypedDict, total=False):
     model_type: str
     id2label: dict[str, str]
     auto_map: dict
+    calibration_temperature: float
 
 
 class TrainerState(TypedDict):

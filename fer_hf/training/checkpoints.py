@@ -20,12 +20,13 @@ logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 _STATE = "trainer_state.json"
-# Flags (by the beginning of their names) that a resumed run may change: they leave weights and log as they are.
+# Flags (by the beginning of their names) that a resumed run may change: they leave weights and log as they are, or
+# follow from another.
 _FREE = (
     "output_dir", "resume_from_checkpoint", "num_processes", "cpu_threads", "data_dir", "cache_dir", "disable_tqdm",
     "log_", "report_to", "run_name", "project", "trackio", "hub_", "push_to_hub", "save_total_limit", "ddp_",
     "dataloader_num_workers", "dataloader_pin", "dataloader_persistent", "dataloader_prefetch", "local_rank",
-    "dataloader_multiprocessing", "skip_memory", "do_",
+    "dataloader_multiprocessing", "skip_memory", "do_", "greater_is_better",
 )  # fmt: skip
 
 
