@@ -1,14 +1,26 @@
-"""A run's pictures in the trackers that it reports to."""
+"""What trackers get besides curves: a run's pictures, in the run of its curves."""
 
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 
 from fer_hf.data.images import open_image
+
+
+class OneTrackioRun(TrainerCallback):
+    """
+    What is logged after training goes to the run in Trackio that training opened. The library's own callback closes
+    that run, and opens another one unless the flags name it.
+    """
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        """After the library's own callback."""
+        if "trackio" in args.report_to and state.is_world_process_zero:
+            args.run_name = import_module("trackio").context_vars.current_run.get().name
 
 
 def report_pictures(trainer: Trainer, pictures: Mapping[str, Path]) -> None:

@@ -27,6 +27,7 @@ from fer_hf.training.optim import (
 )
 from fer_hf.training.patch_dropout import PatchDropout
 from fer_hf.training.phases import PhaseCallback
+from fer_hf.training.reporting import OneTrackioRun
 from fer_hf.training.resizing import ProgressiveResizing
 from fer_hf.training.tricks import Trick, around_forward
 from fer_hf.training.unfreezing import count_parameters, frozen_to_eval, layers_of
@@ -89,6 +90,7 @@ class FerTrainer(EvaluatingTrainer):
         for trick in self.tricks:
             trick.check(self.model)
         self.add_callback(EpochCallback(self))
+        self.add_callback(OneTrackioRun())
         show_short_logs(self)
         self.loss_watch = LossWatch()
         self.add_callback(self.loss_watch)
