@@ -3,6 +3,7 @@
 import json
 import os
 import runpy
+import shutil
 import socket
 import subprocess
 import sys
@@ -154,3 +155,11 @@ def call_recipe(monkeypatch: pytest.MonkeyPatch, recipe: Path, *flags) -> None:
 def draw_no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs end without their pictures, which take half a second each."""
     monkeypatch.setattr(finish, "pictures_of", lambda *args: {})
+
+
+def with_config(folder: str, place: Path, **changes) -> str:
+    """A copy of a checkpoint whose configuration has these values."""
+    copy = shutil.copytree(folder, place / "model")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, **changes}))
+    return str(copy)

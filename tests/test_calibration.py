@@ -1,11 +1,11 @@
 """Temperatures: found where they were put, kept in the config, and told what they do."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
 import torch
+from helpers import with_config
 from transformers import AutoConfig, AutoModelForImageClassification, pipeline
 
 from fer_hf.cli.main import main
@@ -97,17 +97,9 @@ def test_a_stored_temperature_is_read_back_and_nothing_else_changes(tiny_vit, tm
     assert getattr(AutoConfig.from_pretrained(tmp_path / "again"), TEMPERATURE_KEY) == 1.25
 
 
-def with_temperature(folder, place, value) -> str:
-    """A copy of a checkpoint whose configuration has this temperature."""
-    copy = shutil.copytree(folder, place / "model")
-    config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps({**config, TEMPERATURE_KEY: value}))
-    return str(copy)
-
-
 @pytest.mark.parametrize("value", ["1.5", 0, -1, float("nan"), float("inf"), None, True, [1.5]])
 def test_a_temperature_that_is_none_is_named_by_file_and_key(classifier_folder, tmp_path, value):
-    folder = with_temperature(classifier_folder, tmp_path, value)
+    folder = with_config(classifier_folder, tmp_path, **{TEMPERATURE_KEY: value})
     complaint = f"{folder}/config.json: `calibration_temperature` must be a number above 0, got {value!r}."
     for load in (load_trained_classifier, lambda model: pipeline("facial-expression", model=model, detector="none")):
         with pytest.raises(ModelError) as refused:
@@ -116,7 +108,7 @@ def test_a_temperature_that_is_none_is_named_by_file_and_key(classifier_folder, 
 
 
 def test_a_model_that_is_trained_on_is_no_longer_calibrated(classifier_folder, tmp_path):
-    folder = with_temperature(classifier_folder, tmp_path, 1.5)
+    folder = with_config(classifier_folder, tmp_path, **{TEMPERATURE_KEY: 1.5})
     assert getattr(load_trained_classifier(folder)[0].config, TEMPERATURE_KEY) == 1.5
     for head in (None, "mlp3"):
         model, _ = load_image_classifier(folder, EXPRESSIONS, head)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_vit_config
+from helpers import with_config
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -478,3 +479,22 @@ def test_a_trained_classifier_keeps_its_own_labels_and_loads_from_anywhere(tmp_p
 def test_a_classifier_without_its_head_is_no_trained_one(in21k):
     with pytest.raises(ModelError, match=r"is no trained classifier: it has no weights classifier\.bias"):
         load_trained_classifier(in21k[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"id2label": {}}, "{}/config.json: `id2label` must name the labels from 0 on, got {{}}."),
+        ({"num_labels": -1, "id2label": None}, "{}/config.json: `id2label` must name the labels from 0 on, got {{}}."),
+        ({"id2label": dict.fromkeys(range(7))}, "{}/config.json: `id2label` must name the labels from 0 on, got"),
+        ({"id2label": dict(enumerate("abcdefg", 1))}, "{}/config.json: `id2label` must name the labels from 0 on"),
+        ({"id2label": ["angry", "happy"]}, "The model {!r} could not be loaded: "),
+        ({"image_size": [48]}, "The model {!r} could not be loaded: "),
+    ],
+)
+def test_a_configuration_that_is_none_is_refused_in_one_line(classifier_folder, tmp_path, changes, complaint):
+    folder = with_config(classifier_folder, tmp_path, **changes)
+    with pytest.raises(ModelError) as refused:
+        load_trained_classifier(folder)
+    assert str(refused.value).startswith(complaint.format(folder))
+    assert "\n" not in str(refused.value)

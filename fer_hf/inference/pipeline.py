@@ -20,7 +20,7 @@ from fer_hf.errors import ModelError
 from fer_hf.inference.alignment import FACE_MARGIN, crop_face
 from fer_hf.inference.detectors import Detection, FaceDetector, find_faces, get_detector, whole_image
 from fer_hf.inference.photos import Photo, load_photo
-from fer_hf.models.loading import TEMPERATURE_KEY, check_temperature, locate
+from fer_hf.models.loading import TEMPERATURE_KEY, check_config, locate
 from fer_hf.models.processors import check_fit, check_processor
 
 
@@ -66,8 +66,8 @@ class FacialExpressionPipeline(Pipeline):
 
     Raises:
         BadInputError: If there is no such detector, or a photo cannot be read.
-        ModelError: If the checkpoint lacks weights of the model, its temperature is none, or its image processor has
-            settings that do not work or give sizes that the model does not take.
+        ModelError: If the checkpoint lacks weights of the model, its labels or temperature are none, or its image
+            processor has settings that do not work or give sizes that the model does not take.
         SafetensorError: If a folder's weights are cut off, or a Git LFS pointer; the message says which.
     """
 
@@ -87,7 +87,7 @@ class FacialExpressionPipeline(Pipeline):
         if missing := getattr(self.model, "missing_weights", ()):
             name = self.model.name_or_path
             raise ModelError(f"{name} is no trained classifier: it has no weights {', '.join(missing[:5])}.")
-        check_temperature(self.model.config, self.model.name_or_path)
+        check_config(self.model.config, self.model.name_or_path)
         check_processor(self.image_processor, self.model.name_or_path)
         check_fit(self.model, self.image_processor)
         labels = self.model.config.id2label.values()

@@ -39,6 +39,7 @@ TEMPERATURE_KEY = "calibration_temperature"
 
 # For every `from_pretrained`; what is missing is ours to judge.
 _OPTIONS = {"dtype": "float32", "ignore_mismatched_sizes": True, "output_loading_info": True}
+_LIBRARIES = (SafetensorError, StrictDataclassError)  # what their errors are
 _LFS_POINTER = b"version https://git-lfs"
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -132,13 +133,13 @@ def load_trained_classifier(name_or_path: str, **kwargs) -> tuple[PreTrainedMode
         `tuple`: The model in float32, in eval mode, and its image processor, set to make images RGB.
 
     Raises:
-        ModelError: If nothing can be loaded, a weight is missing (a backbone alone has nothing to say), the
-            temperature is none, or the image processor does not fit the model.
+        ModelError: If nothing can be loaded, a weight is missing (a backbone alone has nothing to say), labels or
+            temperature are none, or the image processor does not fit the model.
     """
     path = locate(name_or_path)
     with _one_line_errors(name_or_path):
         config = AutoConfig.from_pretrained(path, **kwargs)
-        check_temperature(config, name_or_path)
+        check_config(config, name_or_path)
         processor = _load_processor(name_or_path, path, kwargs)
         model, info = _load_as_it_is(path, config, kwargs)
     missing = _new_weights(info)
@@ -148,9 +149,13 @@ def load_trained_classifier(name_or_path: str, **kwargs) -> tuple[PreTrainedMode
     return model, processor
 
 
-def check_temperature(config: PreTrainedConfig, name_or_path: str) -> None:
-    """Raises `ModelError` if logits cannot be divided by the temperature that a configuration has."""
-    value, file = getattr(config, TEMPERATURE_KEY, 1.0), f"{name_or_path}/config.json"
+def check_config(config: PreTrainedConfig, name_or_path: str) -> None:
+    """Raises `ModelError` if a configuration's labels or temperature are none; Transformers reads what is there."""
+    file, labels = f"{name_or_path}/config.json", config.id2label
+    named = sorted(labels) == list(range(len(labels))) and all(isinstance(label, str) for label in labels.values())
+    if not labels or not named:
+        raise ModelError(f"{file}: `id2label` must name the labels from 0 on, got {labels!r:.60}.")
+    value = getattr(config, TEMPERATURE_KEY, 1.0)
     if not is_number(value, above=0):
         raise ModelError(f"{file}: `{TEMPERATURE_KEY}` must be a number above 0, got {value!r:.60}.")
 
@@ -207,7 +212,7 @@ def _one_line_errors(name_or_path: str) -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, ImportError, SafetensorError, StrictDataclassError) as error:
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, ImportError, *_LIBRARIES) as error:
         raise ModelError(f"The model {name_or_path!r} could not be loaded: {reason(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
