@@ -41,9 +41,10 @@ def nearest(name: object, known: Iterable[str]) -> str:
         `str`: A question or a clause with its punctuation, such as `did you mean resnet50?`.
     """
     names = {str(other).lower(): str(other) for other in known}
-    near = difflib.get_close_matches(str(name).lower(), names, n=3)
+    name = str(name).lower()
+    near = difflib.get_close_matches(name, names, n=3) or [other for other in names if other.startswith(name)][:3]
     if not near and len(names) > 20:
-        near = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0)
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0)
     if near:
         return f"did you mean {' or '.join(names[other] for other in near)}?"
     return f"it can be {', '.join(names.values())}." if names else "there are none."

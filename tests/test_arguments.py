@@ -285,6 +285,7 @@ def test_flags_that_are_gone_are_gone_and_what_takes_their_place_is_there():
 
 def test_a_complaint_about_a_name_ends_with_what_is_near_or_with_all():
     assert nearest("FER2031", ["rafdb", "fer2013"]) == "did you mean fer2013?"
+    assert nearest("out", ["input_dir", "output_dir"]) == "did you mean output_dir?"
     assert nearest("x", ["train", "test"]) == "it can be train, test."
     assert nearest("x", []) == "there are none."
     assert nearest("xq9", [f"name{i}" for i in range(9, 40)]) == "did you mean name9?"

@@ -169,7 +169,8 @@ def test_a_picture_that_is_a_face_has_the_scores_of_the_pipeline_by_file_drop_an
 
 def test_the_webcam_shows_a_face_frame_by_frame_until_it_is_stopped(page):
     page["webcam"].click()
-    page.until(lambda: re.fullmatch(r"\d+ frames per second", page["rate"].text))
+    rate = page.until(lambda: re.fullmatch(r"(\d\.\d|\d\d+) frames per second", page["rate"].text))
+    assert float(rate[1]) > 0
     (face,) = page.faces()
     assert sum(face["scores"]) == pytest.approx(1)
     left, top, right, bottom = face["box"]
@@ -178,6 +179,20 @@ def test_the_webcam_shows_a_face_frame_by_frame_until_it_is_stopped(page):
     assert page["webcam"].text == "Stop webcam"
     page["webcam"].click()
     assert page["webcam"].text == "Start webcam"
+    assert page["rate"].text == ""
+
+
+def test_the_picture_stays_in_sight_beside_many_faces_but_not_on_a_phone(page):
+    page.driver.execute_script("document.getElementById('faces').style.paddingBottom = '3000px'; scrollTo(0, 1000);")
+    tops = []
+    for width in (1280, 390):
+        page.driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False},
+        )
+        tops.append(page.driver.execute_script("return document.getElementById('stage').getBoundingClientRect().top"))
+    page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert tops[0] > 0 > tops[1]
 
 
 def test_what_is_no_picture_is_said_and_the_page_goes_on(page, tmp_path):

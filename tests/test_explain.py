@@ -43,6 +43,15 @@ def test_every_face_gets_a_picture_where_its_photo_stands(photos, tmp_path, clas
     assert last == "2 photos, 2 faces"
 
 
+def test_the_faces_of_a_data_set_get_one_each(tmp_path, classifier_folder, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = '{"train": 7, "validation": 7, "test": 7}'
+    words = ["--dataset", "synthetic", "--dataset_options", options, "--split", "validation"]
+    assert main(["explain", *words, "--model", classifier_folder, "--output_dir", "why", "--disable_tqdm"]) == 0
+    pictures = sorted((tmp_path / "why").rglob("*.png"))
+    assert pictures == [tmp_path / "why" / "synthetic" / "validation" / f"{row}_face1.png" for row in range(7)]
+
+
 def test_the_faces_of_a_photo_are_numbered_and_a_photo_that_cannot_be_read_stops_no_other(photos, capsys):
     (photos / "broken.png").write_bytes(b"\x89PNG and no more")
 

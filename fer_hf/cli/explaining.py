@@ -29,7 +29,7 @@ def check_place(folder: Path, entries: Sequence[Entry], overwrite: bool) -> None
             pictures of them.
     """
     check_output("output_dir", folder, folder=True)
-    for entry in entries:
+    for entry in (entry for entry in entries if isinstance(entry.photo, str)):
         photo = Path(os.path.realpath(entry.photo))
         if photo.exists() and photo.is_relative_to(folder.resolve()):
             raise BadInputError(f"`output_dir` {folder} holds the photo {entry.name}. Name another folder.")
@@ -66,14 +66,16 @@ def explain_to(
     num_faces = unreadable = 0
     for entry in tqdm(entries, "photos", unit="photo", delay=QUICK, disable=disable_tqdm):
         try:
-            crops = classifier.preprocess(entry.photo, detector)["crops"]
+            photo = entry.photo() if callable(entry.photo) else entry.photo
+            crops = classifier.preprocess(photo, detector)["crops"]
         except BadInputError as error:
             tqdm.write(one_line(f"unreadable: {error}"), file=sys.stderr)
             unreadable += 1
             continue
         for number, crop in enumerate(crops, start=1):
             place = folder / entry.picture.with_name(f"{entry.picture.stem}_face{number}.png")
-            answer = _explain(classifier, crop, f"{Path(entry.name).name}, face {number}", place)
+            name = entry.name if callable(entry.photo) else Path(entry.name).name
+            answer = _explain(classifier, crop, f"{name}, face {number}", place)
             tqdm.write(one_line(f"{place}  {answer}"), file=sys.stdout)
         num_faces += len(crops)
     if unreadable < len(entries):

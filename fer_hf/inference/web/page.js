@@ -89,7 +89,6 @@ async function startWebcam() {
   const own = stream;
   webcam.textContent = "Stop webcam";
   still = null;
-  rate.textContent = "";
   const times = [];
   let told = -Infinity;
   while (stream === own && own.active) {
@@ -100,7 +99,8 @@ async function startWebcam() {
       const now = performance.now();
       times.push(now);
       if (times.length > RATE_OVER) times.shift();
-      if (times.length > 1) rate.textContent = `${((1000 * (times.length - 1)) / (now - times[0])).toFixed(0)} frames per second`;
+      const perSecond = (1000 * (times.length - 1)) / (now - times[0]);
+      if (times.length > 1) rate.textContent = `${perSecond.toFixed(perSecond < 10 ? 1 : 0)} frames per second`;
       if (now - told > NEWS_EVERY) {
         told = now;
         say(summary(faces));
@@ -115,6 +115,7 @@ function stopWebcam() {
   stream?.getTracks().forEach((track) => track.stop());
   stream = null;
   webcam.textContent = "Start webcam";
+  rate.textContent = "";
 }
 
 let last = Promise.resolve();
