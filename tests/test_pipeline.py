@@ -187,6 +187,22 @@ def test_all_faces_of_a_batch_go_through_the_model_together(classifier_folder, p
     assert seen == [6, 2, 4, 2]
 
 
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_a_long_sequence_is_read_a_few_at_a_time_and_in_order(batch_size, classifier_folder, drawn_faces):
+    class Pictures(list):
+        reads = []
+
+        def __getitem__(self, key):
+            self.reads.append(key)
+            return super().__getitem__(key)
+
+    pictures = Pictures(drawn_faces["test"][:20]["image"])
+    finder = pipeline("facial-expression", model=str(classifier_folder), detector="none")
+    together = [face["score"] for (face,) in finder(pictures, batch_size=batch_size)]
+    assert together == pytest.approx([finder(picture)[0]["score"] for picture in list(pictures)], abs=1e-5)
+    assert Pictures.reads == [slice(0, 8), slice(8, 16), slice(16, 24)]
+
+
 def test_photos_come_as_files_pictures_arrays_lists_columns_and_streams(classifier_folder, photo, tmp_path):
     faces = pipeline("facial-expression", model=classifier_folder, detector=two_faces)
     expected = faces(photo)

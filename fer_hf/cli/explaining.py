@@ -67,7 +67,7 @@ def explain_to(
     for entry in tqdm(entries, "photos", unit="photo", delay=QUICK, disable=disable_tqdm):
         try:
             photo = entry.photo() if callable(entry.photo) else entry.photo
-            crops = classifier.preprocess(photo, detector)["crops"]
+            crops = classifier.preprocess(photo, detector).crops
         except BadInputError as error:
             tqdm.write(one_line(f"unreadable: {error}"), file=sys.stderr)
             unreadable += 1
