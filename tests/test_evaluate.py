@@ -1,6 +1,7 @@
 """Scoring any classifier on any split: the run's own numbers to the digit, labels by name, test noted each time."""
 
 import json
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -211,7 +212,7 @@ def test_labels_without_meaning_are_refused(names, message):
 class Probe(torch.nn.Module):
     """Logits that name pixels of what it is shown, and a note of the sizes."""
 
-    device = torch.device("cpu")
+    device, config = torch.device("cpu"), SimpleNamespace(num_labels=3)
 
     def __init__(self):
         super().__init__()

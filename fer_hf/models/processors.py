@@ -97,13 +97,13 @@ def check_fit(
     Raises:
         ModelError: Names the file and what to set there.
     """
-    file, found = f"{model.name_or_path}/{FILE}", {}
+    found = {}
     for size in sorted(_SOME_SIZES if sizes is None else sizes):
         inputs = processor(Image.new("RGB", size), return_tensors="pt")
         found.setdefault(inputs["pixel_values"].shape[1:], (size, inputs))
     if not found or (sizes is None and len(found) > 1):
         return
-    wanted = "`do_resize` must be true, and `size` what the model takes"
+    file, wanted = f"{model.name_or_path}/{FILE}", "`do_resize` must be true, and `size` what the model takes"
     if len(found) > 1:
         (one, _), (other, _), *_ = found.values()
         raise ModelError(f"{file}: images of {_text(one)} and {_text(other)} pixels fit into no batch; {wanted}.")
