@@ -611,3 +611,9 @@ def test_the_real_challenge_files_are_divided_as_reports_divide_them(real_fer201
     tables = load_dataset("fer2013", os.environ["FER2013_DIR"], cache_dir=tmp_path, layout="challenge")
     # 80/20 is 22,967 to 5,742 faces; validation comes out of the former.
     assert tables.num_rows == {"train": 20_670, "validation": 2_297, "test": 5_742, "unlabelled": 7_178}
+
+
+def test_a_face_whose_orientation_is_damaged_is_refused_in_one_line(tmp_path):
+    Image.new("L", (48, 48)).save(tmp_path / "face.png", exif=b"Exif\0\0junk12345678")
+    with pytest.raises(DataError, match="not a readable image"):
+        fer2013_folders._pixels(str(tmp_path / "face.png"))

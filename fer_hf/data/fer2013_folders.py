@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from fer_hf.data.fer2013_faces import SIDE, SPLITS, encode_png
 from fer_hf.data.folders import digest_files, images_by_label
-from fer_hf.data.images import open_image, plain_image, read_bytes
+from fer_hf.data.images import open_image, plain_image, read_bytes, readable
 from fer_hf.data.source import face_tables
 from fer_hf.errors import DataError
 from fer_hf.labels import EXPRESSIONS, canonical_name
@@ -126,5 +126,5 @@ def _labelled_images(root: Path, part: str) -> list[tuple[int, str]]:
 
 def _pixels(path: str) -> np.ndarray:
     """An image file as gray `uint8` of shape `(48, 48)`."""
-    image = open_image(read_bytes(path), path, size=(SIDE, SIDE))
-    return np.asarray(plain_image(image, "L"))
+    with readable(path):  # a damaged orientation, too
+        return np.asarray(plain_image(open_image(read_bytes(path), path, size=(SIDE, SIDE)), "L"))
