@@ -146,7 +146,7 @@ def test_faces_of_sizes_that_a_model_does_not_take_are_refused_at_the_start_of_e
 def test_a_pipeline_of_a_processor_that_does_not_fit_is_refused_when_it_is_made(classifier_folder, tmp_path):
     folder = changed(classifier_folder, tmp_path, size={"height": 32, "width": 32})
     with pytest.raises(ModelError, match="the model does not take images of 48x48 pixels as they come out"):
-        pipeline("facial-expression", model=str(folder))
+        pipeline("facial-expression", model=str(folder), detector="none")
 
 
 def test_faces_of_the_models_own_size_need_no_resizing(classifier_folder, tmp_path, drawn_faces):
