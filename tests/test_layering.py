@@ -18,6 +18,7 @@ LEVELS = {
     "escape": 0,
     "labels": 0,
     "provenance": 0,
+    "bars": 0,
     "words": 0,
     "scores": 0,
     "files": 0.5,

@@ -9,13 +9,14 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from fer_hf.bars import Bar
 from fer_hf.errors import BadInputError, ModelError
 from fer_hf.escape import one_line
 from fer_hf.evaluation.attention import attention, maps_over_faces
 from fer_hf.files import check_output, whole
 from fer_hf.inference.detectors import FaceDetector
 from fer_hf.inference.pipeline import FacialExpressionPipeline
-from fer_hf.inference.predict import QUICK, Entry
+from fer_hf.inference.predict import Entry
 from fer_hf.plots import plot_explanation
 from fer_hf.words import plural
 
@@ -64,7 +65,7 @@ def explain_to(
         BadInputError: At the end, if photos could not be read.
     """
     num_faces = unreadable = 0
-    for entry in tqdm(entries, "photos", unit="photo", delay=QUICK, disable=disable_tqdm):
+    for entry in Bar(entries, "photos", unit="photo", disable=disable_tqdm):
         try:
             photo = entry.photo() if callable(entry.photo) else entry.photo
             crops = classifier.preprocess(photo, detector).crops

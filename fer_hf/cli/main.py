@@ -65,8 +65,7 @@ def _run(words: list[str]) -> None:
     # The recipe that trains reads its flags itself.
     args = _parser().parse_args(words[:1] if words[:1] == ["train"] else words)
     args.words = words
-    if getattr(args, "disable_tqdm", False):
-        _disable_progress_bars()
+    _disable_progress_bars(datasets_too=getattr(args, "disable_tqdm", False))
     COMMANDS[args.command].run(args)
 
 
@@ -99,9 +98,12 @@ class _PrintCompletion(Action):
         parser.exit()
 
 
-def _disable_progress_bars() -> None:
-    import datasets
+def _disable_progress_bars(datasets_too: bool) -> None:
+    """Those of Transformers are of work of milliseconds, such as loading weights."""
     from transformers.utils.logging import disable_progress_bar
 
-    datasets.disable_progress_bars()
     disable_progress_bar()
+    if datasets_too:
+        import datasets
+
+        datasets.disable_progress_bars()

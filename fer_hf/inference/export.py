@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset, DatasetDict
-from tqdm import tqdm
 from transformers import BaseImageProcessor, PreTrainedModel
 
+from fer_hf.bars import Bar
 from fer_hf.data.collator import FaceCollator
 from fer_hf.data.training_set import own_sizes
 from fer_hf.errors import BadInputError
@@ -206,7 +206,7 @@ def _of_file(name: str, path: Path) -> Scored:
 def _score(scored: list[Scored], table: Dataset, processor: BaseImageProcessor, disable_tqdm: bool) -> None:
     """Fill in accuracies, differences and times; all forms see the same batches, in turns."""
     collate, networks = FaceCollator(processor), [form.network for form in scored]
-    for start in tqdm(range(0, len(table), BATCH), desc="scoring", delay=3, disable=disable_tqdm, file=sys.stderr):
+    for start in Bar(range(0, len(table), BATCH), desc="scoring", disable=disable_tqdm):
         batch = collate(list(table.select(range(start, min(start + BATCH, len(table))))))
         labels, pixel_values = batch["labels"].numpy(), batch["pixel_values"].numpy()
         labels = labels.argmax(axis=-1) if labels.ndim == 2 else labels

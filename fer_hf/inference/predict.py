@@ -18,6 +18,7 @@ import pyarrow as pa
 from PIL import Image
 from tqdm import tqdm
 
+from fer_hf.bars import Bar
 from fer_hf.data.images import HEIF_SUFFIXES
 from fer_hf.errors import BadInputError
 from fer_hf.escape import one_line
@@ -35,7 +36,6 @@ logger = logging.getLogger(__name__)
 # The shipped checkpoint, used if no model is named.
 DEFAULT_MODEL = "fer-compact-cnn"
 # Photos that take fewer seconds show no bar.
-QUICK = 3.0
 # A sheet shows the first so many faces, and of one photo so many have bars.
 MAX_SHEET, MAX_BARS = 70, 10
 
@@ -287,12 +287,11 @@ def predict_to(
     labels = list(classifier.model.config.id2label.values())
     with Results(places.output, labels, settings or {}, places.resume) as results:
         waiting = [entry for entry in entries if entry.name not in results.done]
-        bar = tqdm(
+        bar = Bar(
             total=len(entries),
             initial=len(entries) - len(waiting),
             desc="photos",
             unit="photo",
-            delay=QUICK,
             disable=disable_tqdm,
         )
         with bar:

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from scipy.optimize import linear_sum_assignment
 from torchvision.ops import box_iou
-from tqdm import tqdm
 
+from fer_hf.bars import Bar
 from fer_hf.errors import BadInputError
 from fer_hf.files import check_output, whole
 from fer_hf.inference.pipeline import FacialExpressionPipeline
-from fer_hf.inference.predict import QUICK, Places, cut_face, summary
+from fer_hf.inference.predict import Places, cut_face, summary
 from fer_hf.inference.results import FRAME, check_results, write_faces
 from fer_hf.inference.video import Frame, Video, marked_video
 from fer_hf.plots import draw_faces, plot_timeline
@@ -112,7 +112,7 @@ def _answers(
     """Each frame with its faces. The bar goes by the video's time."""
     frames, length = iter(video), video.duration and ceil(video.duration)
     form = "{l_bar}{bar}| {n_fmt}/{total_fmt} s [{elapsed}<{remaining}]"
-    with tqdm(total=length, desc="video", bar_format=form, delay=QUICK, disable=disable_tqdm) as bar:
+    with Bar(total=length, desc="video", bar_format=form, disable=disable_tqdm) as bar:
         while batch := list(islice(frames, batch_size)):
             yield from zip(batch, classifier([frame.image for frame in batch], batch_size=batch_size), strict=True)
             bar.update(round(video.end) - bar.n)

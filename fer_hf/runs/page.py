@@ -10,10 +10,10 @@ import jinja2
 import numpy as np
 import torch
 from datasets import Dataset, DatasetDict
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 import fer_hf.plots as plots
+from fer_hf.bars import Bar
 from fer_hf.data import content_fingerprint
 from fer_hf.data.collator import FaceCollator
 from fer_hf.data.select import sample_faces
@@ -225,7 +225,7 @@ def _attention(
     if "features" in look(first)[1]:
         rows = np.concatenate(of_class)
         parts = [rows[i : i + AVERAGED] for i in range(0, len(rows), AVERAGED)]
-        bar = tqdm(parts, "attention", delay=3, disable=disable_tqdm)
+        bar = Bar(parts, "attention", disable=disable_tqdm)
         weights = np.concatenate([look(part)[1]["features"] for part in bar])
         pictures, texts = _feature_attention(weights, labels[rows], names)
     if predictions is None:

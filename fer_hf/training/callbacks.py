@@ -16,9 +16,7 @@ from transformers import (
 )
 from transformers.trainer_utils import has_length
 
-
-# Work of fewer seconds shows no bar.
-QUICK = 3.0
+from fer_hf.bars import Bar
 
 
 class EpochCallback(TrainerCallback):
@@ -107,7 +105,7 @@ class BarCallback(ProgressCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         if state.is_world_process_zero:
-            self.training_bar = tqdm(total=state.max_steps, desc="training", delay=QUICK, dynamic_ncols=True)
+            self.training_bar = Bar(total=state.max_steps, desc="training", dynamic_ncols=True)
         self.current_step = 0
 
     def on_prediction_step(
@@ -115,14 +113,13 @@ class BarCallback(ProgressCallback):
     ):
         if state.is_world_process_zero and has_length(eval_dataloader):
             if self.prediction_bar is None:
-                self.prediction_bar = tqdm(
-                    total=len(eval_dataloader), desc="scoring", unit="batch", leave=False, delay=QUICK,
-                    dynamic_ncols=True,
-                )  # fmt: skip
+                self.prediction_bar = Bar(
+                    total=len(eval_dataloader), desc="scoring", unit="batch", leave=False, dynamic_ncols=True
+                )
             self.prediction_bar.update(1)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        """Left to [`LogLineCallback`], whose line would draw the bar of a scoring anew, quick or not: it ends here."""
+        """Left to [`LogLineCallback`], whose line would draw the bar of a finished scoring anew: it ends here."""
         self.on_evaluate(args, state, control)
 
 

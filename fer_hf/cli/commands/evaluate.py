@@ -39,8 +39,6 @@ def add_flags(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    from transformers.utils import logging as transformers_logging
-
     from fer_hf.data.select import sample_splits
     from fer_hf.escape import printable
     from fer_hf.evaluation.evaluate import EvaluationOptions, evaluate, evaluation_text
@@ -48,7 +46,6 @@ def run(args: Namespace) -> None:
     from fer_hf.provenance import public_words
     from fer_hf.runs.evaluations import check_place, limits_of_run, save_evaluation
 
-    transformers_logging.disable_progress_bar()  # for work of milliseconds: loading weights
     model = args.model_name_or_path
     check_place(model, args.output, args.calibrate, args.overwrite)
     locate(model)
