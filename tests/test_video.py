@@ -16,6 +16,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from fer_hf import bars
 from fer_hf.cli.main import main
 from fer_hf.errors import BadInputError
 from fer_hf.inference import Detection, predict_video, video
@@ -485,6 +486,6 @@ def test_no_face_makes_no_timeline(classifier, tmp_path, face, capsys):
 
 
 def test_the_bar_goes_by_the_time_and_reaches_its_end(classifier, two_people, monkeypatch, capsys):
-    monkeypatch.setattr(predict_video, "QUICK", 0)
+    monkeypatch.setattr(bars, "QUICK", 0)
     predict_video.predict_video(classifier, two_people, Places())
     assert re.search(r"video: 100%\|.*\| 1/1 s \[", capsys.readouterr().err)
