@@ -486,6 +486,6 @@ def test_no_face_makes_no_timeline(classifier, tmp_path, face, capsys):
 
 
 def test_the_bar_goes_by_the_time_and_reaches_its_end(classifier, two_people, monkeypatch, capsys):
-    monkeypatch.setattr(bars, "QUICK", 0)
+    monkeypatch.setattr(bars, "QUICK", 1e-9)
     predict_video.predict_video(classifier, two_people, Places())
     assert re.search(r"video: 100%\|.*\| 1/1 s \[", capsys.readouterr().err)
