@@ -27,6 +27,7 @@ from fer_hf.inference.photos import load_photo
 from fer_hf.labels import EXPRESSIONS
 from fer_hf.runs.card import render_model_card
 from fer_hf.runs.run import Run
+from fer_hf.runs.shapes import RunDirectoryError
 
 
 SECONDS, SEED = float(os.environ.get("FER_HF_FUZZ", 0)), int(os.environ.get("FER_HF_FUZZ_SEED", 0))
@@ -187,6 +188,20 @@ def test_a_carriage_return_in_a_field_of_a_quoted_row_is_refused(tmp_path):  # f
     (tmp_path / "fer2013.csv").write_bytes(content)
     with pytest.raises(BadInputError, match=r"fer2013\.csv, line 2: the emotion is "):
         read_rows(tmp_path / "fer2013.csv", ("emotion", "pixels", "Usage"))
+
+
+def test_a_number_too_large_for_any_training_is_refused(tmp_path):  # found by the test below
+    (tmp_path / "run.yaml").write_bytes(YAML.replace(b"epochs: 3", b"epochs: " + b"1" * 400))
+    with pytest.raises(BadInputError, match="`num_train_epochs` must be"):
+        read_yaml(tmp_path / "run.yaml")
+
+
+def test_labels_of_a_run_that_are_not_numbered_are_refused(tmp_path):  # found by the test below
+    for name, content in (PARTS | {"config.json": {"model_type": "vit", "id2label": {"x": ""}}}).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(RunDirectoryError, match="`id2label` must number its labels, got 'x'"):
+        render_model_card(Run(tmp_path))
 
 
 def hold(read, make, path, count: int) -> None:

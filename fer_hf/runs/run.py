@@ -48,7 +48,12 @@ class Run:
     @cached_property
     def config(self) -> dict:
         """`config.json`, the model's configuration."""
-        return self._read("config.json", Config)
+        config = self._read("config.json", Config)
+        if wrong := [key for key in config.get("id2label", {}) if not key.isdecimal()]:
+            raise RunDirectoryError(
+                f"{self.folder / 'config.json'}: `id2label` must number its labels, got {wrong[0]!r:.60}."
+            )
+        return config
 
     @cached_property
     def processor(self) -> dict:

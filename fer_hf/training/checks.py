@@ -1,6 +1,6 @@
 """What is refused before the first step, and a run whose loss is no number."""
 
-import math
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -43,8 +43,9 @@ def check_numbers(args: TrainingArguments) -> None:
                 raise BadInputError(f"`{name}` must be at least {least}, got {value}.")
     for name in _ABOVE_0:
         value = getattr(args, name)
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise BadInputError(f"`{name}` must be above 0, got {value:g}.")
+        if value is not None and not 0 < value <= sys.float_info.max:
+            got = f"{str(value)[:20]}..., too large" if value > sys.float_info.max else f"{value:g}"
+            raise BadInputError(f"`{name}` must be above 0, got {got}.")
     if args.max_steps < 1 and args.max_steps != -1:
         raise BadInputError(f"`max_steps` must be at least 1, or -1 to go by epochs, got {args.max_steps}.")
     if not 0 <= args.label_smoothing_factor < 1:
