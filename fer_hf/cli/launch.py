@@ -15,6 +15,7 @@ from huggingface_hub.utils import enable_progress_bars as enable_download_bars
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
+from fer_hf.bars import QUICK
 from fer_hf.cli.ending import run_to_end
 from fer_hf.errors import BadInputError, nearest
 from fer_hf.files import check_output
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 _WRITTEN = ("config.json", "model.safetensors", "README.md")
 
 # The bars of `datasets` have no setting for this: work of fewer seconds shows none.
-datasets_tqdm.__init__ = partialmethod(datasets_tqdm.__init__, delay=3)
+datasets_tqdm.__init__ = partialmethod(datasets_tqdm.__init__, delay=QUICK)
 
 # What `accelerate launch` takes anyway, and would name in five lines of warning if it were not given.
 ACCELERATE_DEFAULTS = ("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no")

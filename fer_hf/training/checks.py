@@ -44,7 +44,7 @@ def check_numbers(args: TrainingArguments) -> None:
     for name in _ABOVE_0:
         value = getattr(args, name)
         if value is not None and not 0 < value <= sys.float_info.max:
-            got = f"{str(value)[:20]}..., too large" if value > sys.float_info.max else f"{value:g}"
+            got = f"{str(value)[:20]}..., too large" if isinstance(value, int) and value > 0 else f"{value:g}"
             raise BadInputError(f"`{name}` must be above 0, got {got}.")
     if args.max_steps < 1 and args.max_steps != -1:
         raise BadInputError(f"`max_steps` must be at least 1, or -1 to go by epochs, got {args.max_steps}.")
