@@ -157,7 +157,7 @@ def test_the_cnn_comparison_has_the_reports_seventeen_rows_in_its_order():
 
 def test_a_smaller_table_says_what_is_smaller_and_which_row_cannot_be(monkeypatch):
     monkeypatch.setattr(leaderboard_plan, "describe", described)
-    flags = ["--max_train_samples", "2000", "--use_cpu", "--cpu_threads", "1"]
+    flags = ["--max_train_samples", "2000", "--use_cpu", "--cpu_threads", "1", "--dataloader_num_workers", "2"]
     plan = shrunk(PLANS["cnn_comparison"], 64, 1, flags)
     assert plan["title"] == (
         "The CNN comparison on FER-2013 (faces of 64 pixels at most, 1 epoch, --max_train_samples 2000)"
@@ -364,10 +364,11 @@ def test_runs_of_older_commands_are_finished_rows(recipe, budget):
     args = Namespace(output_dir="out", num_processes=1, data_dir="/faces", flags=[], disable_tqdm=True, jobs=2)
     rows = {name: planned_row(row, PLANS[budget], CONFIGS) for name, row in PLANS[budget]["rows"].items()}
     found = list(finished_records(budget))
-    assert {name for name, *_ in found} == rows.keys()
+    finished = {name for name, *_ in found}
+    assert finished <= rows.keys()
     table = json.loads((ROOT / "recipes" / "leaderboard" / "records" / budget / "leaderboard.json").read_text())
     assert {row["name"]: row["multiply_adds"] for row in table["rows"]} == {
-        name: row["multiply_adds"] for name, row in rows.items()
+        name: rows[name]["multiply_adds"] for name in finished
     }
     for name, seed, run_dir in found:
         words = recipe.command(name, rows[name], args, seed)

@@ -12,7 +12,7 @@ import torch
 import yaml
 from conftest import tiny_vit_config
 from helpers import call_recipe, draw_no_pictures
-from transformers import ViTImageProcessor, ViTModel
+from transformers import BitImageProcessor, Dinov2Config, Dinov2Model, ViTImageProcessor, ViTModel
 
 from fer_hf.cli.fine_tuning import FLAGS, Flags
 from fer_hf.cli.parsing import parse_arguments
@@ -40,6 +40,7 @@ RUN = (
     "cnn_vit_vit_v1_6_6",
     "dacl_paper_rafdb",
     "fer2013_compact_cnn",
+    "fer2013_dinov2",
     "fer2013_vit_mae",
     "gvit21k_vit_rafdb",
     "prelu_report_prelu_cnn",
@@ -88,21 +89,34 @@ FINE_TUNING = [name for name in CONFIGS if KINDS[recipe_of(CONFIGS[name]).stem] 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """A folder that stands for ViT-B/16: its twelve layers, which schedules name, and no head for expressions."""
-    folder = tmp_path_factory.mktemp("vit")
+    """
+    Folders that stand for checkpoints from elsewhere, by how their names begin: with twelve layers, which schedules name,
+    and no head for expressions.
+    """
+    vit, dinov2 = tmp_path_factory.mktemp("vit"), tmp_path_factory.mktemp("dinov2")
     torch.manual_seed(0)
     config = tiny_vit_config(num_hidden_layers=12, image_size=32)
-    ViTModel(config).save_pretrained(folder)
-    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
-    return folder
+    ViTModel(config).save_pretrained(vit)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(vit)
+    config = Dinov2Config(hidden_size=8, num_attention_heads=2, patch_size=16, image_size=32)
+    Dinov2Model(config).save_pretrained(dinov2)
+    size = {"height": 32, "width": 32}
+    BitImageProcessor(size=size, do_center_crop=False).save_pretrained(dinov2)
+    return {"google/": vit, "dinov2-": dinov2}
+
+
+def stand_in(values, published):
+    """The folder that stands for the checkpoint that a config names; `None` for one of ours, or an architecture."""
+    name = values.get("model_name_or_path", "")
+    return next((folder for start, folder in published.items() if name.startswith(start)), None)
 
 
 @pytest.mark.parametrize("name", RUN)
 def test_a_config_runs_two_steps_on_drawn_faces(name, published, tmp_path, monkeypatch):
     values = yaml.safe_load(CONFIGS[name].read_text())
     overrides = dict(RUN_OVERRIDES)
-    if values.get("model_name_or_path", "").startswith("google/"):
-        overrides["model_name_or_path"] = published
+    if folder := stand_in(values, published):
+        overrides["model_name_or_path"] = folder
     if values.get("architecture") in MODEL_OVERRIDES:
         model = {**(values.get("config_overrides") or {}), **MODEL_OVERRIDES[values["architecture"]]}
         overrides["config_overrides"] = json.dumps(model)
@@ -134,8 +148,8 @@ def parse(name, *words):
 @pytest.mark.parametrize("name", FINE_TUNING)
 def test_what_a_config_names_goes_together(name, published, drawn_faces):
     values = yaml.safe_load(CONFIGS[name].read_text())
-    elsewhere = values.get("model_name_or_path", "").startswith("google/")
-    *parsed, _ = parse(name, *(["--model", str(published)] if elsewhere else []))
+    folder = stand_in(values, published)
+    *parsed, _ = parse(name, *(["--model", str(folder)] if folder else []))
     flags = Flags(*parsed[-4:])
     train = drawn_faces["train"]
     # An architecture without its weights; a checkpoint is small enough as it is.
@@ -147,7 +161,8 @@ def test_what_a_config_names_goes_together(name, published, drawn_faces):
     unfreezing = GradualUnfreezing.from_arguments(model, flags.training)
     assert (unfreezing is not None) == any(key.startswith("unfreeze_") for key in values)
     flags.loss.function(train, flags.training, flags.data.sampler)
-    faces = training_faces(train, processor, flags.data.augmentation, flags.data.data_path, 0, flags.loss.label_column)
+    column = flags.loss.undistilled_column  # teachers are asked in the test above
+    faces = training_faces(train, processor, flags.data.augmentation, flags.data.data_path, 0, column)
     assert len(faces) == len(train)
 
 

@@ -112,7 +112,7 @@ def plot_phases(phases: list[dict], memory: str | None, path: str | Path | Binar
 
 def _steps(axes: Axes, values: list[float], colour: str) -> None:
     axes.plot(range(len(values)), values, color=colour, marker="o", linewidth=2)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * max(values))  # a mark at the top is whole
     axes.grid(alpha=0.3)
 
 

@@ -20,7 +20,11 @@ from fer_hf.words import plural
 PASSES_PER_STEP = 3
 TRAINING_FACES = {"fer2013": 28_709, "rafdb": 11_044}  # of RAF-DB without the tenth that validates
 # Flags that leave a run's result as it is.
-_NO_MATTER = ("--output_dir", "--data_dir", "--resume_from_checkpoint", "--disable_tqdm", "--cpu_threads")
+_NO_MATTER = (
+    "--output_dir", "--data_dir", "--resume_from_checkpoint", "--disable_tqdm", "--cpu_threads",
+    "--dataloader_num_workers", "--dataloader_persistent_workers", "--dataloader_prefetch_factor",
+    "--dataloader_pin_memory",
+)  # fmt: skip
 # Recipes of the same steps as `train`: the commands of older runs name them.
 _SAME_AS_TRAIN = ("vit_gradual_unfreeze", "vit_finetune", "vit_from_scratch", "cnn_baselines", "dacl", "transfer")
 
