@@ -51,6 +51,9 @@ def save(folder, processor, names=EXPRESSIONS, rows=None):
     return str(folder)
 
 
+PRECISIONS = set()  # of the convolutions of GPUs, as they were while the run below was scored
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, drawn_faces):
     """A run of two steps, as recipes end it, and a test split of which two faces stand in train as well."""
@@ -73,7 +76,9 @@ def finished(tmp_path_factory, drawn_faces):
         processing_class=processor,
     )
     trainer.train()
+    hook = trainer.model.register_forward_hook(lambda *_: PRECISIONS.add(torch.backends.cudnn.conv.fp32_precision))
     record = finish_run(trainer, tables, "synthetic", {}, {})
+    hook.remove()
     return folder, tables, record
 
 
@@ -98,6 +103,21 @@ def test_a_runs_own_report_comes_out_again_to_the_digit(finished, split):
     assert {**own, **report} == own
     assert len(report) == len(own) - 2
     assert own == json.loads((folder / "classification_report.json").read_text())[split]
+
+
+def test_a_run_and_its_report_are_scored_in_whole_float32_on_gpus_too(finished, monkeypatch):
+    assert {"ieee"} == PRECISIONS
+    seen, forward = set(), ViTForImageClassification.forward
+
+    def noting(self, pixel_values, **kwargs):
+        if len(pixel_values) > 1:  # not the one face that tries whether sizes fit
+            seen.add(torch.backends.cudnn.conv.fp32_precision)
+        return forward(self, pixel_values, **kwargs)
+
+    monkeypatch.setattr(ViTForImageClassification, "forward", noting)
+    evaluate(str(finished[0]), "synthetic", finished[1], EvaluationOptions(batch_size=16))
+    assert seen == {"ieee"}
+    assert torch.backends.cudnn.conv.fp32_precision == "tf32"  # PyTorch's default, which trains
 
 
 @pytest.mark.numeric

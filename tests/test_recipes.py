@@ -90,8 +90,8 @@ FINE_TUNING = [name for name in CONFIGS if KINDS[recipe_of(CONFIGS[name]).stem] 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """
-    Folders that stand for checkpoints from elsewhere, by how their names begin: with twelve layers, which schedules name,
-    and no head for expressions.
+    Folders that stand for checkpoints from elsewhere, by how their names begin: with twelve layers, which schedules
+    name, and no head for expressions.
     """
     vit, dinov2 = tmp_path_factory.mktemp("vit"), tmp_path_factory.mktemp("dinov2")
     torch.manual_seed(0)

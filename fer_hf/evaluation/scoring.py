@@ -1,6 +1,7 @@
 """The logits of any image classifier for the images of any of our tables."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -21,7 +22,25 @@ from fer_hf.models.processors import check_fit
 Change = Callable[[Image.Image, int], Image.Image]
 
 
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """
+    float32 as a CPU has it, on GPUs, too: by default they round what goes into a convolution to 10 bits (TF32), which
+    moved the accuracy of three CNNs by 3, 1 and 0 of 3,589 faces.
+    """
+    backends = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
+
+
 @torch.no_grad()
+@whole_float32()
 def score_faces(
     model: PreTrainedModel,
     processor: BaseImageProcessor,

@@ -105,7 +105,9 @@ def _has_own_splits(record: RunRecord) -> bool:
 def _shared_values(record: RunRecord) -> dict:
     """What all cards say of a run."""
     hyperparameters = {
-        name: str(value).replace("|", "\\|") for name, value in record.training.items() if value not in (None, [], {})
+        name: _shown(value).replace("|", "\\|")
+        for name, value in record.training.items()
+        if value not in (None, [], {})
     }
     return {
         "record": record,
@@ -115,6 +117,15 @@ def _shared_values(record: RunRecord) -> dict:
         "made": _made(record),
         "hyperparameters": hyperparameters,
     }
+
+
+def _shown(value: Any) -> str:
+    """A hyperparameter as a table has it: rates by four digits, lists and maps in words."""
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {_shown(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _classifier_values(run: Run, facts: dict, terms: dict, name: str) -> dict:

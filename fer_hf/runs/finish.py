@@ -11,6 +11,7 @@ from fer_hf.data.copies import leaked_rows
 from fer_hf.escape import printable
 from fer_hf.evaluation.predictions import Predictions, save_predictions
 from fer_hf.evaluation.report import expression_report, of_sample, per_class_line, summary_text
+from fer_hf.evaluation.scoring import whole_float32
 from fer_hf.files import write_json
 from fer_hf.provenance import command_line, environment
 from fer_hf.runs.pictures import pictures_of
@@ -56,8 +57,9 @@ def finish_run(
     trainer.save_state()
     _leave_mixed_precision(trainer)
     prefixes = {"validation": "eval", "test": "test"}
-    scored = {split: _score(trainer, tables[split], prefixes[split]) for split in prefixes if split in tables}
-    last = _score_last_epoch(trainer, tables, scored) if trainer.args.score_last_epoch else None
+    with whole_float32():
+        scored = {split: _score(trainer, tables[split], prefixes[split]) for split in prefixes if split in tables}
+        last = _score_last_epoch(trainer, tables, scored) if trainer.args.score_last_epoch else None
     if not trainer.is_world_process_zero():
         return None
     folder, names = Path(trainer.args.output_dir), tables["train"].features["label"].names
@@ -104,7 +106,8 @@ def finish_pretraining(
     """
     trainer.save_state()
     _leave_mixed_precision(trainer)
-    metrics = trainer.evaluate()
+    with whole_float32():
+        metrics = trainer.evaluate()
     trainer.save_metrics("eval", metrics)
     if not trainer.is_world_process_zero():
         return None
