@@ -190,9 +190,18 @@ def test_a_carriage_return_in_a_field_of_a_quoted_row_is_refused(tmp_path):  # f
         read_rows(tmp_path / "fer2013.csv", ("emotion", "pixels", "Usage"))
 
 
-def test_a_number_too_large_for_any_training_is_refused(tmp_path):  # found by the test below
-    (tmp_path / "run.yaml").write_bytes(YAML.replace(b"epochs: 3", b"epochs: " + b"1" * 400))
-    with pytest.raises(BadInputError, match="`num_train_epochs` must be"):
+@pytest.mark.parametrize(
+    ("flag", "digits", "message"),
+    [
+        ("num_train_epochs", 400, "`num_train_epochs` is too large a number, of more than 308 digits"),
+        ("weight_decay", 400, "`weight_decay` is too large a number"),
+        ("mixup_alpha", 400, "`mixup_alpha` is too large a number"),
+        ("seed", 5000, "no YAML: Exceeds the limit"),
+    ],
+)
+def test_a_number_too_large_for_any_training_is_refused(tmp_path, flag, digits, message):  # found by the test below
+    (tmp_path / "run.yaml").write_bytes(YAML.replace(b"num_train_epochs: 3", f"{flag}: {'1' * digits}".encode()))
+    with pytest.raises(BadInputError, match=f"run.yaml: {message}"):
         read_yaml(tmp_path / "run.yaml")
 
 

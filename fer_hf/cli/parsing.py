@@ -185,7 +185,7 @@ def _set_defaults(parser: HfArgumentParser, config: Path, given: dict[str, str])
 def _read_map(config: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # of text that is not UTF-8, and of thousands of digits
         raise BadInputError(f"{config}: no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise BadInputError(f"{config}: expected a flat map of flag names to values, got {type(values).__name__}.")
@@ -193,8 +193,10 @@ def _read_map(config: Path) -> dict[str, Any]:
 
 
 def _check_value(config: Path, action: Action, value: Any) -> None:
-    """argparse checks the choices of what stands on the command line, not of defaults."""
+    """argparse checks what stands on the command line (choices, that a float holds a number), not defaults."""
     key, choices = action.dest, action.choices
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise BadInputError(f"{config}: `{key}` is too large a number, of more than {sys.float_info.max_10_exp} digits.")
     if choices and value not in choices:
         hint = f' (quote it: {key}: "no")' if value is False and "no" in choices else ""
         raise BadInputError(f"{config}: `{key}` must be one of {', '.join(map(str, choices))}, got {value!r}{hint}.")
