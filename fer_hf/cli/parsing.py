@@ -196,7 +196,9 @@ def _check_value(config: Path, action: Action, value: Any) -> None:
     """argparse checks what stands on the command line (choices, that a float holds a number), not defaults."""
     key, choices = action.dest, action.choices
     if isinstance(value, int) and abs(value) > sys.float_info.max:
-        raise BadInputError(f"{config}: `{key}` is too large a number, of more than {sys.float_info.max_10_exp} digits.")
+        raise BadInputError(
+            f"{config}: `{key}` is too large a number, of more than {sys.float_info.max_10_exp} digits."
+        )
     if choices and value not in choices:
         hint = f' (quote it: {key}: "no")' if value is False and "no" in choices else ""
         raise BadInputError(f"{config}: `{key}` must be one of {', '.join(map(str, choices))}, got {value!r}{hint}.")
