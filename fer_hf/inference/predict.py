@@ -35,7 +35,6 @@ logger = logging.getLogger(__name__)
 
 # The shipped checkpoint, used if no model is named.
 DEFAULT_MODEL = "fer-compact-cnn"
-# Photos that take fewer seconds show no bar.
 # A sheet shows the first so many faces, and of one photo so many have bars.
 MAX_SHEET, MAX_BARS = 70, 10
 
